@@ -1,0 +1,61 @@
+# Homefleet. `make demo` and `make test` do all the set-up on a fresh Debian machine.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PEERS := $(TARGET)/peers
+
+# What compiles Homefleet: BoringSSL wants cmake, a C++ compiler and libclang.
+BUILD_PACKAGES := build-essential ca-certificates clang cmake libclang-dev pkg-config
+# Independent programs that the tests talk to, and what the checks are written in.
+TEST_PACKAGES := chromium chromium-driver curl gnutls-bin iproute2 iputils-ping libcoap3-bin \
+  openssl procps python3 python3-venv sqlite3
+
+# The Python with aiocoap, for the interop tests.
+export HOMEFLEET_PYTHON ?= $(abspath $(PEERS)/venv/bin/python)
+
+.PHONY: help demo test lint bench fuzz deps deps-build deps-test deps-lint docs clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+demo: deps-build ## build, then run a server and an agent for this machine; prints the console's address
+	$(CARGO) run --locked --quiet --bin homefleet -- demo $(ARGS)
+
+test: deps-test ## every test, with the real peers
+	$(CARGO) test --locked --workspace $(ARGS)
+
+lint: deps-lint ## formatting, clippy, documentation, licences, purity of protocol crates, the standards ledger
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	$(CARGO) deny --log-level error check bans licenses sources
+	scripts/check-purity
+	scripts/check-dependencies
+	scripts/check-standards
+	scripts/check-docs
+
+bench: deps-test ## measure CPU per operation, beside the named peers in the same run
+	$(CARGO) bench --locked --package homefleet-coap --package homefleet-net --package homefleet-server --bench "*" $(ARGS)
+
+fuzz: deps-build ## replay the corpora and many seeded mutations through every decoder and machine
+	HOMEFLEET_FUZZ_ROUNDS=$(or $(ROUNDS),200000) $(CARGO) test --locked --workspace --test suite fuzz -- --nocapture
+
+deps: deps-build deps-test deps-lint ## install everything that is missing
+
+deps-build: ## what building needs
+	@scripts/install-packages $(BUILD_PACKAGES)
+
+deps-test: deps-build ## the peers that the tests talk to
+	@scripts/install-packages $(TEST_PACKAGES)
+	@scripts/install-python-peers $(PEERS)/venv
+
+deps-lint: deps-build
+	@scripts/install-packages python3
+	@command -v cargo-deny >/dev/null || $(CARGO) install --debug --locked --quiet cargo-deny
+
+clean: ## remove what was built
+	$(CARGO) clean

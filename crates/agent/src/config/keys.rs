@@ -1,0 +1,150 @@
+//! The list of keys, each with its environment variable: the one place from which the overlay, the
+//! reference in the manual and the tests are made.
+
+use std::{fmt::Display, str::FromStr};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::File;
+
+/// One key of the configuration.
+#[derive(Clone, Copy)]
+pub struct Key {
+    /// Dotted name, for example `trust.ca`.
+    pub name: &'static str,
+    /// Sets it from text, as the environment does.
+    pub(crate) set: fn(&mut File, &str) -> Result<(), String>,
+}
+
+impl Key {
+    /// The environment variable that sets this key.
+    pub fn variable(&self) -> String {
+        variable(self.name)
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Every key there is.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "version",
+        set: |f, v| put(&mut f.version, v),
+    },
+    Key {
+        name: "endpoint_id",
+        set: |f, v| put(&mut f.endpoint_id, v),
+    },
+    Key {
+        name: "data_dir",
+        set: |f, v| put(&mut f.data_dir, v),
+    },
+    Key {
+        name: "listen",
+        set: |f, v| put(&mut f.listen, v),
+    },
+    Key {
+        name: "plain_listen",
+        set: |f, v| put(&mut f.plain_listen, v),
+    },
+    Key {
+        name: "path",
+        set: |f, v| put(&mut f.path, v),
+    },
+    Key {
+        name: "advertise",
+        set: |f, v| put(&mut f.advertise, v),
+    },
+    Key {
+        name: "allow_insecure",
+        set: |f, v| put(&mut f.allow_insecure, v),
+    },
+    Key {
+        name: "controller.endpoint_id",
+        set: |f, v| put(&mut f.controller.endpoint_id, v),
+    },
+    Key {
+        name: "controller.url",
+        set: |f, v| put(&mut f.controller.url, v),
+    },
+    Key {
+        name: "trust.ca",
+        set: |f, v| put(&mut f.trust.ca, v),
+    },
+    Key {
+        name: "trust.certificate",
+        set: |f, v| put(&mut f.trust.certificate, v),
+    },
+    Key {
+        name: "trust.key",
+        set: |f, v| put(&mut f.trust.key, v),
+    },
+    Key {
+        name: "trust.time",
+        set: |f, v| put(&mut f.trust.time, v),
+    },
+    Key {
+        name: "device.restart",
+        set: |f, v| put(&mut f.device.restart, v),
+    },
+    Key {
+        name: "device.allow_network_changes",
+        set: |f, v| put(&mut f.device.allow_network_changes, v),
+    },
+    Key {
+        name: "limits.max_subscriptions",
+        set: |f, v| put(&mut f.limits.max_subscriptions, v),
+    },
+    Key {
+        name: "limits.max_pending",
+        set: |f, v| put(&mut f.limits.max_pending, v),
+    },
+    Key {
+        name: "limits.max_requests",
+        set: |f, v| put(&mut f.limits.max_requests, v),
+    },
+    Key {
+        name: "limits.max_record",
+        set: |f, v| put(&mut f.limits.max_record, v),
+    },
+    Key {
+        name: "log.filter",
+        set: |f, v| put(&mut f.log.filter, v),
+    },
+    Key {
+        name: "log.json",
+        set: |f, v| put(&mut f.log.json, v),
+    },
+];
+
+/// Every variable of ours begins so.
+pub(super) const PREFIX: &str = "HOMEFLEET_AGENT_";
+
+/// `trust.ca` is `HOMEFLEET_AGENT_TRUST_CA`.
+pub(super) fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
+}
+
+/// A value written as a string that has its own form; a bad one is refused at its place in the file.
+pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+    T::Err: Display,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(D::Error::custom)
+}
+
+fn put<T>(slot: &mut Option<T>, text: &str) -> Result<(), String>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    *slot = Some(text.parse().map_err(|e: T::Err| e.to_string())?);
+    Ok(())
+}

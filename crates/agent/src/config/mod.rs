@@ -1,0 +1,444 @@
+//! The agent's configuration: one TOML file, every key also as an environment variable.
+//!
+//! Unknown keys are refused with their line and column. A value from the environment
+//! (`HOMEFLEET_AGENT_…`, see [`KEYS`]) wins over the file. Relative paths are relative to the file.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use homefleet_usp::EndpointId;
+use serde::Deserialize;
+
+mod keys;
+mod template;
+
+pub use self::{
+    keys::{KEYS, Key},
+    template::{Init, template},
+};
+
+/// The only version of the file's form there is.
+pub const VERSION: u32 = 1;
+
+/// Everything the agent is told from outside.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The agent's own Endpoint ID; derived from the machine when absent (R-ARC: `os::OUI-serial`).
+    pub endpoint_id: EndpointId,
+    /// Where the state is kept (`agent.db`).
+    pub data_dir: PathBuf,
+    /// DTLS address of the CoAP MTP.
+    pub listen: SocketAddr,
+    /// NoSec address of the CoAP MTP; absent: none.
+    pub plain_listen: Option<SocketAddr>,
+    /// Uri-Path of the agent's resource (R-COAP.1).
+    pub path: String,
+    /// `host[:port]` put into `reply-to`; absent: the local address of the route to the peer.
+    pub advertise: Option<String>,
+    /// Accept Records that came over a NoSec MTP (closed networks and tests only, R-MTP.0).
+    pub allow_insecure: bool,
+    /// The controller of the factory configuration (`Device.LocalAgent.Controller.1.`).
+    pub controller: Option<ControllerConfig>,
+    /// Certificates and time.
+    pub trust: TrustConfig,
+    /// What controllers may do to the device itself.
+    pub device: DeviceConfig,
+    /// Bounds of everything that grows.
+    pub limits: Limits,
+    /// Log output.
+    pub log: LogConfig,
+}
+
+/// The controller of the factory configuration.
+#[derive(Clone, Debug)]
+pub struct ControllerConfig {
+    /// Its Endpoint ID.
+    pub endpoint_id: EndpointId,
+    /// Where it is: `coaps://host[:port]/path` (or `coap://`, with `allow_insecure`).
+    pub url: homefleet_coap::Uri,
+}
+
+/// Who is trusted, and who the agent is.
+#[derive(Clone, Debug)]
+pub struct TrustConfig {
+    /// PEM file of the trusted CA certificates (R-SEC.2).
+    pub ca: PathBuf,
+    /// PEM file of the agent's certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM file of the agent's private key.
+    pub key: PathBuf,
+    /// Whether certificate dates are checked (R-MTP.2, R-MTP.3).
+    pub time: TimeSource,
+}
+
+/// Where "accurate absolute time" comes from (R-MTP.2, R-MTP.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeSource {
+    /// The kernel says whether its clock is synchronised.
+    Kernel,
+    /// The clock is right (someone else looks after it).
+    Accurate,
+    /// There is no accurate time: dates in certificates are ignored.
+    Unknown,
+}
+
+/// What controllers may do to the device itself.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceConfig {
+    /// What `Device.Reboot()` and `Device.FactoryReset()` do.
+    pub restart: Restart,
+    /// Controllers may set interfaces up and down, and change other settings of the running system.
+    pub allow_network_changes: bool,
+}
+
+/// What `Device.Reboot()` and `Device.FactoryReset()` do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// The machine is restarted.
+    System,
+    /// The agent alone starts again (containers, demonstrations).
+    Agent,
+    /// Nothing.
+    Nothing,
+}
+
+/// Bounds of everything that grows.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Subscriptions of all controllers together.
+    pub max_subscriptions: usize,
+    /// Notifications that wait for their NotifyResp.
+    pub max_pending: usize,
+    /// Asynchronous commands that run at the same time.
+    pub max_requests: usize,
+    /// Largest Record, bytes.
+    pub max_record: usize,
+}
+
+/// Log output.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Filter, for example `info` or `info,homefleet_agent=debug`.
+    pub filter: String,
+    /// JSON instead of text.
+    pub json: bool,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}", path = .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be; the reason names line and column.
+    #[error("{path}: {reason}", path = .path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and what is wrong there.
+        reason: String,
+    },
+    /// The environment sets a key to something it cannot be.
+    #[error("environment variable {name}: {reason}")]
+    Environment {
+        /// The variable.
+        name: String,
+        /// What is wrong with its value.
+        reason: String,
+    },
+    /// A key that must be there is not.
+    #[error("`{key}` is not set: write it in the file, or set {variable}")]
+    Missing {
+        /// The key, for example `trust.ca`.
+        key: &'static str,
+        /// Its environment variable.
+        variable: String,
+    },
+    /// Keys contradict each other.
+    #[error("`{key}`: {reason}")]
+    Invalid {
+        /// The key.
+        key: &'static str,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+}
+
+/// The file as written: everything optional, nothing unknown.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    pub(crate) version: Option<u32>,
+    #[serde(default, deserialize_with = "keys::parsed")]
+    pub(crate) endpoint_id: Option<EndpointId>,
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) plain_listen: Option<SocketAddr>,
+    pub(crate) path: Option<String>,
+    pub(crate) advertise: Option<String>,
+    pub(crate) allow_insecure: Option<bool>,
+    #[serde(default)]
+    pub(crate) controller: ControllerFile,
+    #[serde(default)]
+    pub(crate) trust: TrustFile,
+    #[serde(default)]
+    pub(crate) device: DeviceFile,
+    #[serde(default)]
+    pub(crate) limits: LimitsFile,
+    #[serde(default)]
+    pub(crate) log: LogFile,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ControllerFile {
+    #[serde(default, deserialize_with = "keys::parsed")]
+    pub(crate) endpoint_id: Option<EndpointId>,
+    #[serde(default, deserialize_with = "keys::parsed")]
+    pub(crate) url: Option<homefleet_coap::Uri>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrustFile {
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    #[serde(default, deserialize_with = "keys::parsed")]
+    pub(crate) time: Option<TimeSource>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceFile {
+    #[serde(default, deserialize_with = "keys::parsed")]
+    pub(crate) restart: Option<Restart>,
+    pub(crate) allow_network_changes: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LimitsFile {
+    pub(crate) max_subscriptions: Option<usize>,
+    pub(crate) max_pending: Option<usize>,
+    pub(crate) max_requests: Option<usize>,
+    pub(crate) max_record: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogFile {
+    pub(crate) filter: Option<String>,
+    pub(crate) json: Option<bool>,
+}
+
+impl Config {
+    /// Reads `path` and the process environment.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that says where and what.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let known = |name: &str| {
+            name == "HOMEFLEET_AGENT_CONFIG" || KEYS.iter().any(|key| key.variable() == name)
+        };
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        if let Some(name) = names
+            .into_iter()
+            .find(|name| name.starts_with(keys::PREFIX) && !known(name))
+        {
+            return Err(ConfigError::Environment {
+                name,
+                reason: "there is no such key".into(),
+            });
+        }
+        Self::parse(&text, path, |name| std::env::var(name).ok())
+    }
+
+    /// Reads `text` as the content of `path`, with `environment` as the environment.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that says where and what.
+    pub fn parse(
+        text: &str,
+        path: &Path,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let syntax = |reason: String| ConfigError::Syntax {
+            path: path.to_owned(),
+            reason,
+        };
+        let mut file: File =
+            toml::from_str(text).map_err(|e| syntax(e.to_string().trim_end().to_owned()))?;
+        for key in KEYS {
+            let name = key.variable();
+            if let Some(value) = environment(&name) {
+                (key.set)(&mut file, &value)
+                    .map_err(|reason| ConfigError::Environment { name, reason })?;
+            }
+        }
+        file.finish(path.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+impl File {
+    /// Fills in defaults and checks what depends on more than one key.
+    fn finish(self, base: &Path) -> Result<Config, ConfigError> {
+        match self.version {
+            Some(VERSION) => {}
+            Some(other) => {
+                return Err(ConfigError::Invalid {
+                    key: "version",
+                    reason: format!(
+                        "this agent reads version {VERSION}, the file is version {other}"
+                    ),
+                });
+            }
+            None => return Err(missing("version")),
+        }
+        let allow_insecure = self.allow_insecure.unwrap_or(false);
+        let controller = match (self.controller.endpoint_id, self.controller.url) {
+            (None, None) => None,
+            (Some(_), None) => return Err(missing("controller.url")),
+            (None, Some(_)) => return Err(missing("controller.endpoint_id")),
+            (Some(endpoint_id), Some(url)) => Some(ControllerConfig { endpoint_id, url }),
+        };
+        if let Some(controller) = &controller {
+            if !controller.url.to_string().starts_with("coaps:") && !allow_insecure {
+                return Err(ConfigError::Invalid {
+                    key: "controller.url",
+                    reason: "coap:// is not encrypted: use coaps://, or set allow_insecure = true in a closed network"
+                        .into(),
+                });
+            }
+            if !controller.url.query.is_empty() {
+                return Err(ConfigError::Invalid {
+                    key: "controller.url",
+                    reason: "a controller's CoAP URI has no query (R-COAP.2)".into(),
+                });
+            }
+        }
+        if self.plain_listen.is_some() && !allow_insecure {
+            return Err(ConfigError::Invalid {
+                key: "plain_listen",
+                reason: "nothing received there would be accepted: set allow_insecure = true too, or remove it".into(),
+            });
+        }
+        let file = |value: Option<PathBuf>, key| {
+            value
+                .map(|path| base.join(path))
+                .ok_or_else(|| missing(key))
+        };
+        let limits = Limits::default();
+        Ok(Config {
+            endpoint_id: match self.endpoint_id {
+                Some(id) => id,
+                None => crate::identity::endpoint_id().map_err(|reason| ConfigError::Invalid {
+                    key: "endpoint_id",
+                    reason: format!(
+                        "cannot be derived from this machine ({reason}): write it in the file"
+                    ),
+                })?,
+            },
+            data_dir: base.join(
+                self.data_dir
+                    .unwrap_or_else(|| PathBuf::from("/var/lib/homefleet-agent")),
+            ),
+            listen: self
+                .listen
+                .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 5684))),
+            plain_listen: self.plain_listen,
+            path: self
+                .path
+                .unwrap_or_else(|| "usp".into())
+                .trim_matches('/')
+                .to_owned(),
+            advertise: self.advertise.filter(|text| !text.is_empty()),
+            allow_insecure,
+            controller,
+            trust: TrustConfig {
+                ca: file(self.trust.ca, "trust.ca")?,
+                certificate: file(self.trust.certificate, "trust.certificate")?,
+                key: file(self.trust.key, "trust.key")?,
+                time: self.trust.time.unwrap_or(TimeSource::Kernel),
+            },
+            device: DeviceConfig {
+                restart: self.device.restart.unwrap_or(Restart::System),
+                allow_network_changes: self.device.allow_network_changes.unwrap_or(false),
+            },
+            limits: Limits {
+                max_subscriptions: self
+                    .limits
+                    .max_subscriptions
+                    .unwrap_or(limits.max_subscriptions),
+                max_pending: self.limits.max_pending.unwrap_or(limits.max_pending),
+                max_requests: self.limits.max_requests.unwrap_or(limits.max_requests),
+                max_record: self.limits.max_record.unwrap_or(limits.max_record),
+            },
+            log: LogConfig {
+                filter: self.log.filter.unwrap_or_else(|| "info".into()),
+                json: self.log.json.unwrap_or(false),
+            },
+        })
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_subscriptions: 100,
+            max_pending: 1000,
+            max_requests: 16,
+            max_record: 1024 * 1024,
+        }
+    }
+}
+
+impl std::str::FromStr for TimeSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "kernel" => Ok(Self::Kernel),
+            "accurate" => Ok(Self::Accurate),
+            "unknown" => Ok(Self::Unknown),
+            other => Err(format!(
+                "`{other}` is not one of `kernel`, `accurate`, `unknown`"
+            )),
+        }
+    }
+}
+
+impl std::str::FromStr for Restart {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "system" => Ok(Self::System),
+            "agent" => Ok(Self::Agent),
+            "nothing" => Ok(Self::Nothing),
+            other => Err(format!(
+                "`{other}` is not one of `system`, `agent`, `nothing`"
+            )),
+        }
+    }
+}
+
+fn missing(key: &'static str) -> ConfigError {
+    ConfigError::Missing {
+        key,
+        variable: keys::variable(key),
+    }
+}

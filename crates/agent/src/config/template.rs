@@ -1,0 +1,138 @@
+//! The commented template of the configuration file.
+
+use std::path::PathBuf;
+
+/// What `homefleet-agent init` is told.
+#[derive(Clone, Debug, Default)]
+pub struct Init {
+    /// Where the controller is.
+    pub controller: Option<String>,
+    /// The controller's Endpoint ID.
+    pub controller_id: Option<String>,
+    /// The agent's Endpoint ID.
+    pub endpoint_id: Option<String>,
+    /// PEM file of the trusted CAs.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the agent's certificate chain.
+    pub certificate: Option<PathBuf>,
+    /// PEM file of the agent's private key.
+    pub key: Option<PathBuf>,
+    /// Data directory.
+    pub data_dir: Option<PathBuf>,
+    /// DTLS address.
+    pub listen: Option<String>,
+}
+
+/// The template, with what is known written in and the rest commented out.
+pub fn template(init: &Init) -> String {
+    let mut out = String::new();
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let mut text = |text: &str| {
+        out.push_str(text);
+        out.push('\n');
+    };
+    text(
+        "# Configuration of homefleet-agent. Every key can also be set by an environment variable:",
+    );
+    text(
+        "# HOMEFLEET_AGENT_ and the key in capitals, for example HOMEFLEET_AGENT_TRUST_CA for `ca` under [trust].",
+    );
+    text("version = 1\n");
+    text(
+        "# The agent's USP Endpoint ID; the certificate below must contain it (subjectAltName urn:bbf:usp:id:…).",
+    );
+    text("# Left out: os::OUI-serial, derived from this machine.");
+    text(&line(
+        "endpoint_id",
+        init.endpoint_id.as_deref(),
+        "os::0123AB-0000001",
+    ));
+    text("\n# Where the agent keeps its state (agent.db).");
+    text(&line(
+        "data_dir",
+        path(&init.data_dir).as_deref(),
+        "/var/lib/homefleet-agent",
+    ));
+    text("\n# UDP address of CoAP over DTLS.");
+    text(&line("listen", init.listen.as_deref(), "0.0.0.0:5684"));
+    text("# The resource that takes USP Records: coaps://<this host>/usp.");
+    text(&line("path", None, "usp"));
+    text(
+        "# host[:port] under which controllers reach this agent, when it is not the local address (behind a NAT).",
+    );
+    text(&line("advertise", None, "gateway.example.net:5684"));
+    text("\n# Unencrypted CoAP, for closed networks and tests only: both keys are needed.");
+    text("#allow_insecure = false");
+    text("#plain_listen = \"127.0.0.1:5683\"");
+    text("\n# The controller that manages this device from the first start on; it can add others.");
+    text("[controller]");
+    text(&line(
+        "url",
+        init.controller.as_deref(),
+        "coaps://controller.example.net:5684/usp",
+    ));
+    text(&line(
+        "endpoint_id",
+        init.controller_id.as_deref(),
+        "self::controller",
+    ));
+    text("\n# Who is trusted, and who this agent is (PEM files; relative to this file).");
+    text("[trust]");
+    text(&line("ca", path(&init.ca).as_deref(), "ca.pem"));
+    text(&line(
+        "certificate",
+        path(&init.certificate).as_deref(),
+        "agent.pem",
+    ));
+    text(&line("key", path(&init.key).as_deref(), "agent.key"));
+    text(
+        "# Are the dates of certificates checked? `kernel`: when the kernel says that its clock is synchronised;",
+    );
+    text("# `accurate`: always; `unknown`: never (R-MTP.2, R-MTP.3).");
+    text(&line("time", None, "kernel"));
+    text("\n# What controllers may do to the device itself.");
+    text("[device]");
+    text(
+        "# Device.Reboot() and FactoryReset(): `system` restarts the machine, `agent` the agent alone, `nothing` nothing.",
+    );
+    text(&line("restart", None, "system"));
+    text(
+        "# May controllers set interfaces up and down, and change other settings of the running system?",
+    );
+    text("#allow_network_changes = false");
+    text("\n# Bounds of everything that grows.");
+    text("[limits]");
+    text("#max_subscriptions = 100");
+    text("#max_pending = 1000");
+    text("#max_requests = 16");
+    text("#max_record = 1048576");
+    text("\n[log]");
+    text("# A level, or a filter such as \"info,homefleet_agent=debug\".");
+    text(&line("filter", None, "info"));
+    text("#json = false");
+    out
+}
+
+/// `key = "value"`, commented out with an example when there is no value.
+fn line(key: &str, value: Option<&str>, example: &str) -> String {
+    let (mark, text) = match value {
+        Some(value) => ("", value),
+        None => ("#", example),
+    };
+    format!("{mark}{key} = {}", quote(text))
+}
+
+/// A TOML basic string.
+fn quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

@@ -1,0 +1,357 @@
+//! What a start means: the agent's own rows, the factory configuration, OnBoardRequests, `Boot!`, and the
+//! notifications that were not answered before.
+
+use std::collections::BTreeMap;
+
+use homefleet_model::{
+    path::{ObjectPath, Path},
+    tree::Resolved,
+    value::date_time,
+};
+use homefleet_usp::proto::msg::{
+    Notify,
+    notify::{Notification, OnBoardRequest},
+};
+
+use super::{Engine, EngineError};
+use crate::{
+    config::ControllerConfig,
+    controllers, identity,
+    local_agent::{is_true, table, text},
+    notify::{self, Notice},
+    provider::Now,
+    request::PROTOCOL_VERSIONS,
+};
+
+/// Facts in the store.
+pub(super) mod fact {
+    /// How often the agent was started.
+    pub(crate) const BOOTS: &str = "boots";
+    /// Cause of the coming boot, when it was asked for.
+    pub(crate) const CAUSE: &str = "boot_cause";
+    /// The `command_key` of the Reboot() or FactoryReset() that caused it.
+    pub(crate) const COMMAND_KEY: &str = "boot_command_key";
+    /// The controller of the configuration file, as it was last entered.
+    pub(crate) const FACTORY: &str = "factory_controller";
+    /// `Device.DeviceInfo.SoftwareVersion` at the last start.
+    pub(crate) const SOFTWARE: &str = "software_version";
+    /// With a controller's Endpoint ID behind it: it has answered an OnBoardRequest.
+    pub(crate) const ONBOARDED: &str = "onboarded ";
+}
+
+impl Engine {
+    /// Everything a start means.
+    pub(super) fn boot(&mut self, now: Now) -> Result<(), EngineError> {
+        self.enter_own_rows();
+        self.end_volatile_subscriptions();
+        self.enter_factory_controller(now)?;
+        let boots: u64 = self
+            .store
+            .fact(fact::BOOTS)?
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
+        self.batch
+            .facts
+            .push((fact::BOOTS.into(), (boots + 1).to_string()));
+        self.device.refresh_all(now);
+        self.refresh_own(now);
+        // What is there at the start is no change.
+        self.device.tree.drain_changes();
+        self.reload_controllers();
+        self.reload_subscriptions(now);
+        self.restore_pending(now)?;
+        let enabled: Vec<(ObjectPath, String)> = self
+            .controllers
+            .iter()
+            .filter(|(_, known)| known.enabled)
+            .map(|(row, known)| (row.clone(), known.endpoint_id.clone()))
+            .collect();
+        for (row, endpoint_id) in enabled {
+            if self
+                .store
+                .fact(&format!("{}{endpoint_id}", fact::ONBOARDED))?
+                .is_none()
+            {
+                self.request_onboarding(&row);
+            }
+        }
+        self.emit_boot(boots)?;
+        self.schedule_periodic(now);
+        self.settle(now, None);
+        Ok(())
+    }
+
+    fn enter_own_rows(&mut self) {
+        let endpoint_id = self.settings.endpoint_id.to_string();
+        self.put("Device.LocalAgent.EndpointID", &endpoint_id);
+        let subscriptions = self.settings.limits.max_subscriptions.to_string();
+        self.put(
+            "Device.LocalAgent.SupportedNumberOfSubscriptions",
+            &subscriptions,
+        );
+        if let Some(mtp) = self.settings.mtp.clone() {
+            let row = table("Device.LocalAgent.MTP.1.");
+            if let Err(error) = self.device.tree.ensure_instance(&row) {
+                tracing::error!(%error, "the tree refused the agent's own MTP");
+            }
+            self.put("Device.LocalAgent.MTP.1.Enable", "true");
+            self.put("Device.LocalAgent.MTP.1.Status", "Up");
+            self.put("Device.LocalAgent.MTP.1.CoAP.Port", &mtp.port.to_string());
+            self.put("Device.LocalAgent.MTP.1.CoAP.Path", &mtp.path);
+            self.put(
+                "Device.LocalAgent.MTP.1.CoAP.EnableEncryption",
+                if mtp.encrypted { "true" } else { "false" },
+            );
+        }
+        for certificate in &self.settings.certificates {
+            let keys = [
+                ("SerialNumber", certificate.serial.as_str()),
+                ("Issuer", certificate.issuer.as_str()),
+            ];
+            match self
+                .device
+                .tree
+                .ensure_row(&table("Device.LocalAgent.Certificate."), &keys)
+            {
+                Ok(row) => {
+                    self.fingerprints.insert(row, certificate.sha256);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, issuer = certificate.issuer, "certificate not shown")
+                }
+            }
+        }
+    }
+
+    /// `Persistent` false: the subscription ends with a restart.
+    fn end_volatile_subscriptions(&mut self) {
+        for row in self.device.tree.rows(&table(notify::TABLE)) {
+            if !is_true(&self.device.tree, &row, "Persistent") {
+                self.device.tree.remove_instance(&row);
+            }
+        }
+    }
+
+    /// Enters the controller of the configuration file when it is new there, or has changed there.
+    fn enter_factory_controller(&mut self, now: Now) -> Result<(), EngineError> {
+        let Some(controller) = self.settings.controller.clone() else {
+            return Ok(());
+        };
+        let wanted = format!("{} {}", controller.endpoint_id, controller.url);
+        if self.store.fact(fact::FACTORY)?.as_deref() == Some(&wanted) {
+            return Ok(());
+        }
+        self.batch.facts.push((fact::FACTORY.into(), wanted));
+        if let Err(error) = self.write_factory_controller(&controller, now) {
+            tracing::error!(%error, "the tree refused the controller of the configuration file");
+        }
+        Ok(())
+    }
+
+    fn write_factory_controller(
+        &mut self,
+        controller: &ControllerConfig,
+        now: Now,
+    ) -> Result<(), homefleet_model::error::PutError> {
+        let tree = &mut self.device.tree;
+        let endpoint_id = controller.endpoint_id.to_string();
+        let known = tree
+            .rows(&table(controllers::TABLE))
+            .into_iter()
+            .find(|row| text(tree, row, "EndpointID") == endpoint_id);
+        let (row, new) = match known {
+            Some(row) => (row, false),
+            None => (tree.create_persistent(&table(controllers::TABLE))?, true),
+        };
+        tree.put_persistent(&row.param("EndpointID"), &endpoint_id)?;
+        tree.put_persistent(&row.param("Enable"), "true")?;
+        let mtps = row.child("MTP");
+        let mtp = match tree
+            .rows(&mtps)
+            .into_iter()
+            .find(|mtp| text(tree, mtp, "Protocol") == "CoAP")
+        {
+            Some(mtp) => mtp,
+            None => tree.create_persistent(&mtps)?,
+        };
+        tree.put_persistent(&mtp.param("Protocol"), "CoAP")?;
+        tree.put_persistent(&mtp.param("Enable"), "true")?;
+        let coap = mtp.child("CoAP");
+        let secure = if controller.url.to_string().starts_with("coaps:") {
+            "true"
+        } else {
+            "false"
+        };
+        tree.put_persistent(&coap.param("Host"), &controller.url.host)?;
+        tree.put_persistent(&coap.param("Port"), &controller.url.port.to_string())?;
+        tree.put_persistent(&coap.param("Path"), &controller.url.path.join("/"))?;
+        tree.put_persistent(&coap.param("EnableEncryption"), secure)?;
+        if new {
+            let boot = tree.create_persistent(&table(notify::TABLE))?;
+            let recipient = row.as_str().trim_end_matches('.').to_owned();
+            let values = [
+                ("Recipient", recipient.as_str()),
+                ("CreationDate", &date_time(now.wall)),
+                ("ID", "factory-boot"),
+                ("NotifType", "Event"),
+                ("ReferenceList", "Device.Boot!"),
+                ("Persistent", "true"),
+                ("NotifRetry", "true"),
+                ("Enable", "true"),
+            ];
+            for (name, value) in values {
+                tree.put_persistent(&boot.param(name), value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notifications of persistent subscriptions that were not answered go on; the others are forgotten.
+    ///
+    /// Device:2.16 lets retrying end with a restart; ours goes on, because what happened before a power cut
+    /// is what an operator wants to know.
+    fn restore_pending(&mut self, now: Now) -> Result<(), EngineError> {
+        for stored in self.store.notifications()? {
+            let controller = self
+                .controllers
+                .iter()
+                .find(|(_, known)| known.endpoint_id == stored.controller);
+            let there = stored
+                .subscription
+                .parse()
+                .is_ok_and(|row: ObjectPath| self.device.tree.exists(&row));
+            match controller {
+                Some((row, _)) if there => self.outbox.restore(stored, row.clone(), now),
+                _ => self.batch.remove.push(stored.msg_id),
+            }
+        }
+        Ok(())
+    }
+
+    /// An OnBoardRequest to this controller, until it is answered (R-NOT.5, R-NOT.6, R-NOT.6a).
+    pub(super) fn request_onboarding(&mut self, controller: &ObjectPath) {
+        if self.outbox.onboarding(controller) {
+            return;
+        }
+        let own = |name: &str, other: Option<String>| {
+            let path = format!("Device.DeviceInfo.{name}");
+            let known = self
+                .device
+                .tree
+                .text(&path)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned);
+            known.or(other).unwrap_or_default()
+        };
+        let request = OnBoardRequest {
+            oui: own("ManufacturerOUI", identity::oui()),
+            product_class: own("ProductClass", None),
+            serial_number: own("SerialNumber", identity::serial_number()),
+            agent_supported_protocol_versions: PROTOCOL_VERSIONS.into(),
+        };
+        self.notices.push(Notice {
+            subscription: None,
+            recipient: controller.clone(),
+            retry: true,
+            expiration: 0,
+            persistent: false,
+            notify: Notify {
+                subscription_id: String::new(),
+                send_resp: true,
+                notification: Some(Notification::OnBoardReq(request)),
+            },
+        });
+    }
+
+    /// `Device.Boot!`, to each controller with its own `ParameterMap`.
+    fn emit_boot(&mut self, boots: u64) -> Result<(), EngineError> {
+        let cause = self
+            .store
+            .fact(fact::CAUSE)?
+            .filter(|cause| !cause.is_empty());
+        let key = self.store.fact(fact::COMMAND_KEY)?.unwrap_or_default();
+        let before = self.store.fact(fact::SOFTWARE)?;
+        let software = self
+            .device
+            .tree
+            .text("Device.DeviceInfo.SoftwareVersion")
+            .unwrap_or_default()
+            .to_owned();
+        let updated = boots > 0 && before.is_some_and(|before| before != software);
+        for (name, value) in [
+            (fact::CAUSE, ""),
+            (fact::COMMAND_KEY, ""),
+            (fact::SOFTWARE, software.as_str()),
+        ] {
+            self.batch.facts.push((name.into(), value.into()));
+        }
+        let rows: Vec<ObjectPath> = self.controllers.keys().cloned().collect();
+        for controller in rows {
+            let params = BTreeMap::from([
+                ("CommandKey".to_owned(), key.clone()),
+                (
+                    "Cause".to_owned(),
+                    cause.clone().unwrap_or_else(|| "LocalReboot".into()),
+                ),
+                ("FirmwareUpdated".to_owned(), updated.to_string()),
+                ("ParameterMap".to_owned(), self.boot_parameters(&controller)),
+            ]);
+            let tree = &self.device.tree;
+            let notices = self.subscriptions.on_event(
+                tree,
+                &ObjectPath::root(),
+                "Boot!",
+                &params,
+                Some(&controller),
+            );
+            self.notices.extend(notices);
+        }
+        Ok(())
+    }
+
+    /// The parameters that a controller wants with `Boot!`, as a JSON object.
+    fn boot_parameters(&self, controller: &ObjectPath) -> String {
+        let tree = &self.device.tree;
+        let mut values = BTreeMap::new();
+        for row in tree.rows(&controller.child("BootParameter")) {
+            if !is_true(tree, &row, "Enable") {
+                continue;
+            }
+            let Ok(path) = Path::parse(text(tree, &row, "ParameterName")) else {
+                continue;
+            };
+            for item in tree.resolve(&path).unwrap_or_default() {
+                if let Resolved::Param(param) = item {
+                    values.insert(
+                        param.to_string(),
+                        tree.text(param.as_str()).unwrap_or_default().to_owned(),
+                    );
+                }
+            }
+        }
+        json_object(&values)
+    }
+}
+
+/// A JSON object of strings (RFC 8259 §4).
+pub(crate) fn json_object(values: &BTreeMap<String, String>) -> String {
+    let members: Vec<String> = values
+        .iter()
+        .map(|(name, value)| format!("{}:{}", json_string(name), json_string(value)))
+        .collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// A JSON string (RFC 8259 §7).
+fn json_string(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            c if u32::from(c) < 0x20 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

@@ -1,0 +1,296 @@
+//! Commands run: those of the core, those of providers, and the Request table of those that go on (R-OPR.0).
+
+use std::collections::BTreeMap;
+
+use homefleet_model::path::ObjectPath;
+use homefleet_usp::{
+    message::Response,
+    proto::msg::{
+        Operate,
+        notify::{
+            OperationComplete,
+            operation_complete::{CommandFailure, OperationResp, OutputArgs},
+        },
+    },
+};
+
+use super::{Action, Engine, boot::fact};
+use crate::{
+    local_agent::{is_true, table, text},
+    provider::{Now, OperateError, Operation},
+    request::{self, Caller, Failure, Invocation, Operated},
+    store::Batch,
+};
+
+type Output = Result<BTreeMap<String, String>, OperateError>;
+
+/// Path of the request table.
+const TABLE: &str = "Device.LocalAgent.Request.";
+
+/// A command that goes on after its answer.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    object: ObjectPath,
+    command: &'static str,
+    key: String,
+}
+
+impl Engine {
+    /// Answers an Operate; `None`: it wants no answer (R-OPR.4).
+    pub(super) fn operate(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        operate: &Operate,
+    ) -> Result<Option<Response>, Failure> {
+        let calls = request::operate(&mut self.device, operate, now)?;
+        let mut results = Vec::new();
+        for call in calls {
+            let path = call.path();
+            tracing::info!(command = path, from = caller.endpoint_id, "operate");
+            // R-OPR.1: a failure concerns this object only.
+            let operated = if call.command.is_async {
+                self.start(caller, call)
+            } else {
+                self.run(&call)
+            };
+            results.push((path, operated));
+        }
+        Ok(operate
+            .send_resp
+            .then(|| request::operate_response(results).into()))
+    }
+
+    /// A synchronous command.
+    fn run(&mut self, call: &Invocation) -> Operated {
+        let supported = format!("{}{}", call.object.supported(), call.command.name);
+        let result = match supported.as_str() {
+            "Device.Reboot()" => self.reboot(call, "RemoteReboot"),
+            "Device.FactoryReset()" => self.factory_reset(call),
+            "Device.LocalAgent.Controller.{i}.SendOnBoardRequest()" => {
+                self.send_onboard_request(call)
+            }
+            "Device.LocalAgent.Certificate.{i}.GetFingerprint()" => self.fingerprint(call),
+            "Device.LocalAgent.Request.{i}.Cancel()" => self.cancel(call),
+            _ => self.run_provider(call),
+        };
+        match result {
+            Ok(output) => Operated::Done(output),
+            Err(error) => Operated::Failed(error),
+        }
+    }
+
+    fn run_provider(&mut self, call: &Invocation) -> Output {
+        match self.device.operate(&call.path(), &call.args) {
+            Some(Operation::Done(result)) => result,
+            Some(Operation::Async(_)) => {
+                Err(OperateError::failed("a synchronous command wants to go on"))
+            }
+            None => Err(OperateError::failed("this device cannot do that")),
+        }
+    }
+
+    /// The cause and the key are on disk before the answer leaves; the device goes down after it.
+    fn reboot(&mut self, call: &Invocation, cause: &str) -> Output {
+        let output = self.run_provider(call)?;
+        self.batch.facts.push((fact::CAUSE.into(), cause.into()));
+        self.batch
+            .facts
+            .push((fact::COMMAND_KEY.into(), call.key.clone()));
+        Ok(output)
+    }
+
+    fn factory_reset(&mut self, call: &Invocation) -> Output {
+        let output = self.run_provider(call)?;
+        let facts = vec![
+            (fact::CAUSE.to_owned(), "RemoteFactoryReset".to_owned()),
+            (fact::COMMAND_KEY.to_owned(), call.key.clone()),
+        ];
+        let wiped = self.store.clear().and_then(|()| {
+            self.store.write(Batch {
+                facts,
+                ..Batch::default()
+            })
+        });
+        wiped.map_err(|error| OperateError {
+            code: 7003,
+            message: error.to_string(),
+        })?;
+        self.wiped = true;
+        Ok(output)
+    }
+
+    fn send_onboard_request(&mut self, call: &Invocation) -> Output {
+        if !is_true(&self.device.tree, &call.object, "Enable") {
+            // R-NOT.5: only for enabled controllers.
+            return Err(OperateError::failed(format!(
+                "{} is not enabled",
+                call.object
+            )));
+        }
+        self.request_onboarding(&call.object);
+        Ok(BTreeMap::new())
+    }
+
+    fn fingerprint(&mut self, call: &Invocation) -> Output {
+        match call.args.get("FingerprintAlgorithm").map(String::as_str) {
+            Some("SHA-256") => {}
+            Some(other) => {
+                return Err(OperateError::arguments(format!(
+                    "FingerprintAlgorithm {other}: only SHA-256 is supported"
+                )));
+            }
+            None => return Err(OperateError::arguments("FingerprintAlgorithm is missing")),
+        }
+        let hash = self
+            .fingerprints
+            .get(&call.object)
+            .ok_or_else(|| OperateError::failed("no such certificate"))?;
+        let hex: String = hash.iter().map(|byte| format!("{byte:02X}")).collect();
+        Ok(BTreeMap::from([("Fingerprint".to_owned(), hex)]))
+    }
+
+    fn cancel(&mut self, call: &Invocation) -> Output {
+        if !self.requests.contains_key(&call.object) {
+            return Err(OperateError::failed("the command is done already"));
+        }
+        self.actions.push_back(Action::Abort(call.object.clone()));
+        let error = OperateError {
+            code: 7023,
+            message: "canceled by a controller".into(),
+        };
+        self.finish(&call.object.clone(), "Canceled", Err(error));
+        Ok(BTreeMap::new())
+    }
+
+    /// An asynchronous command: a row of the Request table for as long as it runs (R-OPR.0, R-OPR.2).
+    fn start(&mut self, caller: &Caller, call: Invocation) -> Operated {
+        let failed = |code, message: &str| {
+            Operated::Failed(OperateError {
+                code,
+                message: message.into(),
+            })
+        };
+        if self.requests.len() >= self.settings.limits.max_requests {
+            return failed(7005, "too many commands are running");
+        }
+        let path = call.path();
+        if self.is_running(&caller.endpoint_id, &path, &call.key) {
+            return failed(
+                7005,
+                "the same command with the same command key is running",
+            );
+        }
+        let row = table(TABLE).row(self.next_request);
+        if let Err(error) = self.enter_request(&row, &caller.endpoint_id, &path, &call.key) {
+            return failed(7003, &error);
+        }
+        let running = match self.device.operate(&path, &call.args) {
+            Some(Operation::Async(running)) => running,
+            Some(Operation::Done(result)) => Box::pin(std::future::ready(result)),
+            None => {
+                self.device.tree.remove_instance(&row);
+                return failed(7022, "this device cannot do that");
+            }
+        };
+        self.next_request = self.next_request.wrapping_add(1).max(1);
+        let request = Request {
+            object: call.object,
+            command: call.command.name,
+            key: call.key,
+        };
+        self.requests.insert(row.clone(), request);
+        self.actions.push_back(Action::Spawn {
+            request: row.clone(),
+            running,
+        });
+        Operated::Running(row)
+    }
+
+    fn is_running(&self, originator: &str, command: &str, key: &str) -> bool {
+        let tree = &self.device.tree;
+        self.requests.keys().any(|row| {
+            text(tree, row, "Originator") == originator
+                && text(tree, row, "Command") == command
+                && text(tree, row, "CommandKey") == key
+        })
+    }
+
+    fn enter_request(
+        &mut self,
+        row: &ObjectPath,
+        originator: &str,
+        command: &str,
+        key: &str,
+    ) -> Result<(), String> {
+        let tree = &mut self.device.tree;
+        tree.ensure_instance(row)
+            .map_err(|error| error.to_string())?;
+        for (name, value) in [
+            ("Originator", originator),
+            ("Command", command),
+            ("CommandKey", key),
+            ("Status", "Active"),
+        ] {
+            tree.put(&row.param(name), value)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// A command is done: whoever subscribed to it is told, and its row goes.
+    pub(super) fn complete(&mut self, row: &ObjectPath, result: Output) {
+        let status = if result.is_ok() { "Success" } else { "Error" };
+        self.finish(row, status, result);
+    }
+
+    fn finish(&mut self, row: &ObjectPath, status: &str, result: Output) {
+        // Not there: it was canceled, and its end was told already.
+        let Some(request) = self.requests.remove(row) else {
+            return;
+        };
+        self.put(row.param("Status").as_str(), status);
+        let done = OperationComplete {
+            obj_path: request.object.to_string(),
+            command_name: request.command.to_owned(),
+            command_key: request.key,
+            operation_resp: Some(match result {
+                Ok(args) => OperationResp::ReqOutputArgs(OutputArgs {
+                    output_args: args.into_iter().collect(),
+                }),
+                Err(error) => OperationResp::CmdFailure(CommandFailure {
+                    err_code: error.code,
+                    err_msg: error.message,
+                }),
+            }),
+        };
+        let notices = self
+            .subscriptions
+            .on_complete(&self.device.tree, &request.object, &done);
+        self.notices.extend(notices);
+        self.device.tree.remove_instance(row);
+    }
+
+    /// A controller answered a notification.
+    pub(super) fn answered(
+        &mut self,
+        id: &homefleet_usp::message::MsgId,
+        from: &str,
+        accepted: bool,
+    ) {
+        let Some(answered) = self
+            .outbox
+            .answered(id.as_str(), from, accepted, &mut self.batch)
+        else {
+            self.stats.records_ignored += 1;
+            return;
+        };
+        self.reach.remove(&answered.controller);
+        if answered.onboarding {
+            tracing::info!(controller = from, "onboarded");
+            self.batch
+                .facts
+                .push((format!("{}{from}", fact::ONBOARDED), "true".into()));
+        }
+    }
+}

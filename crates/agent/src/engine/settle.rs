@@ -1,0 +1,221 @@
+//! After everything that can change something: tell those concerned, write to disk, then act.
+
+use homefleet_model::{path::ObjectPath, tree::Change};
+use homefleet_usp::{
+    error::ErrorCode,
+    message::{Body, Message},
+};
+
+use super::{Engine, POLL_INTERVAL, receive::Answer};
+use crate::{
+    controllers,
+    notify::{self, Outgoing},
+    provider::Now,
+    store::Batch,
+};
+
+impl Engine {
+    /// Turns changes into notifications, writes what must last, and only then queues `answer` and the
+    /// notifications for sending.
+    pub(super) fn settle(&mut self, now: Now, answer: Option<Answer>) {
+        // The views change with the tree, and the tree can change because of the views (a subscription ends
+        // with its controller): a few rounds reach the end.
+        for _ in 0..4 {
+            let changes = self.device.tree.drain_changes();
+            if changes.is_empty() {
+                break;
+            }
+            let notices = self.subscriptions.on_changes(&self.device.tree, &changes);
+            self.notices.extend(notices);
+            self.follow(now, &changes);
+        }
+        let outgoing = self.post(now);
+        let mut answer = answer;
+        if !self.write_batch()
+            && let Some(answer) = answer.as_mut()
+            && let Some(message) = answer
+                .message
+                .as_mut()
+                .filter(|message| !matches!(message.body, Body::Error(_)))
+        {
+            // Nothing is promised that would not survive.
+            let id = message.id.clone();
+            *message = Message::error(
+                id,
+                ErrorCode(7003),
+                "the agent's state could not be written to disk",
+            );
+            answer.request = None;
+        }
+        if let Some(answer) = answer {
+            self.send(now, answer);
+        }
+        for outgoing in outgoing {
+            self.transmit(outgoing);
+        }
+    }
+
+    /// Reads the views again that the changes concern.
+    fn follow(&mut self, now: Now, changes: &[Change]) {
+        let touches = |table: &str| changes.iter().any(|change| path(change).starts_with(table));
+        if touches(notify::TABLE) {
+            self.reload_subscriptions(now);
+        }
+        if touches(controllers::TABLE) {
+            // The notices that are still to be sent know their controllers as they were: the last one goes
+            // to the controller that was deleted or disabled (Device:2.16, Controller).
+            let outgoing = self.post(now);
+            for outgoing in outgoing {
+                self.transmit(outgoing);
+            }
+            self.reload_controllers();
+            let deleted: Vec<ObjectPath> = changes
+                .iter()
+                .filter_map(|change| match change {
+                    Change::Deleted { path, .. } => Some(path.clone()),
+                    _ => None,
+                })
+                .collect();
+            self.end_with_controllers(&deleted);
+            self.reach
+                .retain(|row, _| self.controllers.contains_key(row));
+        }
+        if touches(notify::TABLE) || touches(controllers::TABLE) {
+            let (controllers, tree) = (&self.controllers, &self.device.tree);
+            self.outbox.forget_where(
+                |subscription, controller| {
+                    !controllers.contains_key(controller)
+                        || subscription
+                            .is_some_and(|row| !tree.exists(row) && !row.as_str().is_empty())
+                },
+                &mut self.batch,
+            );
+            self.schedule_periodic(now);
+        }
+    }
+
+    /// Reads the subscription table again; what is newly watched is looked at now, so that a ValueChange is
+    /// a change since the subscription, not since the last look.
+    pub(super) fn reload_subscriptions(&mut self, now: Now) {
+        let known = std::mem::take(&mut self.watched);
+        let before = self.device.tree.drain_changes();
+        let mut view = notify::Subscriptions::default();
+        view.reload(&self.device.tree);
+        for subscription in view.iter().filter(|subscription| subscription.watches()) {
+            for reference in &subscription.references {
+                if self.device.has_provider(reference) && !self.watched.contains(reference) {
+                    self.watched.push(reference.clone());
+                }
+            }
+        }
+        let new: Vec<_> = self
+            .watched
+            .iter()
+            .filter(|reference| !known.contains(reference))
+            .cloned()
+            .collect();
+        if !new.is_empty() {
+            self.device.refresh_any(&new, now);
+        }
+        let mut changes = before;
+        changes.extend(self.device.tree.drain_changes());
+        let notices = self.subscriptions.on_changes(&self.device.tree, &changes);
+        self.notices.extend(notices);
+        view.reload(&self.device.tree);
+        self.subscriptions = view;
+        self.next_poll = match (self.watched.is_empty(), self.next_poll) {
+            (true, _) => None,
+            (false, Some(at)) => Some(at),
+            (false, None) => Some(now.instant + POLL_INTERVAL),
+        };
+    }
+
+    /// A subscription whose controller is no more ends too (`Recipient` is a reference that deletes).
+    fn end_with_controllers(&mut self, deleted: &[ObjectPath]) {
+        let orphans: Vec<ObjectPath> = self
+            .device
+            .tree
+            .rows(&crate::local_agent::table(notify::TABLE))
+            .into_iter()
+            .filter(|row| {
+                let recipient = crate::local_agent::text(&self.device.tree, row, "Recipient")
+                    .trim_end_matches('.');
+                recipient.is_empty()
+                    || deleted
+                        .iter()
+                        .any(|gone| gone.as_str().trim_end_matches('.') == recipient)
+            })
+            .collect();
+        for row in orphans {
+            self.device.tree.remove_instance(&row);
+        }
+    }
+
+    /// Gives the collected notices to the outbox.
+    fn post(&mut self, now: Now) -> Vec<Outgoing> {
+        let mut out = Vec::new();
+        for notice in std::mem::take(&mut self.notices) {
+            let Some(controller) = self
+                .controllers
+                .get(&notice.recipient)
+                .filter(|known| known.enabled)
+            else {
+                self.stats.notifications_dropped += 1;
+                continue;
+            };
+            let waits = self
+                .reach
+                .get(&notice.recipient)
+                .and_then(|reach| reach.until);
+            let unreachable = waits.is_some_and(|until| until > now.instant);
+            let retried = notice.retry;
+            let outgoing =
+                self.outbox
+                    .post(now, notice, controller, &mut self.random, &mut self.batch);
+            match outgoing {
+                // Nobody was there a moment ago: one that is repeated waits, the others are lost.
+                Some(_) if unreachable => self.stats.notifications_dropped += u64::from(!retried),
+                Some(outgoing) => out.push(outgoing),
+                None => {}
+            }
+        }
+        out
+    }
+
+    /// Writes what must last; false when that failed.
+    pub(super) fn write_batch(&mut self) -> bool {
+        if self.wiped {
+            self.batch = Batch::default();
+            return true;
+        }
+        let revision = self.device.tree.revision();
+        if revision != self.revision {
+            self.batch.tree = Some(self.device.tree.export());
+        }
+        if self.batch.is_empty() {
+            return true;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let again = batch.without_tree();
+        match self.store.write(batch) {
+            Ok(()) => {
+                self.revision = revision;
+                true
+            }
+            Err(error) => {
+                // The tree is exported again; the rest is known here only.
+                self.batch = again;
+                self.stats.store_failures += 1;
+                tracing::error!(%error, "state not written");
+                false
+            }
+        }
+    }
+}
+
+fn path(change: &Change) -> &str {
+    match change {
+        Change::ValueChanged { path, .. } => path.as_str(),
+        Change::Created { path } | Change::Deleted { path, .. } => path.as_str(),
+    }
+}

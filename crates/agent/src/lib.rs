@@ -1,0 +1,42 @@
+//! The device's side of remote management: the data model with its providers, and the USP agent.
+//!
+//! ```text
+//! cli ─▶ config ─▶ runtime (Agent: sockets, threads, signals of the kernel)
+//!                     │  Records, time, results ─▶ ◀─ actions
+//!                  engine (no sockets, time as an argument)
+//!        request ─ what a controller asks │ notify ─ what it wants to be told │ store ─ what survives
+//!                  device (the tree) ─▶ local_agent (the core's own objects), provider (everything else)
+//! ```
+//!
+//! # Goals
+//!
+//! - TR-369 (USP 1.4) as an Agent over CoAP in DTLS, on Linux.
+//! - What was acknowledged is on disk; nothing from the network stops the agent.
+//!
+//! # Non-goals
+//!
+//! - Session contexts, roles other than full access, other MTPs: later.
+
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod identity;
+pub mod local_agent;
+pub mod provider;
+pub mod runtime;
+pub mod store;
+
+mod controllers;
+mod device;
+mod notify;
+mod random;
+mod request;
+mod time;
+
+pub use self::{
+    config::Config,
+    device::Device,
+    notify::RetryPolicy,
+    request::{Fault, PROTOCOL_VERSIONS},
+    runtime::{Agent, StartError},
+};

@@ -1,0 +1,247 @@
+//! The objects that the agent's core owns: `Device.` and `Device.LocalAgent.`, as in TR-181 Device:2.16.
+
+use homefleet_model::{
+    schema::{Command, Event, Object, ObjectAccess, Param},
+    value::{ListType, Strength, Type},
+};
+
+/// Names of the MTPs this agent can use.
+const PROTOCOLS: &[&str] = &["CoAP"];
+static PROTOCOL_LIST: ListType = ListType::of(Type::Enum(PROTOCOLS));
+static REFERENCES: ListType = ListType {
+    item: Type::string(256),
+    ..ListType::of(Type::STRING)
+};
+static FINGERPRINTS: ListType = ListType::of(Type::Enum(&[
+    "SHA-1", "SHA-224", "SHA-256", "SHA-384", "SHA-512",
+]));
+
+/// Version of the root data model (`Device.RootDataModelVersion`).
+pub const ROOT_DATA_MODEL_VERSION: &str = "2.16";
+
+/// URI of the data model, as GetSupportedDM reports it.
+pub const DATA_MODEL_URI: &str = "urn:broadband-forum-org:tr-181-2-16-0-usp";
+
+const PORT: Type = Type::UnsignedIntIn(1, 65_535);
+const NUMBER: Type = Type::UnsignedInt;
+
+const fn alias() -> Param {
+    Param::rw("Alias", Type::string(64))
+}
+
+const fn enable() -> Param {
+    Param::rw("Enable", Type::Boolean).default("false")
+}
+
+/// Everything the core declares.
+pub static OBJECTS: &[Object] = &[
+    Object {
+        path: "Device.",
+        params: &[
+            Param::ro("RootDataModelVersion", Type::string(32)).default(ROOT_DATA_MODEL_VERSION)
+        ],
+        commands: &[
+            Command {
+                name: "Reboot()",
+                is_async: false,
+                input: &[],
+                output: &[],
+            },
+            Command {
+                name: "FactoryReset()",
+                is_async: false,
+                input: &[],
+                output: &[],
+            },
+        ],
+        events: &[Event {
+            name: "Boot!",
+            args: &["CommandKey", "Cause", "FirmwareUpdated", "ParameterMap"],
+        }],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.",
+        params: &[
+            Param::ro("EndpointID", Type::STRING),
+            Param::ro("SoftwareVersion", Type::string(64)).default(env!("CARGO_PKG_VERSION")),
+            Param::ro("UpTime", NUMBER).quiet(),
+            Param::ro("SupportedProtocols", Type::list(&PROTOCOL_LIST)).default("CoAP"),
+            Param::ro("SupportedFingerprintAlgorithms", Type::list(&FINGERPRINTS))
+                .default("SHA-256"),
+            Param::ro("MTPNumberOfEntries", NUMBER),
+            Param::ro("ControllerNumberOfEntries", NUMBER),
+            Param::ro("CertificateNumberOfEntries", NUMBER),
+            Param::ro("SubscriptionNumberOfEntries", NUMBER),
+            Param::ro("RequestNumberOfEntries", NUMBER),
+            Param::ro("SupportedNumberOfSubscriptions", Type::Int).default("-1"),
+        ],
+        events: &[Event {
+            name: "Periodic!",
+            args: &[],
+        }],
+        ..Object::EMPTY
+    },
+    Object {
+        // The standard lets controllers add MTPs; this agent's own MTP is set by its configuration file, and the
+        // supported data model says so.
+        path: "Device.LocalAgent.MTP.{i}.",
+        unique_keys: &[&["Alias"]],
+        params: &[
+            alias(),
+            Param::ro("Enable", Type::Boolean).default("false"),
+            Param::ro("Status", Type::Enum(&["Up", "Down", "Error"])).default("Down"),
+            Param::ro("Protocol", Type::Enum(PROTOCOLS)).default("CoAP"),
+        ],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.MTP.{i}.CoAP.",
+        params: &[
+            Param::ro("Port", PORT).default("5683"),
+            Param::ro("Path", Type::STRING),
+            Param::ro("EnableEncryption", Type::Boolean).default("true"),
+        ],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.Controller.{i}.",
+        access: ObjectAccess::AddDelete,
+        unique_keys: &[&["EndpointID"], &["Alias"]],
+        params: &[
+            alias(),
+            Param::rw("EndpointID", Type::STRING),
+            Param::rw("ControllerCode", Type::string(128)),
+            Param::rw("ProvisioningCode", Type::string(64)),
+            enable(),
+            Param::rw("PeriodicNotifInterval", Type::UnsignedIntIn(1, u32::MAX)).default("86400"),
+            Param::rw("PeriodicNotifTime", Type::DateTime),
+            Param::rw(
+                "USPNotifRetryMinimumWaitInterval",
+                Type::UnsignedIntIn(1, 65_535),
+            )
+            .default("5"),
+            Param::rw(
+                "USPNotifRetryIntervalMultiplier",
+                Type::UnsignedIntIn(1000, 65_535),
+            )
+            .default("2000"),
+            Param::ro("MTPNumberOfEntries", NUMBER),
+            Param::ro("BootParameterNumberOfEntries", NUMBER),
+        ],
+        commands: &[Command {
+            name: "SendOnBoardRequest()",
+            is_async: false,
+            input: &[],
+            output: &[],
+        }],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.Controller.{i}.MTP.{i}.",
+        access: ObjectAccess::AddDelete,
+        unique_keys: &[&["Protocol"], &["Alias"]],
+        params: &[
+            alias(),
+            enable(),
+            Param::rw("Protocol", Type::Enum(PROTOCOLS)).default("CoAP"),
+            Param::rw("Order", Type::UnsignedIntIn(1, u32::MAX)).default("1"),
+        ],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.Controller.{i}.MTP.{i}.CoAP.",
+        params: &[
+            Param::rw("Host", Type::string(256)),
+            Param::rw("Port", PORT).default("5684"),
+            Param::rw("Path", Type::STRING),
+            Param::rw("EnableEncryption", Type::Boolean).default("true"),
+        ],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.Controller.{i}.BootParameter.{i}.",
+        access: ObjectAccess::AddDelete,
+        unique_keys: &[&["ParameterName"], &["Alias"]],
+        params: &[
+            alias(),
+            enable(),
+            Param::rw("ParameterName", Type::string(256)),
+        ],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.Certificate.{i}.",
+        unique_keys: &[&["SerialNumber", "Issuer"], &["Alias"]],
+        params: &[
+            alias(),
+            Param::rw("Enable", Type::Boolean).default("true"),
+            Param::ro("SerialNumber", Type::string(64)),
+            Param::ro("Issuer", Type::string(256)),
+        ],
+        commands: &[Command {
+            name: "GetFingerprint()",
+            is_async: false,
+            input: &["FingerprintAlgorithm"],
+            output: &["Fingerprint"],
+        }],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.Subscription.{i}.",
+        access: ObjectAccess::AddDelete,
+        unique_keys: &[&["Alias"], &["Recipient", "ID"]],
+        params: &[
+            alias(),
+            enable(),
+            Param::ro("Recipient", Type::Reference(Strength::Strong)),
+            Param::rw("ID", Type::string(64)),
+            Param::ro("CreationDate", Type::DateTime),
+            Param::rw(
+                "NotifType",
+                Type::Enum(&[
+                    "ValueChange",
+                    "ObjectCreation",
+                    "ObjectDeletion",
+                    "OperationComplete",
+                    "Event",
+                ]),
+            ),
+            Param::rw("ReferenceList", Type::list(&REFERENCES)),
+            Param::rw("Persistent", Type::Boolean).default("false"),
+            Param::rw("TimeToLive", NUMBER).default("0"),
+            Param::rw("NotifRetry", Type::Boolean).default("false"),
+            Param::rw("NotifExpiration", NUMBER).default("0"),
+        ],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.Request.{i}.",
+        unique_keys: &[&["Originator", "Command", "CommandKey"], &["Alias"]],
+        params: &[
+            alias(),
+            Param::ro("Originator", Type::STRING),
+            Param::ro("Command", Type::STRING),
+            Param::ro("CommandKey", Type::STRING),
+            Param::ro(
+                "Status",
+                Type::Enum(&[
+                    "Requested",
+                    "Active",
+                    "Canceling",
+                    "Canceled",
+                    "Success",
+                    "Error",
+                ]),
+            )
+            .default("Requested"),
+        ],
+        commands: &[Command {
+            name: "Cancel()",
+            is_async: false,
+            input: &[],
+            output: &[],
+        }],
+        ..Object::EMPTY
+    },
+];

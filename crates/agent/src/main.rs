@@ -1,0 +1,7 @@
+//! The device's side of remote management: the USP agent.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    homefleet_agent::cli::main()
+}

@@ -1,0 +1,254 @@
+//! GetSupportedDM (R-GSP.0) and GetSupportedProtocol.
+
+use homefleet_model::{
+    path::ObjectPath,
+    schema::{Access, Command, Event, ObjectAccess, ObjectInfo, Param, Schema},
+    value::Type,
+};
+use homefleet_usp::proto::msg::{
+    GetSupportedDm, GetSupportedDmResp, GetSupportedProtocolResp,
+    get_supported_dm_resp::{
+        CmdType, ObjAccessType, ParamAccessType, ParamValueType, RequestedObjectResult,
+        SupportedCommandResult, SupportedEventResult, SupportedObjectResult, SupportedParamResult,
+        SupportedUniqueKeySet, ValueChangeType,
+    },
+};
+
+use super::{Bounds, Failure, Fault, PROTOCOL_VERSIONS};
+use crate::{device::Device, local_agent::schema::DATA_MODEL_URI, provider::Now};
+
+/// Answers a GetSupportedProtocol.
+pub(super) fn get_supported_protocol() -> GetSupportedProtocolResp {
+    GetSupportedProtocolResp {
+        agent_supported_protocol_versions: PROTOCOL_VERSIONS.into(),
+    }
+}
+
+/// Answers a GetSupportedDM: one result for each requested path, each with its own error.
+pub(super) fn get_supported_dm(
+    device: &mut Device,
+    request: &GetSupportedDm,
+    bounds: Bounds,
+    now: Now,
+) -> Result<GetSupportedDmResp, Failure> {
+    let results = request
+        .obj_paths
+        .iter()
+        .map(|path| match one(device, path, request, now) {
+            Ok(supported_objs) => RequestedObjectResult {
+                req_obj_path: path.clone(),
+                data_model_inst_uri: DATA_MODEL_URI.into(),
+                supported_objs,
+                ..Default::default()
+            },
+            Err(fault) => RequestedObjectResult {
+                req_obj_path: path.clone(),
+                err_code: fault.code,
+                err_msg: fault.message,
+                ..Default::default()
+            },
+        });
+    Ok(GetSupportedDmResp {
+        req_obj_results: super::collect(results, bounds, size)?,
+    })
+}
+
+fn size(result: &RequestedObjectResult) -> usize {
+    let names = |object: &SupportedObjectResult| -> usize {
+        let params = object.supported_params.iter();
+        object.supported_obj_path.len() + params.map(|param| param.param_name.len()).sum::<usize>()
+    };
+    let objects: usize = result.supported_objs.iter().map(names).sum();
+    result.req_obj_path.len() + result.err_msg.len() + objects
+}
+
+fn one(
+    device: &mut Device,
+    text: &str,
+    request: &GetSupportedDm,
+    now: Now,
+) -> Result<Vec<SupportedObjectResult>, Fault> {
+    let (object, leaf) = text
+        .rsplit_once('.')
+        .ok_or_else(|| Fault::new(7008, format!("{text}: no path")))?;
+    let object = format!("{object}.");
+    if !object.contains('{') {
+        instantiated(device, &object, now)?;
+    }
+    let schema = device.tree.schema();
+    let unsupported = || Fault::new(7026, format!("{text} is not in the supported data model"));
+    // The final `{i}.` may be left out.
+    let info = schema
+        .object(&object)
+        .or_else(|| schema.object(&format!("{object}{{i}}.")))
+        .ok_or_else(unsupported)?;
+    if !leaf.is_empty() {
+        let mut result = bare(info);
+        if let Some(command) = info.command(leaf) {
+            result.supported_commands = vec![supported_command(command)];
+        } else if let Some(event) = info.event(leaf) {
+            result.supported_events = vec![supported_event(event)];
+        } else if let Some(param) = info.param(leaf) {
+            result.supported_params = vec![supported_param(param)];
+        } else {
+            return Err(unsupported());
+        }
+        return Ok(vec![result]);
+    }
+    let mut results = vec![full(info, request)];
+    if request.first_level_only {
+        results.extend(schema.children(info).map(bare));
+    } else {
+        below(schema, info, request, &mut results);
+    }
+    Ok(results)
+}
+
+/// A path with instance numbers must name something that exists.
+fn instantiated(device: &mut Device, object: &str, now: Now) -> Result<(), Fault> {
+    let path = super::parse(object)?;
+    if path.is_search() {
+        return Err(Fault::new(
+            7026,
+            format!("{object}: a search path is not in the supported data model"),
+        ));
+    }
+    if !object
+        .split('.')
+        .any(|segment| segment.starts_with(|c: char| c.is_ascii_digit()))
+    {
+        return Ok(());
+    }
+    device.refresh(&path, now);
+    let exists = |path: &ObjectPath| device.tree.exists(path);
+    let known = object
+        .parse()
+        .is_ok_and(|path: ObjectPath| match path.instance() {
+            Some(_) => exists(&path),
+            None => exists(&path) || path.parent().as_ref().is_some_and(exists),
+        });
+    if known {
+        Ok(())
+    } else {
+        Err(Fault::new(7016, format!("{object} does not exist")))
+    }
+}
+
+fn below(
+    schema: &Schema,
+    info: &ObjectInfo,
+    request: &GetSupportedDm,
+    results: &mut Vec<SupportedObjectResult>,
+) {
+    for child in schema.children(info) {
+        results.push(full(child, request));
+        below(schema, child, request, results);
+    }
+}
+
+/// The object alone, without what it holds.
+fn bare(info: &ObjectInfo) -> SupportedObjectResult {
+    let access = match info.access() {
+        ObjectAccess::ReadOnly => ObjAccessType::ObjReadOnly,
+        ObjectAccess::AddDelete => ObjAccessType::ObjAddDelete,
+        ObjectAccess::AddOnly => ObjAccessType::ObjAddOnly,
+        ObjectAccess::DeleteOnly => ObjAccessType::ObjDeleteOnly,
+    };
+    SupportedObjectResult {
+        supported_obj_path: info.path().to_owned(),
+        access: access.into(),
+        is_multi_instance: info.is_table(),
+        ..Default::default()
+    }
+}
+
+/// The object with what the request wants of it.
+fn full(info: &ObjectInfo, request: &GetSupportedDm) -> SupportedObjectResult {
+    let mut result = bare(info);
+    if request.return_params {
+        result.supported_params = info
+            .params()
+            .iter()
+            .map(|param| supported_param(param))
+            .collect();
+    }
+    if request.return_commands {
+        result.supported_commands = info
+            .commands()
+            .iter()
+            .map(|command| supported_command(command))
+            .collect();
+    }
+    if request.return_events {
+        result.supported_events = info
+            .events()
+            .iter()
+            .map(|event| supported_event(event))
+            .collect();
+    }
+    if request.return_unique_key_sets {
+        let set = |keys: &&[&str]| SupportedUniqueKeySet {
+            key_names: keys.iter().map(|&key| key.into()).collect(),
+        };
+        result.unique_key_sets = info.unique_keys().iter().map(set).collect();
+    }
+    result
+}
+
+fn supported_param(param: &Param) -> SupportedParamResult {
+    let access = match param.access {
+        Access::ReadOnly => ParamAccessType::ParamReadOnly,
+        // A writeOnceReadOnly parameter is reported as read-write (TR-369 SupportedParamResult).
+        Access::ReadWrite | Access::WriteOnce => ParamAccessType::ParamReadWrite,
+    };
+    let change = if param.notify {
+        ValueChangeType::ValueChangeAllowed
+    } else {
+        ValueChangeType::ValueChangeWillIgnore
+    };
+    SupportedParamResult {
+        param_name: param.name.into(),
+        access: access.into(),
+        value_type: value_type(param.ty).into(),
+        value_change: change.into(),
+    }
+}
+
+fn value_type(ty: Type) -> ParamValueType {
+    match ty {
+        Type::Base64 { .. } => ParamValueType::ParamBase64,
+        Type::Boolean => ParamValueType::ParamBoolean,
+        Type::DateTime | Type::LocalDateTime => ParamValueType::ParamDateTime,
+        Type::Decimal => ParamValueType::ParamDecimal,
+        Type::HexBinary { .. } => ParamValueType::ParamHexBinary,
+        Type::Int | Type::IntIn(..) => ParamValueType::ParamInt,
+        Type::Long | Type::LongIn(..) => ParamValueType::ParamLong,
+        // A list travels as a string (TR-106 §3.2.2).
+        Type::Enum(_) | Type::List(_) | Type::Reference(_) | Type::String { .. } => {
+            ParamValueType::ParamString
+        }
+        Type::UnsignedInt | Type::UnsignedIntIn(..) => ParamValueType::ParamUnsignedInt,
+        Type::UnsignedLong | Type::UnsignedLongIn(..) => ParamValueType::ParamUnsignedLong,
+    }
+}
+
+fn supported_command(command: &Command) -> SupportedCommandResult {
+    let kind = if command.is_async {
+        CmdType::CmdAsync
+    } else {
+        CmdType::CmdSync
+    };
+    SupportedCommandResult {
+        command_name: command.name.into(),
+        input_arg_names: command.input.iter().map(|&name| name.into()).collect(),
+        output_arg_names: command.output.iter().map(|&name| name.into()).collect(),
+        command_type: kind.into(),
+    }
+}
+
+fn supported_event(event: &Event) -> SupportedEventResult {
+    SupportedEventResult {
+        event_name: event.name.into(),
+        arg_names: event.args.iter().map(|&name| name.into()).collect(),
+    }
+}

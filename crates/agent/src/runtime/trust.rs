@@ -1,0 +1,214 @@
+//! The certificate files: whom the agent trusts, and who it is.
+
+use std::path::{Path, PathBuf};
+
+use homefleet_net::dtls::{Credentials, CredentialsError, Role, TrustVerifier, Verifier};
+use homefleet_trust::{
+    Anchor, Connection, Context, Decision, Outcome, Policy, Refusal, Time, anchors_from_pem,
+    chain_from_pem, decide,
+};
+use x509_cert::{Certificate, der::Decode as _};
+
+use crate::{config::Config, engine::CertificateInfo};
+
+/// Whom the agent trusts, and who it is.
+#[derive(Clone)]
+pub struct Trust {
+    /// The trusted CAs (R-SEC.2).
+    pub anchors: Vec<Anchor>,
+    /// The agent's own chain, DER, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// The same with the key, for DTLS.
+    pub credentials: Credentials,
+}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trust")
+            .field("anchors", &self.anchors.len())
+            .field("chain", &self.chain.len())
+            .finish()
+    }
+}
+
+/// A certificate or key file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The file cannot be read.
+    #[error("`{key}`: cannot read {path}: {source}", path = .path.display())]
+    Read {
+        /// The configuration key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file does not hold what it should.
+    #[error("`{key}`: {path}: {reason}", path = .path.display())]
+    Content {
+        /// The configuration key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Key and certificate do not belong together, or the key is none.
+    #[error("`trust.certificate` and `trust.key`: {0}")]
+    Credentials(#[from] CredentialsError),
+    /// The certificate is somebody else's (R-SEC.10).
+    #[error(
+        "`trust.certificate`: {path} does not contain the Endpoint ID {endpoint_id} (it holds {found}): \
+         issue it with the subjectAltName URI {urn}, or set `endpoint_id`", path = .path.display()
+    )]
+    Endpoint {
+        /// The file.
+        path: PathBuf,
+        /// The agent's Endpoint ID.
+        endpoint_id: String,
+        /// What the certificate holds.
+        found: String,
+        /// What it should hold.
+        urn: String,
+    },
+}
+
+/// Figure MTP.1, and then R-SEC.23: what we send goes to the Controller that is meant.
+///
+/// The figure lets a peer pass whose certificate names the host of the URL, whoever it is; a Record without
+/// USP-layer security may only go to an Endpoint whose certificate holds the Endpoint ID of its `to_id`.
+pub(crate) struct ControllerVerifier(pub(crate) TrustVerifier);
+
+impl Verifier for ControllerVerifier {
+    fn verify(&self, chain: &[Vec<u8>], role: Role<'_>) -> Decision {
+        let mut decision = self.0.verify(chain, role);
+        if let Role::Initiated {
+            endpoint_id: Some(meant),
+            ..
+        } = role
+            && decision
+                .peer
+                .as_ref()
+                .is_some_and(|peer| !peer.is_endpoint(meant))
+        {
+            decision.outcome = Outcome::Terminate(Refusal::NameMismatch);
+            decision.peer = None;
+        }
+        decision
+    }
+
+    fn generation(&self) -> u64 {
+        self.0.generation()
+    }
+}
+
+/// Reads and checks the certificate files of `config`.
+///
+/// # Errors
+///
+/// A [`TrustError`] that names the file and what is wrong with it.
+pub fn load_trust(config: &Config) -> Result<Trust, TrustError> {
+    let ca = read("trust.ca", &config.trust.ca)?;
+    let content = |key, path: &Path, reason: String| TrustError::Content {
+        key,
+        path: path.to_owned(),
+        reason,
+    };
+    let anchors =
+        anchors_from_pem(&ca).map_err(|e| content("trust.ca", &config.trust.ca, e.to_string()))?;
+    if anchors.is_empty() {
+        return Err(content(
+            "trust.ca",
+            &config.trust.ca,
+            "no certificate in it".into(),
+        ));
+    }
+    let own = &config.trust.certificate;
+    let pem = read("trust.certificate", own)?;
+    let chain =
+        chain_from_pem(&pem).map_err(|e| content("trust.certificate", own, e.to_string()))?;
+    let key = read("trust.key", &config.trust.key)?;
+    let credentials = Credentials::from_pem(&pem, &key)?;
+    check_endpoint(config, &chain)?;
+    Ok(Trust {
+        anchors,
+        chain,
+        credentials,
+    })
+}
+
+impl Trust {
+    /// The trusted CAs as the data model shows them.
+    pub fn certificates(&self) -> Vec<CertificateInfo> {
+        let info = |anchor: &Anchor| {
+            let certificate = Certificate::from_der(anchor.der()).ok()?;
+            let body = certificate.tbs_certificate();
+            let serial = body
+                .serial_number()
+                .as_bytes()
+                .iter()
+                .map(|byte| format!("{byte:02X}"))
+                .collect();
+            let mut issuer = body.issuer().to_string();
+            // The data model has room for 256 characters.
+            issuer.truncate(issuer.floor_char_boundary(256));
+            Some(CertificateInfo {
+                serial,
+                issuer,
+                sha256: anchor.fingerprint(),
+            })
+        };
+        self.anchors.iter().filter_map(info).collect()
+    }
+}
+
+/// R-SEC.10: a controller would refuse every Record of ours otherwise, so it is said here.
+fn check_endpoint(config: &Config, chain: &[Vec<u8>]) -> Result<(), TrustError> {
+    let path = &config.trust.certificate;
+    let content = |reason: String| TrustError::Content {
+        key: "trust.certificate",
+        path: path.clone(),
+        reason,
+    };
+    let leaf = chain
+        .first()
+        .ok_or_else(|| content("no certificate in it".into()))?;
+    // The certificate trusted as itself: the decision then only reads who it is.
+    let anchor = Anchor::from_der(leaf).map_err(|error| content(error.to_string()))?;
+    let context = Context {
+        anchors: &[anchor],
+        time: Time::Unknown,
+        connection: Connection::Accepted,
+        policy: &Policy::default(),
+    };
+    let decision = decide(std::slice::from_ref(leaf), &context);
+    let endpoint_id = config.endpoint_id.to_string();
+    match decision.peer {
+        Some(peer) if peer.is_endpoint(&endpoint_id) => Ok(()),
+        Some(peer) => Err(TrustError::Endpoint {
+            path: path.clone(),
+            found: if peer.endpoint_ids.is_empty() {
+                "none".into()
+            } else {
+                peer.endpoint_ids.join(", ")
+            },
+            urn: config.endpoint_id.to_urn(),
+            endpoint_id,
+        }),
+        None => Err(content(format!(
+            "controllers will refuse it: {}",
+            decision
+                .refusal()
+                .map_or_else(|| "no reason".to_owned(), ToString::to_string)
+        ))),
+    }
+}
+
+fn read(key: &'static str, path: &Path) -> Result<String, TrustError> {
+    std::fs::read_to_string(path).map_err(|source| TrustError::Read {
+        key,
+        path: path.to_owned(),
+        source,
+    })
+}

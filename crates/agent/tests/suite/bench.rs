@@ -1,0 +1,498 @@
+//! An engine on a bench: a small device of its own, a controller that only has a mailbox, and virtual time.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use homefleet_agent::{
+    config::{ControllerConfig, Limits},
+    engine::{Action, Engine, Inbound, OwnMtp, Settings},
+    provider::{Now, OperateError, Operation, Provider, ProviderError, Running},
+    store::Store,
+};
+use homefleet_model::{
+    path::{ObjectPath, ParamPath},
+    schema::{Command, Event, Object, ObjectAccess, Param},
+    tree::Tree,
+    value::Type,
+};
+use homefleet_usp::{
+    EndpointId, Message, Record,
+    message::{self, Body, Request, Response},
+    proto::msg::{self as pb, Notify, error::ParamError, notify::Notification},
+    record::RecordBody,
+};
+
+pub(crate) const AGENT: &str = "proto::agent";
+pub(crate) const CONTROLLER: &str = "proto::controller";
+pub(crate) const STRANGER: &str = "proto::stranger";
+pub(crate) const REPLY_TO: &str = "coaps://192.0.2.1:5684/usp";
+
+/// The objects of the bench's device.
+static OBJECTS: &[Object] = &[
+    Object {
+        path: "Device.X_Test.",
+        params: &[
+            Param::ro("Counter", Type::UnsignedInt),
+            Param::ro("Clock", Type::UnsignedInt).quiet(),
+            Param::rw("Label", Type::string(16)),
+            Param::rw("Level", Type::UnsignedIntIn(0, 10)).default("5"),
+            Param::rw("Stubborn", Type::STRING),
+            Param::rw("Password", Type::STRING).secret(),
+            Param::ro("ItemNumberOfEntries", Type::UnsignedInt),
+            Param::ro("RowNumberOfEntries", Type::UnsignedInt),
+        ],
+        commands: &[
+            Command {
+                name: "Echo()",
+                is_async: false,
+                input: &["Text"],
+                output: &["Text"],
+            },
+            Command {
+                name: "Slow()",
+                is_async: true,
+                input: &["Text"],
+                output: &["Text"],
+            },
+            Command {
+                name: "Nothing()",
+                is_async: false,
+                input: &[],
+                output: &[],
+            },
+        ],
+        events: &[Event {
+            name: "Alarm!",
+            args: &["Reason"],
+        }],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.X_Test.Item.{i}.",
+        access: ObjectAccess::AddDelete,
+        unique_keys: &[&["Name"], &["Alias"]],
+        params: &[
+            Param::rw("Alias", Type::string(64)),
+            Param::rw("Enable", Type::Boolean).default("false"),
+            Param::rw("Name", Type::string(16)),
+            Param::rw("Level", Type::UnsignedIntIn(0, 10)).default("5"),
+            Param::rw("Label", Type::string(8)),
+        ],
+        commands: &[Command {
+            name: "Touch()",
+            is_async: false,
+            input: &[],
+            output: &[],
+        }],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.X_Test.Item.{i}.Stats.",
+        params: &[
+            Param::ro("Hits", Type::UnsignedInt),
+            Param::rw("Limit", Type::UnsignedInt),
+        ],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.X_Test.Row.{i}.",
+        unique_keys: &[&["Name"]],
+        params: &[
+            Param::ro("Name", Type::string(16)),
+            Param::rw("Note", Type::string(16)),
+        ],
+        ..Object::EMPTY
+    },
+];
+
+/// The system behind the bench's device, in reach of the test.
+#[derive(Debug, Default)]
+pub(crate) struct System {
+    pub(crate) counter: u32,
+    pub(crate) clock: u32,
+    pub(crate) rows: Vec<String>,
+    pub(crate) refreshed: usize,
+    pub(crate) applied: Vec<(String, String)>,
+    pub(crate) operated: Vec<(String, BTreeMap<String, String>)>,
+    /// `Device.Reboot()` was called so often.
+    pub(crate) reboots: usize,
+}
+
+pub(crate) type Shared = Arc<Mutex<System>>;
+
+struct TestProvider(Shared);
+
+impl Provider for TestProvider {
+    fn objects(&self) -> &'static [Object] {
+        OBJECTS
+    }
+
+    fn prefixes(&self) -> &'static [&'static str] {
+        &["Device.X_Test."]
+    }
+
+    fn refresh(&mut self, tree: &mut Tree, _: Now) -> Result<(), ProviderError> {
+        let mut system = self.0.lock().unwrap();
+        system.refreshed += 1;
+        tree.set_text("Device.X_Test.Counter", system.counter)
+            .unwrap();
+        tree.set_text("Device.X_Test.Clock", system.clock).unwrap();
+        let table: ObjectPath = "Device.X_Test.Row.".parse().unwrap();
+        for row in tree.rows(&table) {
+            let name = tree.text(row.param("Name").as_str()).unwrap().to_owned();
+            if !system.rows.contains(&name) {
+                tree.remove_instance(&row);
+            }
+        }
+        for name in &system.rows {
+            tree.ensure_row(&table, &[("Name", name.as_str())]).unwrap();
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, _: &Tree, path: &ParamPath, value: &str) -> Result<(), ProviderError> {
+        if path.name() == "Stubborn" {
+            return Err(ProviderError::Refused("it stays as it is".into()));
+        }
+        self.0
+            .lock()
+            .unwrap()
+            .applied
+            .push((path.to_string(), value.to_owned()));
+        Ok(())
+    }
+
+    fn operate(&mut self, command: &str, args: &BTreeMap<String, String>) -> Option<Operation> {
+        let mut system = self.0.lock().unwrap();
+        match command {
+            "Device.Reboot()" => {
+                system.reboots += 1;
+                return Some(Operation::Done(Ok(BTreeMap::new())));
+            }
+            "Device.FactoryReset()" => return Some(Operation::Done(Ok(BTreeMap::new()))),
+            _ => {}
+        }
+        let done = match command.rsplit('.').next().unwrap() {
+            "Echo()" if args.contains_key("Text") => Ok(args.clone()),
+            "Echo()" => Err(OperateError::arguments("Text is missing")),
+            "Slow()" => {
+                system.operated.push((command.to_owned(), args.clone()));
+                return Some(Operation::Async(Box::pin(std::future::pending())));
+            }
+            "Touch()" if command.contains(".1.") => {
+                Err(OperateError::failed("the first one breaks"))
+            }
+            "Touch()" => Ok(BTreeMap::new()),
+            _ => return None,
+        };
+        system.operated.push((command.to_owned(), args.clone()));
+        Some(Operation::Done(done))
+    }
+}
+
+/// What the agent sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) uri: String,
+    pub(crate) to: String,
+    pub(crate) message: Message,
+    /// Row of the controller, for a notification.
+    pub(crate) controller: Option<ObjectPath>,
+    pub(crate) at: Duration,
+}
+
+impl Sent {
+    /// The Notify in it.
+    pub(crate) fn notify(&self) -> &Notify {
+        match &self.message.body {
+            Body::Request(Request::Notify(notify)) => notify,
+            other => panic!("no Notify: {other:?}"),
+        }
+    }
+}
+
+pub(crate) struct Bench {
+    pub(crate) engine: Engine,
+    pub(crate) system: Shared,
+    pub(crate) now: Now,
+    start: Instant,
+    /// Answers to requests.
+    pub(crate) answers: Vec<Sent>,
+    /// Notify requests.
+    pub(crate) notifications: Vec<Sent>,
+    pub(crate) running: Vec<(ObjectPath, Running)>,
+    pub(crate) aborted: Vec<ObjectPath>,
+    next_id: u32,
+}
+
+pub(crate) fn id(text: &str) -> EndpointId {
+    text.parse().unwrap()
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        endpoint_id: id(AGENT),
+        allow_insecure: false,
+        controller: Some(ControllerConfig {
+            endpoint_id: id(CONTROLLER),
+            url: "coaps://192.0.2.1:5684/usp".parse().unwrap(),
+        }),
+        limits: Limits::default(),
+        mtp: Some(OwnMtp {
+            port: 5684,
+            path: "usp".into(),
+            encrypted: true,
+        }),
+        certificates: vec![homefleet_agent::engine::CertificateInfo {
+            serial: "0A".into(),
+            issuer: "CN=Test CA".into(),
+            sha256: [0xAB; 32],
+        }],
+    }
+}
+
+impl Bench {
+    /// Started and settled: the controller has answered the OnBoardRequest and `Boot!`.
+    pub(crate) fn new() -> Self {
+        let mut bench = Self::started(settings(), Store::in_memory().unwrap());
+        bench.answer_notifications();
+        bench.notifications.clear();
+        bench
+    }
+
+    /// Just started.
+    pub(crate) fn started(settings: Settings, store: Store) -> Self {
+        let start = Instant::now();
+        let now = Now {
+            instant: start,
+            wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+        };
+        Self::started_at(settings, store, now, start)
+    }
+
+    pub(crate) fn started_at(settings: Settings, store: Store, now: Now, start: Instant) -> Self {
+        let system = Shared::default();
+        let providers: Vec<Box<dyn Provider>> = vec![Box::new(TestProvider(system.clone()))];
+        let engine = Engine::new(settings, providers, store, now, [7; 32]).unwrap();
+        let mut bench = Self {
+            engine,
+            system,
+            now,
+            start,
+            answers: Vec::new(),
+            notifications: Vec::new(),
+            running: Vec::new(),
+            aborted: Vec::new(),
+            next_id: 1,
+        };
+        bench.drain();
+        bench
+    }
+
+    pub(crate) fn drain(&mut self) {
+        while let Some(action) = self.engine.poll_action() {
+            match action {
+                Action::Transmit(transmit) => {
+                    let record = Record::decode(&transmit.record).unwrap();
+                    assert_eq!(record.from_id.as_str(), AGENT);
+                    let sent = Sent {
+                        uri: transmit.uri,
+                        to: record.to_id.to_string(),
+                        message: Message::decode(record.message().unwrap()).unwrap(),
+                        controller: transmit.controller,
+                        at: self.now.instant - self.start,
+                    };
+                    match sent.controller {
+                        Some(_) => self.notifications.push(sent),
+                        None => self.answers.push(sent),
+                    }
+                }
+                Action::Spawn { request, running } => self.running.push((request, running)),
+                Action::Abort(request) => self.aborted.push(request),
+            }
+        }
+    }
+
+    /// A Record comes in.
+    pub(crate) fn record(&mut self, record: Record, secure: bool) {
+        let inbound = Inbound {
+            record,
+            secure,
+            reply_to: REPLY_TO.into(),
+        };
+        self.engine.handle_record(self.now, inbound);
+        self.drain();
+    }
+
+    /// `from` sends a Message.
+    pub(crate) fn message(&mut self, from: &str, message: &Message) {
+        self.record(
+            Record::no_session(id(AGENT), id(from), message.encode()),
+            true,
+        );
+    }
+
+    /// `from` asks; the one answer.
+    pub(crate) fn ask_as(&mut self, from: &str, request: impl Into<Request>) -> Body {
+        self.next_id += 1;
+        let message = Message::request(format!("ask-{}", self.next_id), request);
+        self.answers.clear();
+        self.message(from, &message);
+        assert_eq!(self.answers.len(), 1, "one answer to {message:?}");
+        let answer = self.answers.pop().unwrap();
+        assert_eq!((answer.to.as_str(), answer.uri.as_str()), (from, REPLY_TO));
+        assert_eq!(answer.message.id, message.id);
+        answer.message.body
+    }
+
+    /// The controller asks; the response.
+    pub(crate) fn ask(&mut self, request: impl Into<Request>) -> Response {
+        match self.ask_as(CONTROLLER, request) {
+            Body::Response(response) => response,
+            other => panic!("no response: {other:?}"),
+        }
+    }
+
+    /// The controller asks; the Error.
+    pub(crate) fn ask_error(&mut self, request: impl Into<Request>) -> (u32, Vec<ParamError>) {
+        match self.ask_as(CONTROLLER, request) {
+            Body::Error(error) => (error.err_code, error.param_errs),
+            other => panic!("no Error: {other:?}"),
+        }
+    }
+
+    /// The value of one parameter, by a Get.
+    pub(crate) fn value(&mut self, path: &str) -> String {
+        let values = self.values(path);
+        assert_eq!(values.len(), 1, "{path}: {values:?}");
+        values.into_values().next().unwrap()
+    }
+
+    /// Every value below a path, by a Get.
+    pub(crate) fn values(&mut self, path: &str) -> BTreeMap<String, String> {
+        let Response::GetResp(response) = self.ask(message::get([path], 0)) else {
+            panic!("no GetResp")
+        };
+        let result = &response.req_path_results[0];
+        assert_eq!(result.err_code, 0, "{path}: {}", result.err_msg);
+        let mut values = BTreeMap::new();
+        for resolved in &result.resolved_path_results {
+            for (name, value) in &resolved.result_params {
+                values.insert(format!("{}{name}", resolved.resolved_path), value.clone());
+            }
+        }
+        values
+    }
+
+    /// Adds a row that must succeed; its path.
+    pub(crate) fn add(&mut self, table: &str, params: &[(&str, &str)]) -> String {
+        let params = params.iter().map(|(name, value)| (*name, *value, true));
+        let Response::AddResp(response) = self.ask(message::add(
+            false,
+            vec![message::create_object(table, params)],
+        )) else {
+            panic!("no AddResp")
+        };
+        use pb::add_resp::created_object_result::operation_status::OperStatus;
+        match response.created_obj_results[0]
+            .oper_status
+            .clone()
+            .unwrap()
+            .oper_status
+            .unwrap()
+        {
+            OperStatus::OperSuccess(success) => success.instantiated_path,
+            OperStatus::OperFailure(failure) => panic!("not added: {failure:?}"),
+        }
+    }
+
+    /// Sets one parameter, which must succeed.
+    pub(crate) fn set(&mut self, object: &str, param: &str, value: &str) {
+        let update = message::update_object(object, [(param, value, true)]);
+        self.ask(message::set(false, vec![update]));
+    }
+
+    /// Subscribes; the path of the subscription.
+    pub(crate) fn subscribe(
+        &mut self,
+        kind: &str,
+        references: &str,
+        more: &[(&str, &str)],
+    ) -> String {
+        let mut params = vec![
+            ("NotifType", kind),
+            ("ReferenceList", references),
+            ("Enable", "true"),
+            ("ID", "sub"),
+        ];
+        params.retain(|(name, _)| !more.iter().any(|(other, _)| other == name));
+        params.extend(more);
+        self.add("Device.LocalAgent.Subscription.", &params)
+    }
+
+    /// Lets time pass, stopping at every point the engine wants.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now.instant + time;
+        loop {
+            let next = self.engine.poll_timeout().filter(|at| *at <= end);
+            let to = next.unwrap_or(end).max(self.now.instant);
+            self.now.wall += to - self.now.instant;
+            self.now.instant = to;
+            if next.is_none() {
+                return;
+            }
+            self.engine.handle_timeout(self.now);
+            self.drain();
+            let after = self.engine.poll_timeout();
+            assert!(
+                after.is_none_or(|at| at > to),
+                "the engine wants the same moment again"
+            );
+        }
+    }
+
+    /// The controller answers everything that asks for an answer.
+    pub(crate) fn answer_notifications(&mut self) {
+        for sent in self.notifications.clone() {
+            let notify = sent.notify();
+            if notify.send_resp {
+                let response = pb::NotifyResp {
+                    subscription_id: notify.subscription_id.clone(),
+                };
+                self.message(
+                    &sent.to,
+                    &Message::response(sent.message.id.clone(), response),
+                );
+            }
+        }
+    }
+
+    /// What was notified since the last call.
+    pub(crate) fn told(&mut self) -> Vec<Notification> {
+        let sent = std::mem::take(&mut self.notifications);
+        sent.iter()
+            .map(|sent| sent.notify().notification.clone().unwrap())
+            .collect()
+    }
+
+    /// Changed values that were notified since the last call.
+    pub(crate) fn changes(&mut self) -> Vec<(String, String)> {
+        let change = |notification| match notification {
+            Notification::ValueChange(change) => (change.param_path, change.param_value),
+            other => panic!("no ValueChange: {other:?}"),
+        };
+        self.told().into_iter().map(change).collect()
+    }
+
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.now.wall
+    }
+}
+
+/// A Record with another body.
+pub(crate) fn record_with(body: RecordBody) -> Record {
+    Record::with(id(AGENT), id(CONTROLLER), body)
+}

@@ -1,0 +1,277 @@
+//! The configuration file: defaults, environment, and errors that say where and what.
+
+use std::path::{Path, PathBuf};
+
+use homefleet_agent::config::{Config, ConfigError, Init, KEYS, Restart, TimeSource, template};
+
+const MINIMAL: &str = "version = 1\nendpoint_id = \"self::agent\"\n\
+                       [trust]\nca = \"ca.pem\"\ncertificate = \"agent.pem\"\nkey = \"/k/agent.key\"\n";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/homefleet/agent.toml"), |_| None)
+}
+
+fn with(name: &'static str, value: &'static str) -> Result<Config, ConfigError> {
+    let environment = move |asked: &str| (asked == name).then(|| value.to_owned());
+    Config::parse(MINIMAL, Path::new("/etc/homefleet/agent.toml"), environment)
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.listen, "0.0.0.0:5684".parse().unwrap());
+    assert_eq!(
+        (
+            config.path.as_str(),
+            config.plain_listen,
+            config.allow_insecure
+        ),
+        ("usp", None, false)
+    );
+    assert_eq!(config.data_dir, PathBuf::from("/var/lib/homefleet-agent"));
+    assert_eq!(config.trust.time, TimeSource::Kernel);
+    assert_eq!(
+        (config.device.restart, config.device.allow_network_changes),
+        (Restart::System, false)
+    );
+    assert!(config.controller.is_none());
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.trust.ca, PathBuf::from("/etc/homefleet/ca.pem"));
+    assert_eq!(config.trust.key, PathBuf::from("/k/agent.key"));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_line_and_column() {
+    for (text, place) in [
+        (format!("colour = 1\n{MINIMAL}"), "line 1, column 1"),
+        (format!("{MINIMAL}colour = 1\n"), "line 7, column 1"),
+        (format!("{MINIMAL}[colours]\nred = 1\n"), "line 7, column 2"),
+    ] {
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(error.contains(place) && error.contains("colour"), "{error}");
+        assert!(error.starts_with("/etc/homefleet/agent.toml: "), "{error}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_form_is_refused_at_its_place() {
+    for (line, what) in [
+        ("listen = \"here\"", "socket address"),
+        ("allow_insecure = 1", "boolean"),
+        ("[controller]\nurl = \"http://x\"", "line 8, column 7"),
+        (
+            "[controller]\nendpoint_id = \"nothing\"",
+            "line 8, column 15",
+        ),
+    ] {
+        let text = if line.starts_with('[') {
+            format!("{MINIMAL}{line}\n")
+        } else {
+            format!("{line}\n{MINIMAL}")
+        };
+        let error = parse(&text).unwrap_err();
+        assert!(matches!(error, ConfigError::Syntax { .. }), "{error}");
+        assert!(error.to_string().contains(what), "{error}");
+    }
+}
+
+#[test]
+fn a_version_that_is_missing_or_unknown_is_refused() {
+    let error = parse(&MINIMAL.replace("version = 1\n", "")).unwrap_err();
+    assert!(
+        matches!(&error, ConfigError::Missing { key: "version", .. }),
+        "{error}"
+    );
+    let error = parse(&MINIMAL.replace("version = 1", "version = 2")).unwrap_err();
+    assert!(
+        matches!(&error, ConfigError::Invalid { key: "version", .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_missing_is_named_with_its_variable() {
+    let error = parse("version = 1\nendpoint_id = \"self::a\"\n").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`trust.ca` is not set: write it in the file, or set HOMEFLEET_AGENT_TRUST_CA"
+    );
+    let error = parse(&format!("{MINIMAL}[controller]\nurl = \"coaps://c/usp\"\n")).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Missing {
+                key: "controller.endpoint_id",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_not_encrypted_needs_allow_insecure() {
+    let plain = "[controller]\nurl = \"coap://c/usp\"\nendpoint_id = \"self::c\"\n";
+    let error = parse(&format!("{MINIMAL}{plain}")).unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            ConfigError::Invalid {
+                key: "controller.url",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(parse(&format!("allow_insecure = true\n{MINIMAL}{plain}")).is_ok());
+    let error = parse(&format!("plain_listen = \"127.0.0.1:5683\"\n{MINIMAL}")).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Invalid {
+                key: "plain_listen",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let query = "[controller]\nurl = \"coaps://c/usp?x=1\"\nendpoint_id = \"self::c\"\n";
+    let error = parse(&format!("{MINIMAL}{query}")).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Invalid {
+                key: "controller.url",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_key_has_an_environment_variable_that_wins() {
+    let example = |name: &str| match name {
+        "version" => "1",
+        "endpoint_id" | "controller.endpoint_id" => "self::other",
+        "listen" | "plain_listen" => "127.0.0.1:7000",
+        "allow_insecure" | "device.allow_network_changes" | "log.json" => "true",
+        "controller.url" => "coaps://other:1/usp",
+        "trust.time" => "unknown",
+        "device.restart" => "agent",
+        name if name.starts_with("limits.") => "7",
+        _ => "text",
+    };
+    for key in KEYS {
+        let variable = key.variable();
+        let all = |asked: &str| {
+            KEYS.iter()
+                .find(|key| key.variable() == asked)
+                .map(|key| example(key.name).to_owned())
+        };
+        let config = Config::parse("", Path::new("a.toml"), all).unwrap();
+        assert_eq!(config.limits.max_pending, 7);
+        let bad = |asked: &str| {
+            if asked == variable {
+                Some("\u{0}bad value".into())
+            } else {
+                all(asked)
+            }
+        };
+        let free = [
+            "data_dir",
+            "path",
+            "advertise",
+            "trust.ca",
+            "trust.certificate",
+            "trust.key",
+            "log.filter",
+        ];
+        let result = Config::parse("", Path::new("a.toml"), bad);
+        assert_eq!(result.is_ok(), free.contains(&key.name), "{}", key.name);
+    }
+    assert_eq!(
+        with("HOMEFLEET_AGENT_PATH", "/other/").unwrap().path,
+        "other"
+    );
+    let error = with("HOMEFLEET_AGENT_LISTEN", "nowhere").unwrap_err();
+    assert!(
+        error.to_string().contains("HOMEFLEET_AGENT_LISTEN"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_template_names_every_key_and_reads_back() {
+    let text = template(&Init {
+        controller: Some("coaps://controller.example.net/usp".into()),
+        controller_id: Some("self::controller".into()),
+        endpoint_id: Some("self::a\\\"gent".into()),
+        ca: Some("/c/ca \"x\".pem".into()),
+        certificate: Some("agent.pem".into()),
+        key: Some("agent.key".into()),
+        ..Init::default()
+    });
+    for key in KEYS {
+        let last = key.name.rsplit('.').next().unwrap();
+        assert!(
+            text.lines().any(|line| line
+                .trim_start_matches('#')
+                .starts_with(&format!("{last} ="))),
+            "{last}"
+        );
+    }
+    let text = text.replace("self::a\\\\\\\"gent", "self::agent");
+    let config = parse(&text).unwrap();
+    assert_eq!(config.trust.ca, PathBuf::from("/c/ca \"x\".pem"));
+    assert_eq!(config.controller.unwrap().url.port, 5684);
+    // With every example uncommented it is still a configuration.
+    let all: String = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let error = parse(&all).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Invalid {
+                key: "plain_listen",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(parse(&all.replace("allow_insecure = false", "allow_insecure = true")).is_ok());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Path::new("/nowhere/agent.toml")).unwrap_err();
+    assert!(
+        matches!(&error, ConfigError::Read { .. })
+            && error.to_string().contains("/nowhere/agent.toml")
+    );
+}
+
+#[test]
+fn the_manual_lists_every_key() {
+    let manual = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/manual/agent.md"
+    ))
+    .unwrap();
+    for key in KEYS {
+        assert!(
+            manual.contains(&format!("| `{}` |", key.name)),
+            "{} is not in the manual",
+            key.name
+        );
+    }
+}

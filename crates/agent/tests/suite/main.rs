@@ -1,0 +1,18 @@
+//! The agent's tests: by message type and requirement over a small device in virtual time, then the real
+//! binary and real sockets.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bench;
+mod binary;
+mod boot;
+mod config;
+mod live;
+mod notify;
+mod onboarding;
+mod persistence;
+mod pki;
+mod provider;
+mod provider_live;
+mod records;
+mod requests;
+mod schema;

@@ -1,0 +1,224 @@
+//! A CA for tests, certificates from it, a configuration file that uses them, and a controller on a real
+//! socket.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use homefleet_net::{
+    dtls::{Credentials, TrustVerifier},
+    mtp::{CoapMtp, CoapMtpConfig, Destination, Interface, Received, SendError},
+};
+use homefleet_trust::{Policy, Time, anchors_from_pem};
+use homefleet_usp::{
+    Message, Record,
+    message::{Body, Request, Response},
+    proto::msg::{Notify, NotifyResp},
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SanType,
+};
+use tokio::sync::mpsc;
+
+use crate::bench::{AGENT, CONTROLLER, id};
+
+/// Long enough for a handshake on a machine that builds something else at the same time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+pub(crate) struct Issued {
+    pub(crate) chain: String,
+    pub(crate) key: String,
+}
+
+impl Ca {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Test CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(crate) fn issue(&self, endpoint_id: &str) -> Issued {
+        self.issue_from(endpoint_id, CertificateParams::default())
+    }
+
+    pub(crate) fn issue_expired(&self, endpoint_id: &str) -> Issued {
+        let mut params = CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        self.issue_from(endpoint_id, params)
+    }
+
+    /// A certificate that names the loopback address too.
+    pub(crate) fn issue_for_this_host(&self, endpoint_id: &str) -> Issued {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::IpAddress("127.0.0.1".parse().unwrap())];
+        self.issue_from(endpoint_id, params)
+    }
+
+    fn issue_from(&self, endpoint_id: &str, mut params: CertificateParams) -> Issued {
+        params.subject_alt_names.push(SanType::URI(
+            format!("urn:bbf:usp:id:{endpoint_id}").try_into().unwrap(),
+        ));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        Issued {
+            chain: params.signed_by(&key, &self.0).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
+/// Writes the files of an agent into `directory`; the text of its configuration.
+pub(crate) fn install(directory: &Path, ca: &Ca, controller_port: u16) -> String {
+    let own = ca.issue(AGENT);
+    fs::write(directory.join("ca.pem"), ca.pem()).unwrap();
+    fs::write(directory.join("agent.pem"), own.chain).unwrap();
+    fs::write(directory.join("agent.key"), own.key).unwrap();
+    let text = format!(
+        "version = 1\nendpoint_id = \"{AGENT}\"\ndata_dir = \"state\"\nlisten = \"127.0.0.1:0\"\n\
+         [controller]\nurl = \"coaps://127.0.0.1:{controller_port}/usp\"\nendpoint_id = \"{CONTROLLER}\"\n\
+         [trust]\nca = \"ca.pem\"\ncertificate = \"agent.pem\"\nkey = \"agent.key\"\ntime = \"accurate\"\n\
+         [device]\nrestart = \"agent\"\n"
+    );
+    fs::write(directory.join("agent.toml"), &text).unwrap();
+    text
+}
+
+/// A controller on a real socket.
+pub(crate) struct Controller {
+    pub(crate) mtp: CoapMtp,
+    records: mpsc::Receiver<Received>,
+    /// Where the agent is: its `reply-to`.
+    pub(crate) agent: Option<Destination>,
+    /// Notify requests that nobody has taken yet.
+    pub(crate) notifications: Vec<Notify>,
+    next_id: u32,
+}
+
+impl Controller {
+    pub(crate) async fn start(ca: &Ca, trusted: &Ca, endpoint_id: &str) -> Self {
+        Self::with(ca.issue(endpoint_id), trusted, endpoint_id).await
+    }
+
+    pub(crate) async fn with(issued: Issued, trusted: &Ca, endpoint_id: &str) -> Self {
+        let anchors = anchors_from_pem(&trusted.pem()).unwrap();
+        let config = CoapMtpConfig {
+            endpoint_id: id(endpoint_id),
+            interface: Interface::Controller,
+            listen: "127.0.0.1:0".parse().unwrap(),
+            plain_listen: None,
+            path: "usp".into(),
+            advertise: None,
+            credentials: Credentials::from_pem(&issued.chain, &issued.key).unwrap(),
+            verifier: Arc::new(TrustVerifier::new(anchors, Policy::default(), || {
+                Time::Unknown
+            })),
+            coap: homefleet_coap::Config::default(),
+            dtls: homefleet_net::dtls::Config::default(),
+        };
+        let (mtp, records) = CoapMtp::bind(config).await.unwrap();
+        Self {
+            mtp,
+            records,
+            agent: None,
+            notifications: Vec::new(),
+            next_id: 0,
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.mtp.local_addr().port()
+    }
+
+    /// The next Message of the agent; a Notify is answered at once.
+    async fn next(&mut self) -> Message {
+        let received = tokio::time::timeout(PATIENCE, self.records.recv())
+            .await
+            .expect("a Record")
+            .unwrap();
+        assert_eq!(received.record.from_id.as_str(), AGENT);
+        assert!(received.identity.is_some(), "over DTLS with a certificate");
+        let message = Message::decode(received.record.message().unwrap()).unwrap();
+        self.agent = Some(received.reply_to);
+        if let Body::Request(Request::Notify(notify)) = &message.body {
+            self.notifications.push(notify.clone());
+            if notify.send_resp {
+                let response = NotifyResp {
+                    subscription_id: notify.subscription_id.clone(),
+                };
+                self.send(&Message::response(message.id.clone(), response))
+                    .await
+                    .unwrap();
+            }
+        }
+        message
+    }
+
+    /// Waits until a Notify is there for which `wanted` holds, and takes it.
+    pub(crate) async fn notified(&mut self, wanted: impl Fn(&Notify) -> bool) -> Notify {
+        loop {
+            if let Some(at) = self.notifications.iter().position(&wanted) {
+                return self.notifications.remove(at);
+            }
+            self.next().await;
+        }
+    }
+
+    pub(crate) async fn send(&self, message: &Message) -> Result<(), SendError> {
+        let record = Record::no_session(id(AGENT), id(CONTROLLER), message.encode());
+        self.mtp
+            .send(self.agent.as_ref().unwrap(), record.encode())
+            .await
+    }
+
+    /// Asks the agent; the response.
+    pub(crate) async fn ask(&mut self, request: impl Into<Request>) -> Response {
+        self.next_id += 1;
+        let message = Message::request(format!("{CONTROLLER}-{}", self.next_id), request);
+        self.send(&message).await.unwrap();
+        loop {
+            let answer = self.next().await;
+            match answer.body {
+                Body::Response(response) if answer.id == message.id => return response,
+                Body::Error(error) => panic!("{error:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The value of one parameter.
+    pub(crate) async fn value(&mut self, path: &str) -> String {
+        let Response::GetResp(response) = self.ask(homefleet_usp::message::get([path], 0)).await
+        else {
+            panic!()
+        };
+        let result = &response.req_path_results[0];
+        assert_eq!(result.err_code, 0, "{path}: {}", result.err_msg);
+        result.resolved_path_results[0]
+            .result_params
+            .values()
+            .next()
+            .unwrap()
+            .clone()
+    }
+
+    pub(crate) async fn set(&mut self, object: &str, param: &str, value: &str) {
+        let update = homefleet_usp::message::update_object(object, [(param, value, true)]);
+        let response = self
+            .ask(homefleet_usp::message::set(false, vec![update]))
+            .await;
+        assert!(matches!(response, Response::SetResp(_)));
+    }
+}

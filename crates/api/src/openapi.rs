@@ -1,0 +1,172 @@
+//! The OpenAPI document of the REST API.
+//!
+//! The functions here are never called: each carries the description of one operation.
+
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use crate::{
+    AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, NewTask, NewToken,
+    ParameterPage, Problem, ServerInfo, Task, TaskPage, TokenList,
+};
+
+/// The document as JSON text, with every path, type and error of `/api/v1`.
+pub fn document() -> String {
+    // The document is built from constants: its serialisation cannot fail.
+    Document::openapi().to_pretty_json().unwrap_or_default()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Homefleet",
+        description = "Remote management of every device in every home: devices, tasks on them, what they tell."
+    ),
+    paths(
+        list_devices,
+        show_device,
+        patch_device,
+        remove_device,
+        list_parameters,
+        create_task,
+        list_tasks,
+        show_task,
+        cancel_task,
+        events,
+        info,
+        list_tokens,
+        create_token,
+        revoke_token,
+        audit
+    ),
+    components(schemas(Event, Problem)),
+    modifiers(&Bearer),
+    security(("token" = []))
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A token made with `homefleet token create`."))
+            .build();
+        if let Some(components) = document.components.as_mut() {
+            components.add_security_scheme("token", SecurityScheme::Http(scheme));
+        }
+    }
+}
+
+#[utoipa::path(get, path = "/api/v1/devices", tag = "devices", summary = "Devices in the order of their Endpoint ID",
+    params(
+        ("search" = Option<String>, Query, description = "Text in the Endpoint ID, label, product, serial number or address"),
+        ("limit" = Option<usize>, Query, description = "1 to 1000, by default 100"),
+        ("after" = Option<String>, Query, description = "`next` of the page before")),
+    responses((status = 200, body = DevicePage), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn list_devices() {}
+
+#[utoipa::path(get, path = "/api/v1/devices/{id}", tag = "devices", summary = "Everything the registry knows of a device",
+    params(("id" = String, Path, description = "Endpoint ID, percent-encoded")),
+    responses((status = 200, body = Device), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn show_device() {}
+
+#[utoipa::path(patch, path = "/api/v1/devices/{id}", tag = "devices", summary = "Labels a device",
+    params(("id" = String, Path, description = "Endpoint ID, percent-encoded")),
+    request_body = DevicePatch,
+    responses((status = 200, body = Device), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn patch_device() {}
+
+#[utoipa::path(delete, path = "/api/v1/devices/{id}", tag = "devices",
+    summary = "Forgets a device, its values and open tasks; it comes back when it is heard again",
+    params(("id" = String, Path, description = "Endpoint ID, percent-encoded")),
+    responses((status = 204), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn remove_device() {}
+
+#[utoipa::path(get, path = "/api/v1/devices/{id}/parameters", tag = "devices", summary = "Last known values",
+    params(
+        ("id" = String, Path, description = "Endpoint ID, percent-encoded"),
+        ("path" = Option<String>, Query, description = "Parameter path or object path ending with a dot; `*` for an instance number"),
+        ("limit" = Option<usize>, Query, description = "1 to 10,000, by default 1000"),
+        ("after" = Option<String>, Query, description = "`next` of the page before")),
+    responses((status = 200, body = ParameterPage), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn list_parameters() {}
+
+#[utoipa::path(post, path = "/api/v1/devices/{id}/tasks", tag = "tasks", summary = "Queues an operation on a device",
+    params(
+        ("id" = String, Path, description = "Endpoint ID, percent-encoded"),
+        ("wait" = Option<u64>, Query, description = "Hold the answer until the task is final, at most so many seconds (0 to 60)")),
+    request_body = NewTask,
+    responses(
+        (status = 202, body = Task, description = "Accepted and on disk"),
+        (status = 200, body = Task, description = "Final within `wait`"),
+        (status = "4XX", body = Problem),
+        (status = 503, body = Problem, description = "A bounded queue is full")))]
+#[allow(dead_code)]
+fn create_task() {}
+
+#[utoipa::path(get, path = "/api/v1/tasks", tag = "tasks", summary = "Tasks, newest first",
+    params(
+        ("device" = Option<String>, Query, description = "Endpoint ID"),
+        ("state" = Option<String>, Query, description = "queued, sent, done, failed, expired or cancelled"),
+        ("limit" = Option<usize>, Query, description = "1 to 1000, by default 100"),
+        ("after" = Option<String>, Query, description = "`next` of the page before")),
+    responses((status = 200, body = TaskPage), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn list_tasks() {}
+
+#[utoipa::path(get, path = "/api/v1/tasks/{id}", tag = "tasks", summary = "A task",
+    params(
+        ("id" = String, Path, description = "Task ID"),
+        ("wait" = Option<u64>, Query, description = "Hold the answer until the task is final, at most so many seconds (0 to 60)")),
+    responses((status = 200, body = Task), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn show_task() {}
+
+#[utoipa::path(delete, path = "/api/v1/tasks/{id}", tag = "tasks", summary = "Withdraws a task that is still queued",
+    params(("id" = String, Path, description = "Task ID")),
+    responses((status = 200, body = Task), (status = 409, body = Problem, description = "Sent or final"), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn cancel_task() {}
+
+#[utoipa::path(get, path = "/api/v1/events", tag = "events", summary = "What happens from now on, as server-sent events",
+    params(("device" = Option<String>, Query, description = "Endpoint ID")),
+    responses((status = 200, body = Event, content_type = "text/event-stream"), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn events() {}
+
+#[utoipa::path(get, path = "/api/v1/info", tag = "server", summary = "What the server says of itself and of the token",
+    responses((status = 200, body = ServerInfo), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn info() {}
+
+#[utoipa::path(get, path = "/api/v1/tokens", tag = "accounts", summary = "Tokens, without their secrets (admin)",
+    responses((status = 200, body = TokenList), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn list_tokens() {}
+
+#[utoipa::path(post, path = "/api/v1/tokens", tag = "accounts", summary = "Makes a token; its secret is told once (admin)",
+    request_body = NewToken,
+    responses((status = 201, body = CreatedToken), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn create_token() {}
+
+#[utoipa::path(delete, path = "/api/v1/tokens/{id}", tag = "accounts", summary = "Revokes a token and its sessions (admin)",
+    params(("id" = String, Path, description = "Token ID")),
+    responses((status = 204), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn revoke_token() {}
+
+#[utoipa::path(get, path = "/api/v1/audit", tag = "accounts", summary = "Every write and every refused one, newest first (admin)",
+    params(
+        ("before" = Option<u64>, Query, description = "`next` of the page before"),
+        ("limit" = Option<usize>, Query, description = "1 to 1000, by default 100")),
+    responses((status = 200, body = AuditPage), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn audit() {}

@@ -1,0 +1,220 @@
+//! The messages of our own requests: whole bodies, blocks of them, and requests for blocks
+//! (RFC 7959 §2.3 and §2.4 as client).
+
+use std::time::{Duration, Instant};
+
+use rand_core::Rng;
+
+use super::Endpoint;
+use super::client::{OnWire, Step};
+use super::peers::Work;
+use super::reliable::{Owner, Sent};
+use super::timers::{Timer, after};
+use crate::block::{Block, MAX_NUM};
+use crate::code::Code;
+use crate::error::{BlockError, RequestError};
+use crate::message::{Type, encode, encoded_len};
+use crate::number;
+use crate::request::Response;
+
+/// Where an upload stands.
+pub(super) struct Upload {
+    /// First byte of the block on its way.
+    offset: usize,
+    /// Bytes in it.
+    len: usize,
+    szx: u8,
+    /// Tells concurrent uploads apart (RFC 9175 §3.4).
+    tag: Option<u32>,
+}
+
+impl Endpoint {
+    /// Sends the next message of a request now, or as soon as NSTART allows, before any new request.
+    pub(super) fn send_next(&mut self, now: Instant, id: u64) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        let peer = request.peer;
+        if request.has_slot {
+            self.send_step(now, id);
+        } else if self.take_slot(peer) {
+            if let Some(request) = self.requests.get_mut(id) {
+                request.has_slot = true;
+            }
+            self.send_step(now, id);
+        } else if let Some(state) = self.peers.get_mut(peer) {
+            state.queue.push_front(Work::Request(id));
+        }
+    }
+
+    /// Sends the message the request is at.
+    pub(super) fn send_step(&mut self, now: Instant, id: u64) {
+        let Some(peer) = self.requests.get(id).map(|request| request.peer) else {
+            return;
+        };
+        let message_id = self.message_id(now, peer);
+        let bytes = match self.encode_step(id, message_id) {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(error)) => return self.fail(now, id, error),
+            None => return,
+        };
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
+        if request.request.confirmable {
+            let key = self.send_confirmable(now, peer, message_id, bytes, Owner::Request(id));
+            if let Some(request) = self.requests.get_mut(id) {
+                request.wire = Some(OnWire::Confirmable(key));
+            }
+            return;
+        }
+        request.wire = Some(OnWire::Non(message_id));
+        let timeout = self.config.response_timeout;
+        let rate = f64::from(self.config.probing_rate.max(1));
+        let probing = Duration::from_secs_f64(bytes.len() as f64 / rate).min(timeout);
+        let timer = self.timers.set(after(now, timeout), Timer::Response(id));
+        request.timer = Some(timer);
+        request.slot_timer = Some(self.timers.set(after(now, probing), Timer::Slot(id)));
+        self.sent.insert((peer, message_id), Sent::NonRequest(id));
+        self.transmit_to(peer, bytes);
+    }
+
+    fn encode_step(&mut self, id: u64, message_id: u16) -> Option<Result<Vec<u8>, RequestError>> {
+        let block_szx = Block::szx_for(self.config.block_size);
+        let tag = self.rng.next_u32();
+        let max_message = self.config.max_message;
+        let state = self.requests.get_mut(id)?;
+        let kind = if state.request.confirmable {
+            Type::Confirmable
+        } else {
+            Type::NonConfirmable
+        };
+        let code = state.request.code;
+        let body = &state.request.payload;
+        let mut options = state.request.options.clone();
+        if let Some(fetch) = &state.fetch {
+            options.remove(number::OBSERVE);
+            options.set_block2(fetch.wanted());
+            let token = fetch.token.unwrap_or(state.token);
+            // RFC 8132 §2: a FETCH is what its payload says; after an upload nothing is repeated.
+            let payload = if code == Code::FETCH && state.upload.is_none() {
+                body.as_slice()
+            } else {
+                &[]
+            };
+            return Some(Ok(encode(
+                kind, code, message_id, &token, &options, payload,
+            )));
+        }
+        let small = code.is_safe() && block_szx < 6 && !options.contains(number::BLOCK2);
+        if small {
+            // Early negotiation (RFC 7959 §2.4).
+            options.set_block2(Block::new(0, false, block_szx));
+        }
+        let room = max_message.saturating_sub(encoded_len(&state.token, &options, 0) + 24);
+        let szx = block_szx.min(Block::szx_for(room));
+        if state.upload.is_none() && body.len() > Block::new(0, false, szx).size() {
+            let uploads = self.peers.get_mut(state.peer).map(|peer| &mut peer.uploads);
+            let mut busy = false;
+            if let Some(uploads) = uploads {
+                busy = *uploads > 0;
+                *uploads += 1;
+            }
+            state.upload = Some(Upload {
+                offset: 0,
+                len: 0,
+                szx,
+                tag: busy.then_some(tag),
+            });
+        }
+        let Some(upload) = &mut state.upload else {
+            let bytes = encode(kind, code, message_id, &state.token, &options, body);
+            return Some(Ok(bytes));
+        };
+        let size = Block::new(0, false, upload.szx).size();
+        let num = upload.offset / size;
+        let Some(num) = u32::try_from(num).ok().filter(|num| *num <= MAX_NUM) else {
+            return Some(Err(RequestError::Block(BlockError::TooManyBlocks)));
+        };
+        let end = (upload.offset + size).min(body.len());
+        let payload = body.get(upload.offset..end).unwrap_or_default();
+        upload.len = payload.len();
+        options.set_block1(Block::new(num, end < body.len(), upload.szx));
+        if num == 0 {
+            options.set_size1(u32::try_from(body.len()).unwrap_or(u32::MAX));
+        }
+        if let Some(tag) = upload.tag {
+            options.set(number::REQUEST_TAG, &tag.to_be_bytes());
+        }
+        let bytes = encode(kind, code, message_id, &state.token, &options, payload);
+        Some(Ok(bytes))
+    }
+
+    /// RFC 7959 §2.3 as client; a response that does not concern the upload is handed back.
+    pub(super) fn upload_answered(
+        &mut self,
+        id: u64,
+        response: Response,
+    ) -> Result<Step, Response> {
+        let Some(state) = self.requests.get_mut(id) else {
+            return Err(response);
+        };
+        let block1 = response.options.block1().filter(|b| !b.is_reserved());
+        let body = state.request.payload.len();
+        let Some(upload) = &mut state.upload else {
+            // 4.13 with Block1: the server wants the body in blocks (RFC 7959 §2.9.3).
+            return match block1 {
+                Some(block)
+                    if response.code == Code::REQUEST_ENTITY_TOO_LARGE && body > block.size() =>
+                {
+                    if let Some(peer) = self.peers.get_mut(state.peer) {
+                        peer.uploads += 1;
+                    }
+                    state.upload = Some(Upload {
+                        offset: 0,
+                        len: 0,
+                        szx: block.szx,
+                        tag: None,
+                    });
+                    Ok(Step::Again)
+                }
+                _ => Err(response),
+            };
+        };
+        if state.fetch.is_some() {
+            return Err(response);
+        }
+        let next = upload.offset + upload.len;
+        let more = next < body;
+        match block1 {
+            Some(block)
+                if response.code == Code::REQUEST_ENTITY_TOO_LARGE
+                    && upload.offset == 0
+                    && block.szx < upload.szx =>
+            {
+                upload.szx = block.szx;
+                Ok(Step::Again)
+            }
+            // 2.31, or a final code for one block of a body that is not taken as a whole.
+            Some(block) if response.code.is_success() && more => {
+                let expected = upload.offset;
+                let found = block.num as usize * Block::new(0, false, upload.szx).size();
+                if found != expected {
+                    let error = BlockError::Unexpected { expected, found };
+                    return Ok(Step::Fail(RequestError::Block(error)));
+                }
+                upload.offset = next;
+                upload.szx = upload.szx.min(block.szx);
+                Ok(Step::Again)
+            }
+            None if response.code == Code::CONTINUE => {
+                let error = BlockError::Unexpected {
+                    expected: upload.offset,
+                    found: 0,
+                };
+                Ok(Step::Fail(RequestError::Block(error)))
+            }
+            _ => Err(response),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Fuzz bodies, compiled with the crate so that they cannot rot. None may panic.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::code::Code;
+use crate::config::Config;
+use crate::endpoint::Endpoint;
+use crate::event::{Event, ObservationId, RequestId};
+use crate::message::Message;
+use crate::peer::{Peer, SessionId};
+use crate::request::{Request, Response};
+
+/// Any datagram: what decodes must encode to something that decodes to the same message.
+pub fn codec(data: &[u8]) {
+    if let Ok(message) = Message::decode(data) {
+        let again = Message::decode(&message.encode());
+        assert_eq!(again, Ok(message));
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        if let Ok(uri) = text.parse::<crate::Uri>() {
+            assert_eq!(uri.to_string().parse(), Ok(uri));
+        }
+        if let Ok(links) = crate::link::parse(text) {
+            let _ = crate::link::core(&links, text.split('&'));
+        }
+    }
+}
+
+/// A script of datagrams, timeouts, requests and answers for one endpoint with small bounds.
+///
+/// Each step is one byte of what to do, one of how long the step's data is, and the data.
+/// `start` is any time: the endpoint only sees how much of it passes.
+pub fn machine(start: Instant, data: &[u8]) {
+    let mut now = start;
+    let config = Config {
+        max_body: 4096,
+        dedup_per_peer: 4,
+        dedup_total: 16,
+        dedup_bytes: 4096,
+        max_exchanges: 8,
+        max_exchanges_per_peer: 4,
+        max_block_transfers: 4,
+        max_block_transfers_per_peer: 2,
+        max_block_bytes: 6000,
+        max_requests: 6,
+        max_queue: 2,
+        max_observations: 4,
+        max_observations_per_peer: 2,
+        notify_con_every: 2,
+        ..Config::default()
+    };
+    let mut endpoint = Endpoint::new(config, [7; 32]);
+    let mut requests: Vec<RequestId> = Vec::new();
+    let mut observations: Vec<ObservationId> = Vec::new();
+    let mut rest = data;
+    let mut steps = 0;
+    let mut last_sent: Vec<u8> = Vec::new();
+    while let Some((&[what, len], tail)) = rest.split_first_chunk() {
+        steps += 1;
+        if steps > 4096 {
+            break;
+        }
+        let (step, tail) = tail.split_at(usize::from(len).min(tail.len()));
+        rest = tail;
+        let peer = peer_of(what);
+        match what & 0x0f {
+            0..=6 => endpoint.handle_input(now, peer, step),
+            7 | 8 => {
+                // An echo of what the endpoint sent last, made to fit: reaches deep states.
+                let mut echo = last_sent.clone();
+                for (at, byte) in step.iter().enumerate() {
+                    if let Some(place) = echo.get_mut(at) {
+                        *place ^= *byte;
+                    }
+                }
+                endpoint.handle_input(now, peer, &echo);
+            }
+            9 => {
+                now += Duration::from_millis(u64::from(len) * 40);
+                endpoint.handle_timeout(now);
+            }
+            10 => {
+                if let Some(at) = endpoint.poll_timeout() {
+                    now = now.max(at);
+                    endpoint.handle_timeout(now);
+                }
+            }
+            11 => {
+                let body = step.repeat(usize::from(what >> 4) * 3);
+                let mut request = Request::post("a").payload(body);
+                if what & 0x20 != 0 {
+                    request.code = Code::GET;
+                    request = request.observe();
+                }
+                request.confirmable = what & 0x10 == 0;
+                requests.extend(endpoint.request(now, peer, request).ok());
+            }
+            12 => {
+                if let Some(id) = requests.pop() {
+                    endpoint.cancel(now, id);
+                }
+            }
+            13 => {
+                for id in observations.clone() {
+                    let body = step.repeat(usize::from(what >> 4) + 1);
+                    let response = Response::new(Code::CONTENT).payload(body);
+                    if endpoint.notify(now, id, response).is_err() {
+                        observations.retain(|other| *other != id);
+                    }
+                }
+            }
+            14 => endpoint.forget_peer(now, peer),
+            _ => {
+                if let Some(id) = observations.pop() {
+                    endpoint.end_observation(now, id);
+                }
+            }
+        }
+        while let Some(transmit) = endpoint.poll_transmit() {
+            assert!(Message::decode(&transmit.payload).is_ok());
+            last_sent = transmit.payload;
+        }
+        while let Some(event) = endpoint.poll_event() {
+            if let Event::Request {
+                exchange, request, ..
+            } = event
+            {
+                observations.extend(endpoint.accept_observer(exchange).ok());
+                if what & 0x80 == 0 {
+                    let body = request.payload.repeat(usize::from(what >> 4) + 1);
+                    let response = Response::new(Code::CONTENT).payload(body);
+                    assert!(endpoint.respond(now, exchange, response).is_ok());
+                }
+            }
+        }
+    }
+    // Nothing is kept for ever once time passes and nothing comes in.
+    for id in observations {
+        endpoint.end_observation(now, id);
+    }
+    for id in requests {
+        endpoint.cancel(now, id);
+    }
+    for _ in 0..10_000 {
+        let Some(at) = endpoint.poll_timeout() else {
+            break;
+        };
+        now = now.max(at);
+        endpoint.handle_timeout(now);
+        while endpoint.poll_transmit().is_some() {}
+        while endpoint.poll_event().is_some() {}
+    }
+    assert_eq!(endpoint.poll_timeout(), None);
+    assert_eq!(endpoint.peer_count(), 0);
+}
+
+fn peer_of(byte: u8) -> Peer {
+    let port = if byte & 0xf0 == 0xf0 {
+        0
+    } else {
+        1000 + u16::from(byte >> 6)
+    };
+    Peer {
+        addr: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), port)),
+        session: (byte & 0x10 != 0).then_some(SessionId(1)),
+    }
+}

@@ -1,0 +1,5 @@
+//! RFC 7641, observing resources, by role.
+
+mod both;
+mod client;
+mod server;

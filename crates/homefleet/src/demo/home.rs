@@ -1,0 +1,340 @@
+//! The demo's directory, and what runs on it: also the ground of this crate's own tests.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use homefleet_agent::{Agent, config as agent_config};
+use homefleet_api::{Device, NewTask, NewToken, Operation, Role, Task};
+use homefleet_server::{Access, Config, CoreError, RunningServer, Server, config::Tls};
+
+use super::failed;
+use super::pki::{Authority, Issued, write};
+use crate::failure::Failure;
+
+/// Endpoint ID of the demo's server as a USP Controller.
+pub(crate) const CONTROLLER_ID: &str = "proto::homefleet-demo";
+/// How long each side has to stop.
+const STOP_TIME: Duration = Duration::from_secs(1);
+/// How often the registry is looked at while the first contact is awaited.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a token of the demo is good.
+const TOKEN_LIFETIME: u64 = 30 * 86_400;
+
+/// A directory with an authority, certificates for both sides, and their data.
+#[derive(Debug)]
+pub struct Home {
+    dir: PathBuf,
+    _lock: File,
+    authority: Authority,
+    server: Issued,
+    agent: Issued,
+    device_id: String,
+}
+
+impl Home {
+    /// The home in `dir`, made when there is none. The device keeps the Endpoint ID of the first time.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] when a file cannot be read or written, or another demo lives there now.
+    pub fn open(dir: &Path) -> Result<Self, Failure> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|error| Failure::Failed(format!("{}: {error}", dir.display())))?;
+        let dir = dir
+            .canonicalize()
+            .map_err(|error| Failure::Failed(format!("{}: {error}", dir.display())))?;
+        let lock = lock(&dir)?;
+        let authority = Authority::open(&dir).map_err(|error| failed(&error))?;
+        let device_id = device_id(&dir)?;
+        let issue = |name, id, hosts: &[&str]| {
+            authority
+                .endpoint(&dir, name, id, hosts)
+                .map_err(|error| failed(&error))
+        };
+        let server = issue("server", CONTROLLER_ID, &["127.0.0.1", "localhost"])?;
+        let agent = issue("agent", &device_id, &["127.0.0.1", "localhost"])?;
+        Ok(Self {
+            dir,
+            _lock: lock,
+            server,
+            agent,
+            device_id,
+            authority,
+        })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// File the demo logs to.
+    pub fn log_file(&self) -> PathBuf {
+        self.dir.join("demo.log")
+    }
+
+    /// Endpoint ID of the agent.
+    pub fn device_id(&self) -> &str {
+        &self.device_id
+    }
+
+    /// Configuration of the server.
+    pub fn server_config(&self, http: SocketAddr, coap: SocketAddr) -> Config {
+        let tls = Tls {
+            certificate: self.server.certificate.clone(),
+            key: self.server.key.clone(),
+            anchors: self.authority.certificate.clone(),
+        };
+        let mut config = Config::new(CONTROLLER_ID.to_owned(), self.dir.join("server"), tls);
+        config.http.listen = http;
+        config.coap.listen = coap;
+        config
+    }
+
+    /// Configuration of the agent, for a server whose devices' address is `coap`.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] when its file cannot be written.
+    pub fn agent_config(&self, coap: SocketAddr) -> Result<agent_config::Config, Failure> {
+        let text = agent_config::template(&agent_config::Init {
+            controller: Some(format!("coaps://{coap}/usp")),
+            controller_id: Some(CONTROLLER_ID.to_owned()),
+            endpoint_id: Some(self.device_id.clone()),
+            ca: Some(self.authority.certificate.clone()),
+            certificate: Some(self.agent.certificate.clone()),
+            key: Some(self.agent.key.clone()),
+            data_dir: Some(self.dir.join("agent")),
+            listen: Some("127.0.0.1:0".to_owned()),
+        });
+        let file = self.dir.join("agent.toml");
+        write(&file, &text, 0o600).map_err(|error| failed(&error))?;
+        // Both sides look at this machine's one clock, so that it is accurate is beyond doubt here.
+        let environment =
+            |name: &str| (name == "HOMEFLEET_AGENT_TRUST_TIME").then(|| "accurate".to_owned());
+        let mut config = agent_config::Config::parse(&text, &file, environment)
+            .map_err(|error| failed(&error))?;
+        // A demo never restarts its visitor's machine nor changes its network.
+        config.device.restart = agent_config::Restart::Agent;
+        config.device.allow_network_changes = false;
+        Ok(config)
+    }
+
+    /// Starts the server and then the agent.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] when one of them does not start; the other is stopped again.
+    pub async fn start(&self, http: SocketAddr, coap: SocketAddr) -> Result<Running, Failure> {
+        let running = self.start_server(http, coap).await?;
+        match self.start_agent(running.server.coap_addr()).await {
+            Ok(agent) => Ok(Running {
+                agent: Some(agent),
+                ..running
+            }),
+            Err(failure) => {
+                running.stop().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Starts the server alone.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] when it does not start.
+    pub async fn start_server(
+        &self,
+        http: SocketAddr,
+        coap: SocketAddr,
+    ) -> Result<Running, Failure> {
+        let server = Server::start(self.server_config(http, coap))
+            .await
+            .map_err(|error| failed(&error))?;
+        let (access, token) = match self.token(&server).await {
+            Ok(signed_in) => signed_in,
+            Err(failure) => {
+                server.stop().await;
+                return Err(failure);
+            }
+        };
+        Ok(Running {
+            access,
+            token,
+            device_id: self.device_id.clone(),
+            server,
+            agent: None,
+        })
+    }
+
+    async fn start_agent(&self, coap: SocketAddr) -> Result<Agent, Failure> {
+        let config = self.agent_config(coap)?;
+        Agent::start(config).await.map_err(|error| failed(&error))
+    }
+
+    /// The token of the last run while it is good, a new one otherwise.
+    async fn token(&self, server: &RunningServer) -> Result<(Access, String), Failure> {
+        let file = self.dir.join("token");
+        if let Ok(token) = fs::read_to_string(&file)
+            && let Ok(access) = server.core().authenticate(token.trim()).await
+        {
+            return Ok((access, token.trim().to_owned()));
+        }
+        let created = server
+            .create_token(NewToken {
+                name: "demo".to_owned(),
+                role: Role::Admin,
+                expires_in: Some(TOKEN_LIFETIME),
+            })
+            .await
+            .map_err(|error| failed(&error))?;
+        write(&file, &created.secret, 0o600).map_err(|error| failed(&error))?;
+        let access = server
+            .core()
+            .authenticate(&created.secret)
+            .await
+            .map_err(|error| failed(&error))?;
+        Ok((access, created.secret))
+    }
+}
+
+/// Two servers on one store, or two agents with one identity, would get into each other's way.
+fn lock(dir: &Path) -> Result<File, Failure> {
+    let path = dir.join("lock");
+    let file = File::create(&path)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::Failed(format!(
+            "another demo is running in {}; end it, or choose another directory with --dir",
+            dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => {
+            Err(Failure::Failed(format!("{}: {error}", path.display())))
+        }
+    }
+}
+
+/// The device's Endpoint ID: that of the first time, else derived from this machine by the agent.
+fn device_id(dir: &Path) -> Result<String, Failure> {
+    let file = dir.join("device-id");
+    if let Ok(id) = fs::read_to_string(&file)
+        && !id.trim().is_empty()
+    {
+        return Ok(id.trim().to_owned());
+    }
+    let text = agent_config::template(&agent_config::Init {
+        ca: Some(PathBuf::from("ca.pem")),
+        certificate: Some(PathBuf::from("agent.pem")),
+        key: Some(PathBuf::from("agent.key")),
+        ..Default::default()
+    });
+    // The template's example of a controller has an address only when it is told one.
+    let config = agent_config::Config::parse(&text, &dir.join("agent.toml"), |_| None)
+        .map_err(|error| failed(&error))?;
+    let id = config.endpoint_id.to_string();
+    write(&file, &id, 0o644).map_err(|error| failed(&error))?;
+    Ok(id)
+}
+
+/// A server, and an agent beside it.
+pub struct Running {
+    server: RunningServer,
+    agent: Option<Agent>,
+    access: Access,
+    token: String,
+    device_id: String,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("url", &self.url()).finish()
+    }
+}
+
+impl Running {
+    /// Address of the console and the API.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.http_addr())
+    }
+
+    /// Where devices reach the server.
+    pub fn coap_url(&self) -> String {
+        format!("coaps://{}/usp", self.server.coap_addr())
+    }
+
+    /// A token that may do everything.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A link that signs its first user in.
+    pub fn login_link(&self) -> String {
+        self.server.login_link(&self.token)
+    }
+
+    /// Endpoint ID of the agent.
+    pub fn device_id(&self) -> &str {
+        &self.device_id
+    }
+
+    /// The core of the server, as seen by an administrator.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The device as soon as the server heard this run's agent and read its values; `None` when the
+    /// time is over.
+    pub async fn first_contact(&self, limit: Duration) -> Option<Device> {
+        let since = self.access.info().started;
+        let known = async {
+            loop {
+                if let Ok(device) = self.access.device(&self.device_id).await {
+                    // Timestamps of one form compare as text.
+                    if device.summary.last_contact >= since && device.parameter_count > 0 {
+                        return device;
+                    }
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(limit, known).await.ok()
+    }
+
+    /// Asks something of the device and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] when the server does not take the task.
+    pub async fn ask(&self, operation: Operation, limit: Duration) -> Result<Task, Failure> {
+        let task = NewTask {
+            operation,
+            expires_in: None,
+        };
+        let refused = |error: CoreError| failed(&error);
+        let task = self
+            .access
+            .submit(&self.device_id, task)
+            .await
+            .map_err(refused)?;
+        self.access
+            .wait_task(&task.id, limit)
+            .await
+            .map_err(refused)
+    }
+
+    /// Stops the agent, then the server; neither is waited for longer than a second.
+    pub async fn stop(self) {
+        if let Some(agent) = self.agent {
+            // One that does not stop in time is stopped by the end of the process.
+            tokio::time::timeout(STOP_TIME, agent.stop())
+                .await
+                .unwrap_or_default();
+        }
+        tokio::time::timeout(STOP_TIME, self.server.stop())
+            .await
+            .unwrap_or_default();
+    }
+}

@@ -1,0 +1,287 @@
+//! The demo's own certificate authority: ECDSA P-256, keys readable by their owner only.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use homefleet_trust::{Connection, Context, Policy, Time};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use time::{Duration, OffsetDateTime};
+
+/// How long the authority's own certificate is valid.
+const CA_LIFETIME: Duration = Duration::days(3650);
+/// How long the certificates it issues are valid.
+const LIFETIME: Duration = Duration::days(730);
+/// A certificate with less left is issued anew.
+const RENEW_BEFORE: Duration = Duration::days(30);
+/// Clocks differ: certificates are valid from a little before they are made.
+const BACKDATE: Duration = Duration::hours(1);
+
+/// Why certificates could not be made or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A certificate or key cannot be made.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// A certificate authority in a directory: `ca.pem` and `ca.key`.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// PEM file of its certificate: what both sides trust.
+    pub certificate: PathBuf,
+}
+
+/// Files of one issued certificate.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// PEM file of the certificate.
+    pub certificate: PathBuf,
+    /// PEM file of its private key (mode 0600).
+    pub key: PathBuf,
+}
+
+impl Authority {
+    /// The authority kept in `dir`, made when there is none.
+    ///
+    /// # Errors
+    /// [`PkiError`] when a file cannot be read or written, or is damaged.
+    pub fn open(dir: &Path) -> Result<Self, PkiError> {
+        let certificate = dir.join("ca.pem");
+        let key_file = dir.join("ca.key");
+        if key_file.exists() && certificate.exists() {
+            let key = KeyPair::from_pem(&read(&key_file)?)?;
+            // Everything an issued certificate takes from its issuer is fixed here or follows from the key.
+            let issuer = Issuer::new(ca_params(), key);
+            return Ok(Self {
+                issuer,
+                certificate,
+            });
+        }
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let params = ca_params();
+        let pem = params.self_signed(&key)?.pem();
+        write(&key_file, &key.serialize_pem(), 0o600)?;
+        write(&certificate, &pem, 0o644)?;
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+        })
+    }
+
+    /// The certificate of a USP Endpoint in `dir` as `NAME.pem` and `NAME.key`: kept while it is good,
+    /// issued anew otherwise. The first subjectAltName is the Endpoint ID as URN (R-SEC.0a); `hosts` follow.
+    ///
+    /// # Errors
+    /// [`PkiError`] when a file cannot be read or written, or a name cannot be put into a certificate.
+    pub fn endpoint(
+        &self,
+        dir: &Path,
+        name: &str,
+        endpoint_id: &str,
+        hosts: &[&str],
+    ) -> Result<Issued, PkiError> {
+        let files = Issued {
+            certificate: dir.join(format!("{name}.pem")),
+            key: dir.join(format!("{name}.key")),
+        };
+        if files.key.exists() && self.is_good(&files.certificate, endpoint_id) {
+            return Ok(files);
+        }
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let pem = endpoint_params(endpoint_id, hosts)?
+            .signed_by(&key, &self.issuer)?
+            .pem();
+        write(&files.key, &key.serialize_pem(), 0o600)?;
+        write(&files.certificate, &pem, 0o644)?;
+        Ok(files)
+    }
+
+    /// Whether the certificate in the file would be accepted for this Endpoint ID, now and for some time.
+    fn is_good(&self, certificate: &Path, endpoint_id: &str) -> bool {
+        let (Ok(chain), Ok(anchors)) = (read(certificate), read(&self.certificate)) else {
+            return false;
+        };
+        let (Ok(chain), Ok(anchors)) = (
+            homefleet_trust::chain_from_pem(&chain),
+            homefleet_trust::anchors_from_pem(&anchors),
+        ) else {
+            return false;
+        };
+        let soon = OffsetDateTime::now_utc() + RENEW_BEFORE;
+        let policy = Policy::default();
+        let context = Context {
+            anchors: &anchors,
+            time: Time::Accurate(SystemTime::from(soon)),
+            connection: Connection::Accepted,
+            policy: &policy,
+        };
+        homefleet_trust::decide(&chain, &context)
+            .peer
+            .is_some_and(|peer| peer.is_endpoint(endpoint_id))
+    }
+}
+
+fn ca_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named("Homefleet demo authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    valid_for(&mut params, CA_LIFETIME);
+    params
+}
+
+fn endpoint_params(endpoint_id: &str, hosts: &[&str]) -> Result<CertificateParams, PkiError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(endpoint_id);
+    // First, because agents in the field look at the first name only.
+    let urn = format!("urn:bbf:usp:id:{endpoint_id}");
+    params.subject_alt_names = vec![SanType::URI(urn.as_str().try_into()?)];
+    for host in hosts {
+        params.subject_alt_names.push(match host.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName((*host).try_into()?),
+        });
+    }
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // A USP Endpoint is client and server on the same certificate.
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    params.use_authority_key_identifier_extension = true;
+    valid_for(&mut params, LIFETIME);
+    Ok(params)
+}
+
+fn named(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::OrganizationName, "Homefleet demo");
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn valid_for(params: &mut CertificateParams, lifetime: Duration) {
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - BACKDATE;
+    params.not_after = now + lifetime;
+}
+
+fn read(path: &Path) -> Result<String, PkiError> {
+    fs::read_to_string(path).map_err(|source| PkiError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes a whole file or none of it: never a key that others can read, not even for a moment.
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let temporary = PathBuf::from(name);
+    let written = match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())
+                    .and_then(|()| file.sync_all())
+            })
+            .and_then(|()| fs::rename(&temporary, path)),
+    };
+    written.map_err(|source| PkiError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn keys_are_readable_by_their_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open(dir.path()).unwrap();
+        let issued = authority
+            .endpoint(dir.path(), "agent", "os::012345-1", &[])
+            .unwrap();
+        assert_eq!(mode(&dir.path().join("ca.key")), 0o600);
+        assert_eq!(mode(&issued.key), 0o600);
+    }
+
+    #[test]
+    fn an_issued_certificate_is_accepted_for_its_endpoint_and_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open(dir.path()).unwrap();
+        let issued = authority
+            .endpoint(
+                dir.path(),
+                "server",
+                "proto::controller",
+                &["127.0.0.1", "localhost"],
+            )
+            .unwrap();
+        let chain = homefleet_trust::chain_from_pem(&read(&issued.certificate).unwrap()).unwrap();
+        let anchors =
+            homefleet_trust::anchors_from_pem(&read(&authority.certificate).unwrap()).unwrap();
+        for host in ["127.0.0.1", "localhost"] {
+            let context = Context {
+                anchors: &anchors,
+                time: Time::Accurate(SystemTime::now()),
+                connection: Connection::Initiated {
+                    host,
+                    endpoint_id: None,
+                },
+                policy: &Policy::default(),
+            };
+            let decision = homefleet_trust::decide(&chain, &context);
+            assert!(decision.is_established(), "{host}: {decision:?}");
+            let peer = decision.peer.unwrap();
+            assert_eq!(peer.endpoint_ids, ["proto::controller"]);
+        }
+    }
+
+    #[test]
+    fn a_good_certificate_is_kept_and_one_for_another_endpoint_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Authority::open(dir.path()).unwrap();
+        let issued = first
+            .endpoint(dir.path(), "agent", "os::012345-1", &[])
+            .unwrap();
+        let before = read(&issued.certificate).unwrap();
+        let again = Authority::open(dir.path()).unwrap();
+        again
+            .endpoint(dir.path(), "agent", "os::012345-1", &[])
+            .unwrap();
+        assert_eq!(read(&issued.certificate).unwrap(), before);
+        again
+            .endpoint(dir.path(), "agent", "os::012345-2", &[])
+            .unwrap();
+        assert_ne!(read(&issued.certificate).unwrap(), before);
+    }
+}

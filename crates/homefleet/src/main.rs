@@ -1,0 +1,5 @@
+//! The binary `homefleet`.
+
+fn main() -> std::process::ExitCode {
+    homefleet_cli::main()
+}

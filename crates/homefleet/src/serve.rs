@@ -1,0 +1,115 @@
+//! `homefleet serve`: the operator's server.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use homefleet_server::{Config, Server};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::failure::Failure;
+use crate::output;
+
+/// `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  homefleet config template > homefleet.toml
+  homefleet serve --config homefleet.toml")]
+pub(crate) struct Serve {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Check the configuration and end
+    #[arg(long)]
+    check_config: bool,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let config = crate::config::load(&self.config)?;
+        if self.check_config {
+            return output::line(&format!("{} is good", self.config.display()));
+        }
+        log(&config)?;
+        runtime()?.block_on(serve(config))
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let mut ended = Ended::new()?;
+    let server = Server::start(config)
+        .await
+        .map_err(|error| Failure::Failed(with_causes(&error)))?;
+    output::note(&format!(
+        "homefleet: console http://{}, devices coaps://{} as {}",
+        server.http_addr(),
+        server.coap_addr(),
+        server.endpoint_id()
+    ));
+    ended.wait().await;
+    output::note("homefleet: stopping; once more ends at once");
+    tokio::select! {
+        () = server.stop() => Ok(()),
+        () = ended.wait() => Err(Failure::Failed("ended before everything was stopped".to_owned())),
+    }
+}
+
+/// The runtime of the commands that stay.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start: {error}")))
+}
+
+/// Ctrl-C or SIGTERM.
+pub(crate) struct Ended {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Ended {
+    /// Watches from now on.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let watch = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))
+        };
+        Ok(Self {
+            interrupt: watch(SignalKind::interrupt())?,
+            terminate: watch(SignalKind::terminate())?,
+        })
+    }
+
+    /// Returns when one of them came.
+    pub(crate) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// An error with everything that caused it, on one line.
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+fn log(config: &Config) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter)
+        .map_err(|error| Failure::Usage(format!("log.filter: {error}")))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let set = if config.log.json {
+        builder.json().try_init()
+    } else {
+        builder.try_init()
+    };
+    set.map_err(|error| Failure::Failed(format!("cannot write logs: {error}")))
+}

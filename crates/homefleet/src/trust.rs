@@ -1,0 +1,196 @@
+//! `homefleet trust explain`: what would be decided about a peer's certificate, and why.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use clap::{Args, Subcommand};
+use homefleet_trust::{Connection, Context, Decision, Outcome, Policy, Time};
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::cli::Global;
+use crate::failure::Failure;
+use crate::output;
+
+/// What `homefleet trust` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Trust {
+    /// Walk a certificate through the decision of USP Figure MTP.1 and say where it ends
+    #[command(
+        after_help = "Exit code 0 when the session would be established, 4 when it would be refused.
+
+Examples:
+  homefleet trust explain --chain agent.pem --anchors ca.pem --accepted
+  homefleet trust explain --chain server.pem --anchors ca.pem --host acs.example.com
+  homefleet trust explain --chain server.pem --anchors ca.pem --host 192.0.2.1 \\
+      --endpoint-id proto::controller --at 2027-01-01T00:00:00Z"
+    )]
+    Explain(Explain),
+}
+
+impl Trust {
+    pub(crate) fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Self::Explain(command) => command.run(global),
+        }
+    }
+}
+
+/// `trust explain`.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// PEM file with the certificates the peer presents, its own first
+    #[arg(long, value_name = "FILE")]
+    chain: PathBuf,
+    /// PEM file with the trusted certificates
+    #[arg(long, value_name = "FILE")]
+    anchors: PathBuf,
+    /// We opened the connection to this host (name or address of the URL)
+    #[arg(
+        long,
+        value_name = "HOST",
+        required_unless_present = "accepted",
+        conflicts_with = "accepted"
+    )]
+    host: Option<String>,
+    /// The peer opened the connection to us
+    #[arg(long)]
+    accepted: bool,
+    /// Endpoint ID we expect: of the peer we connect to, or compared with the accepted peer's certificate
+    #[arg(long, value_name = "ID")]
+    endpoint_id: Option<String>,
+    /// Decide as at this time (RFC 3339) instead of now
+    #[arg(long, value_name = "TIME", conflicts_with = "time_unknown")]
+    at: Option<String>,
+    /// Decide without accurate absolute time: dates are ignored (R-MTP.2)
+    #[arg(long)]
+    time_unknown: bool,
+}
+
+impl Explain {
+    fn run(self, global: &Global) -> Result<(), Failure> {
+        let chain = homefleet_trust::chain_from_pem(&read(&self.chain)?)
+            .map_err(|error| unusable(&self.chain, &error))?;
+        let anchors = homefleet_trust::anchors_from_pem(&read(&self.anchors)?)
+            .map_err(|error| unusable(&self.anchors, &error))?;
+        let connection = match &self.host {
+            Some(host) => Connection::Initiated {
+                host,
+                endpoint_id: self.endpoint_id.as_deref(),
+            },
+            None => Connection::Accepted,
+        };
+        let context = Context {
+            anchors: &anchors,
+            time: self.time()?,
+            connection,
+            policy: &Policy::default(),
+        };
+        let decision = homefleet_trust::decide(&chain, &context);
+        if global.json {
+            output::json(&as_json(&decision))?;
+        } else {
+            output::line(homefleet_trust::explain(&decision).trim_end())?;
+        }
+        match &decision.outcome {
+            Outcome::Terminate(refusal) => {
+                let alert = refusal.alert().0;
+                Err(Failure::Refused(format!(
+                    "refused: {refusal} (alert {alert})"
+                )))
+            }
+            Outcome::Establish => self.check_identity(&decision),
+        }
+    }
+
+    /// For an accepted peer, the Endpoint ID is not part of the figure; it binds `from_id` (R-SEC.0a).
+    fn check_identity(&self, decision: &Decision) -> Result<(), Failure> {
+        match (&self.endpoint_id, &decision.peer) {
+            (Some(id), Some(peer)) if self.accepted && !peer.is_endpoint(id) => {
+                Err(Failure::Refused(format!(
+                    "the session is established, but Records from `{id}` are refused: the certificate authenticates {} (R-SEC.0a)",
+                    if peer.endpoint_ids.is_empty() {
+                        "no Endpoint ID".to_owned()
+                    } else {
+                        peer.endpoint_ids.join(", ")
+                    }
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn time(&self) -> Result<Time, Failure> {
+        if self.time_unknown {
+            return Ok(Time::Unknown);
+        }
+        let Some(text) = &self.at else {
+            return Ok(Time::Accurate(SystemTime::now()));
+        };
+        OffsetDateTime::parse(text, &Rfc3339)
+            .map(|time| Time::Accurate(time.into()))
+            .map_err(|_| {
+                Failure::Usage(format!(
+                    "`{text}` is not a time such as 2027-01-01T00:00:00Z"
+                ))
+            })
+    }
+}
+
+fn as_json(decision: &Decision) -> serde_json::Value {
+    let steps: Vec<_> = decision
+        .steps
+        .iter()
+        .map(|step| {
+            json!({
+                "check": step.element.to_string(),
+                "level": step.level().to_string(),
+                "answer": step.answer.to_string(),
+                "detail": step.detail,
+            })
+        })
+        .collect();
+    let (outcome, refusal, alert) = match &decision.outcome {
+        Outcome::Establish => ("establish", None, None),
+        Outcome::Terminate(refusal) => (
+            "terminate",
+            Some(refusal.to_string()),
+            Some(refusal.alert().0),
+        ),
+    };
+    let peer = decision.peer.as_ref().map(|peer| {
+        json!({
+            "endpoint_ids": peer.endpoint_ids,
+            "dns_names": peer.dns_names,
+            "subject": peer.subject,
+            "fingerprint": hex(&peer.fingerprint),
+            "not_after": OffsetDateTime::from(peer.not_after).format(&Rfc3339).unwrap_or_default(),
+        })
+    });
+    json!({ "outcome": outcome, "refusal": refusal, "alert": alert, "steps": steps, "peer": peer })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let text = format!("cannot read {}: {error}", path.display());
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Failure::NotFound(text),
+            _ => Failure::Failed(text),
+        }
+    })
+}
+
+fn unusable(path: &Path, error: &(dyn std::error::Error + 'static)) -> Failure {
+    let mut text = format!("{}: {error}", path.display());
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    Failure::Failed(text)
+}

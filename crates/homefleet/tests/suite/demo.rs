@@ -1,0 +1,119 @@
+//! `homefleet demo`, as a visitor starts it.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use homefleet_cli::demo::Home;
+
+use crate::support::{command, finish, fresh_dir, run, signal};
+
+/// Starts the demo and reads what it says, as JSON.
+fn start(dir: &str) -> (Child, serde_json::Value) {
+    let mut child = command(&[
+        "--json",
+        "demo",
+        "--dir",
+        dir,
+        "--http-port",
+        "0",
+        "--coap-port",
+        "0",
+    ])
+    .spawn()
+    .unwrap();
+    let mut text = String::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        text.push_str(&line);
+        if line == "}" {
+            break;
+        }
+    }
+    let said = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    (child, said)
+}
+
+#[test]
+fn once_reads_the_uptime_and_ends() {
+    let dir = fresh_dir("demo-once");
+    let dir = dir.to_str().unwrap();
+    let ran = run(&[
+        "--json",
+        "demo",
+        "--once",
+        "--dir",
+        dir,
+        "--http-port",
+        "0",
+        "--coap-port",
+        "0",
+    ])
+    .code(0);
+    let read = ran.json();
+    assert_eq!(read["path"], "Device.DeviceInfo.UpTime");
+    assert!(
+        read["value"].as_str().unwrap().parse::<u64>().is_ok(),
+        "{read}"
+    );
+}
+
+#[test]
+fn the_second_run_finds_the_same_device_and_token_and_each_ends_soon() {
+    let dir = fresh_dir("demo-twice");
+    let dir = dir.to_str().unwrap();
+    let (child, first) = start(dir);
+    let begun = Instant::now();
+    signal(&child, "INT");
+    finish(child).code(0);
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+    let (child, second) = start(dir);
+    assert_eq!(first["device"], second["device"]);
+    assert_eq!(first["token"], second["token"]);
+    let begun = Instant::now();
+    signal(&child, "TERM");
+    finish(child).code(0);
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn keys_and_token_are_readable_by_their_owner_only() {
+    let dir = fresh_dir("demo-modes");
+    let (child, _) = start(dir.to_str().unwrap());
+    for secret in ["ca.key", "server.key", "agent.key", "token"] {
+        let mode = dir.join(secret).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{secret}");
+    }
+    signal(&child, "INT");
+    finish(child).code(0);
+}
+
+#[test]
+fn the_demos_agent_can_neither_restart_the_machine_nor_change_its_network() {
+    let home = Home::open(&fresh_dir("demo-harmless")).unwrap();
+    let config = home
+        .agent_config("127.0.0.1:5684".parse().unwrap())
+        .unwrap();
+    assert_eq!(
+        config.device.restart,
+        homefleet_agent::config::Restart::Agent
+    );
+    assert!(!config.device.allow_network_changes);
+}
+
+#[test]
+fn two_demos_in_one_directory_are_one_too_many() {
+    let dir = fresh_dir("demo-two");
+    let _first = Home::open(&dir).unwrap();
+    let ran = run(&["demo", "--once", "--dir", dir.to_str().unwrap()]).code(1);
+    assert!(ran.err.contains("another demo is running"), "{ran:?}");
+}

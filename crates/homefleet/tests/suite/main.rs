@@ -1,0 +1,18 @@
+//! The command `homefleet` and the console, tested as a person uses them: the real binary and a real
+//! browser against a real server and a real agent that speak CoAP over DTLS on loopback.
+
+#![allow(clippy::unwrap_used)]
+
+mod away;
+mod browser;
+mod demo;
+mod device;
+mod offline;
+mod pages;
+mod serve;
+mod support;
+mod task;
+mod token;
+mod trust;
+mod watch;
+mod webdriver;

@@ -1,0 +1,76 @@
+//! `homefleet serve` with a configuration file, as an operator runs it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use homefleet_cli::demo::pki::Authority;
+
+use crate::support::{command, finish, fresh_dir, run, signal};
+
+/// A configuration in `dir` with certificates of its own.
+fn configure(dir: &Path) -> PathBuf {
+    let authority = Authority::open(dir).unwrap();
+    authority
+        .endpoint(dir, "server", "proto::serve-test", &["127.0.0.1"])
+        .unwrap();
+    let file = dir.join("homefleet.toml");
+    let text = format!(
+        "version = 1\nendpoint_id = \"proto::serve-test\"\ndata_dir = \"{dir}/data\"\n\
+         [coap]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+         [tls]\ncertificate = \"{dir}/server.pem\"\nkey = \"{dir}/server.key\"\nanchors = \"{dir}/ca.pem\"\n\
+         [log]\nfilter = \"off\"\n",
+        dir = dir.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// Starts the server; its console's address is in the one line it says.
+fn start(config: &str) -> (Child, String) {
+    let mut child = command(&["serve", "--config", config]).spawn().unwrap();
+    let mut line = String::new();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    said.read_line(&mut line).unwrap();
+    let url = line
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"))
+        .unwrap_or_else(|| panic!("{line}"))
+        .trim_end_matches(',')
+        .to_owned();
+    // What it says at the end has somewhere to go.
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    (child, url)
+}
+
+#[test]
+fn a_server_runs_from_its_file_takes_a_token_made_beside_it_and_ends_on_sigterm() {
+    let dir = fresh_dir("serve");
+    let file = configure(&dir);
+    let config = file.to_str().unwrap();
+    run(&["config", "check", "--config", config]).code(0);
+    run(&["serve", "--config", config, "--check-config"]).code(0);
+    let (child, url) = start(config);
+    let made = run(&[
+        "token", "create", "--name", "first", "--role", "admin", "--config", config,
+    ])
+    .code(0);
+    let token = made.out.trim();
+    let ran = run(&[
+        "--server", &url, "--token", token, "--json", "device", "list",
+    ])
+    .code(0);
+    assert_eq!(ran.json()["devices"], serde_json::json!([]));
+    signal(&child, "TERM");
+    finish(child).code(0);
+}
+
+#[test]
+fn a_key_that_is_not_the_certificates_is_told_before_anything_listens() {
+    let dir = fresh_dir("serve-key");
+    let file = configure(&dir);
+    std::fs::copy(dir.join("ca.key"), dir.join("server.key")).unwrap();
+    let ran = run(&["serve", "--config", file.to_str().unwrap()]);
+    assert!(ran.code == 1 || ran.code == 2, "{ran:?}");
+    assert!(ran.err.contains("key"), "{ran:?}");
+}

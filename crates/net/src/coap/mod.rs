@@ -1,0 +1,18 @@
+//! A CoAP endpoint on real sockets: `coap://` and `coaps://`, client and server on the same ports.
+//!
+//! One tokio task owns the sockets, the [`homefleet_coap::Endpoint`] and the [`Sessions`](crate::dtls::Sessions); a [`Node`] is the handle
+//! to it. Requests that come in go to a [`Service`], inside the task; requests that go out are awaited on the handle.
+//!
+//! ```text
+//!  datagram ─▶ UdpSocket ─▶ dtls::Sessions ─▶ Event::Data ─▶ coap::Endpoint ─▶ Event::Request ─▶ Service
+//!                 ▲              │                               │                                  │ Response
+//!                 └── Transmit ◀─┴──────────── send() ◀──────────┴──────────────◀───────────────────┘
+//! ```
+
+mod client;
+mod jobs;
+mod node;
+mod task;
+
+pub use client::{RequestFailure, Target};
+pub use node::{Incoming, Node, NodeConfig, NodeStats, Responder, Security, Service};

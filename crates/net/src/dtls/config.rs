@@ -1,0 +1,172 @@
+//! Bounds and credentials of the association table.
+
+use std::fmt;
+use std::time::Duration;
+
+use boring::pkey::{PKey, Private};
+use boring::x509::X509;
+
+/// Limits and timers of a [`Sessions`](super::Sessions) table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Largest UDP payload sent, in bytes; handshake flights are fragmented to it (RFC 6347 §4.1.1.1, RFC 9147 §4.4).
+    /// Default 1232: IPv6's minimum MTU of 1280 less 48 bytes of IPv6 and UDP header.
+    pub mtu: usize,
+    /// Associations of any kind held at once; at the bound new peers are refused. Default 100,000.
+    pub max_sessions: usize,
+    /// Handshakes begun by peers and not yet authenticated; at the bound the oldest is dropped. Default 1024.
+    pub max_half_open: usize,
+    /// New inbound handshakes per address prefix (IPv4 /24, IPv6 /56).
+    pub prefix_budget: Budget,
+    /// New inbound handshakes from everywhere.
+    pub global_budget: Budget,
+    /// Prefixes whose budget is remembered. Default 4096.
+    pub max_prefixes: usize,
+    /// Half-open handshakes from which on an unvalidated address is sent at most three times what it sent
+    /// (the rule of RFC 9000 §8.1). Default 128.
+    pub pressure: usize,
+    /// Time without traffic after which an association is closed. Default 1 hour.
+    pub idle_timeout: Duration,
+    /// Time a handshake may take in all. Default 60 s.
+    pub handshake_timeout: Duration,
+    /// First retransmission interval of a handshake flight (RFC 6347 §4.2.4.1: 1 s). Default 1 s.
+    pub initial_retransmit: Duration,
+    /// Versions offered and accepted. Default both.
+    pub versions: Versions,
+    /// Whether tickets are issued, kept and offered. A resumed association is verified again from the chain of
+    /// the first one. Default true.
+    pub resumption: bool,
+    /// Tickets of servers kept for resumption. Default 1024.
+    pub max_tickets: usize,
+    /// Bytes of a peer's certificate chain that are reassembled. Default 65,536.
+    pub max_chain_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mtu: 1232,
+            max_sessions: 100_000,
+            max_half_open: 1024,
+            prefix_budget: Budget {
+                burst: 1000,
+                per_second: 200,
+            },
+            global_budget: Budget {
+                burst: 4000,
+                per_second: 2000,
+            },
+            max_prefixes: 4096,
+            pressure: 128,
+            idle_timeout: Duration::from_secs(3600),
+            handshake_timeout: Duration::from_secs(60),
+            initial_retransmit: Duration::from_secs(1),
+            versions: Versions::Both,
+            resumption: true,
+            max_tickets: 1024,
+            max_chain_bytes: 65_536,
+        }
+    }
+}
+
+/// A token bucket: `burst` at once, refilled at `per_second`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Most handshakes at once.
+    pub burst: u32,
+    /// Handshakes added per second.
+    pub per_second: u32,
+}
+
+/// DTLS versions offered and accepted. Version 1.0 never is (RFC 7925 §18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// 1.2 and 1.3; the newest both sides have is chosen.
+    Both,
+    /// RFC 6347 only.
+    Dtls12,
+    /// RFC 9147 only.
+    Dtls13,
+}
+
+/// Version an association ended up with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// RFC 6347.
+    Dtls12,
+    /// RFC 9147.
+    Dtls13,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dtls12 => "DTLS 1.2",
+            Self::Dtls13 => "DTLS 1.3",
+        })
+    }
+}
+
+/// Our certificate, its intermediates and the private key (R-COAP.16).
+#[derive(Clone)]
+pub struct Credentials {
+    chain: Vec<X509>,
+    key: PKey<Private>,
+}
+
+impl Credentials {
+    /// From a PEM chain, leaf first, and the PEM key (PKCS#8, SEC1 or PKCS#1) of the leaf.
+    ///
+    /// # Errors
+    /// When either text holds nothing usable, or the key does not belong to the leaf.
+    pub fn from_pem(chain: &str, key: &str) -> Result<Self, CredentialsError> {
+        let chain = X509::stack_from_pem(chain.as_bytes())
+            .map_err(|error| CredentialsError::Chain(error.to_string()))?;
+        let leaf = chain.first().ok_or(CredentialsError::Empty)?;
+        let key = PKey::private_key_from_pem(key.as_bytes())
+            .map_err(|error| CredentialsError::Key(error.to_string()))?;
+        let public = leaf
+            .public_key()
+            .map_err(|error| CredentialsError::Chain(error.to_string()))?;
+        if !public.public_eq(&key) {
+            return Err(CredentialsError::Mismatch);
+        }
+        Ok(Self { chain, key })
+    }
+
+    /// The certificates, leaf first.
+    pub(super) fn chain(&self) -> &[X509] {
+        &self.chain
+    }
+
+    pub(super) fn key(&self) -> &PKey<Private> {
+        &self.key
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key stays out of logs.
+        f.debug_struct("Credentials")
+            .field("certificates", &self.chain.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a chain and a key are no credentials. Never quotes key material.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// The chain is not PEM certificates.
+    #[error("the certificate chain is not PEM certificates: {0}")]
+    Chain(String),
+    /// The chain has no certificate.
+    #[error("the certificate chain holds no certificate")]
+    Empty,
+    /// The key is not a PEM private key.
+    #[error("the private key is not PEM (PKCS#8, SEC1 or PKCS#1): {0}")]
+    Key(String),
+    /// The key is another one's.
+    #[error("the private key does not belong to the first certificate of the chain")]
+    Mismatch,
+}

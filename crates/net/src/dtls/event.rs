@@ -1,0 +1,193 @@
+//! What a table of associations tells its owner.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use homefleet_coap::SessionId;
+use homefleet_trust::{Decision, PeerIdentity};
+
+use super::config::Version;
+
+/// A datagram to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: SocketAddr,
+    /// The UDP payload.
+    pub payload: Vec<u8>,
+}
+
+/// Something happened to an association.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The handshake is done and the peer is who the verifier said it is.
+    Established {
+        /// The association.
+        session: SessionId,
+        /// The peer's address.
+        addr: SocketAddr,
+        /// Who the peer is, by its certificate.
+        peer: Arc<PeerIdentity>,
+        /// Whether [`Sessions::connect`](super::Sessions::connect) asked for it.
+        initiated: bool,
+        /// The server name the client sent (RFC 6066 §3).
+        sni: Option<String>,
+        /// The version negotiated.
+        version: Version,
+        /// Whether keys came from an earlier association. The identity was verified again.
+        resumed: bool,
+        /// The negotiated cipher suite, by its registered name.
+        cipher: &'static str,
+    },
+    /// Application data of one record.
+    Data {
+        /// The association.
+        session: SessionId,
+        /// The peer's address.
+        addr: SocketAddr,
+        /// The plaintext.
+        payload: Vec<u8>,
+    },
+    /// An established association is over.
+    Closed {
+        /// The association.
+        session: SessionId,
+        /// The peer's address.
+        addr: SocketAddr,
+        /// How it ended.
+        reason: CloseReason,
+    },
+    /// The peer was refused; it was sent `alert`.
+    Refused {
+        /// The association that never came to be.
+        session: SessionId,
+        /// The peer's address.
+        addr: SocketAddr,
+        /// Whether we had asked for the association.
+        initiated: bool,
+        /// The decision with every step.
+        decision: Box<Decision>,
+        /// Number of the alert sent, when the engine could send one.
+        alert: Option<u8>,
+    },
+    /// The handshake failed for another reason than our decision.
+    Failed {
+        /// The association that never came to be.
+        session: SessionId,
+        /// The peer's address.
+        addr: SocketAddr,
+        /// Whether we had asked for the association.
+        initiated: bool,
+        /// What happened.
+        failure: Failure,
+    },
+}
+
+/// How an established association ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer sent close_notify.
+    Peer,
+    /// Nothing was heard or said for [`Config::idle_timeout`](super::Config::idle_timeout).
+    Idle,
+    /// The peer authenticated again from the same address, as after a restart.
+    Replaced {
+        /// The association that took its place.
+        by: SessionId,
+    },
+    /// The peer sent a fatal alert.
+    Alert(u8),
+    /// What the decision rests on changed, and the verifier, asked again, refused the peer.
+    Distrusted,
+    /// The engine gave up.
+    Error(String),
+}
+
+/// Why a handshake failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The peer sent this alert: it refused us, or understood nothing.
+    Alert(u8),
+    /// No end within [`Config::handshake_timeout`](super::Config::handshake_timeout).
+    Timeout,
+    /// Dropped as the oldest at [`Config::max_half_open`](super::Config::max_half_open).
+    Evicted,
+    /// The peer began anew from the same address.
+    Restarted,
+    /// A protocol error, in the engine's words.
+    Engine(String),
+}
+
+/// Counters of a table, since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+    /// Datagrams that are not DTLS.
+    pub garbage: u64,
+    /// Datagrams from UDP port 0, which cannot be answered.
+    pub from_port_zero: u64,
+    /// DTLS records that belong to no association.
+    pub stray: u64,
+    /// Handshakes begun by us.
+    pub handshakes_out: u64,
+    /// Handshakes begun by peers.
+    pub handshakes_in: u64,
+    /// Handshakes that ended well.
+    pub established: u64,
+    /// Of these, resumed.
+    pub resumed: u64,
+    /// Handshakes we refused because of the peer's certificate, or its absence.
+    pub refused: u64,
+    /// Associations ended because the verifier, asked again after a change, refused the peer.
+    pub distrusted: u64,
+    /// Handshakes that ended with an alert of the peer.
+    pub peer_alerts: u64,
+    /// Handshakes that took too long.
+    pub handshake_timeouts: u64,
+    /// Handshakes that failed otherwise.
+    pub handshake_errors: u64,
+    /// Half-open handshakes dropped at the bound.
+    pub half_open_evicted: u64,
+    /// Handshakes turned away: the prefix's budget was spent.
+    pub prefix_budget_exceeded: u64,
+    /// Handshakes turned away: the global budget was spent.
+    pub global_budget_exceeded: u64,
+    /// Handshakes turned away: the table was full.
+    pub table_full: u64,
+    /// Handshakes half-open that their peer began anew.
+    pub restarted: u64,
+    /// ClientHellos not taken up because another handshake with that address goes on.
+    pub hellos_ignored: u64,
+    /// Both sides began at once and we went on as client.
+    pub glare_kept: u64,
+    /// Both sides began at once and we became the server.
+    pub glare_yielded: u64,
+    /// Handshakes of peers that we went along with, got no further, and were begun by us after all.
+    pub insisted: u64,
+    /// Datagrams held back by the limit of three times the received bytes.
+    pub amplification_held: u64,
+    /// Datagrams dropped by that limit.
+    pub amplification_dropped: u64,
+    /// Messages decrypted.
+    pub messages_received: u64,
+    /// Messages protected.
+    pub messages_sent: u64,
+    /// Associations closed by the peer.
+    pub closed_by_peer: u64,
+    /// Associations closed by us, idle ones included.
+    pub closed_by_us: u64,
+    /// Associations closed as idle.
+    pub idle: u64,
+    /// Associations whose peer authenticated again from the same address.
+    pub replaced: u64,
+    /// Engine timers that fired: flights sent again, and acknowledgements of DTLS 1.3 sent (RFC 9147 §7).
+    pub retransmissions: u64,
+}

@@ -1,0 +1,14 @@
+//! The only I/O of Homefleet's protocols: batched UDP, DTLS associations, CoAP endpoints, and USP over CoAP on top.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`mtp`] | Records in and out over CoAP: what the agent and the server use |
+//! | [`coap`] | a CoAP endpoint on real sockets, client and server |
+//! | [`dtls`] | the sans-IO table of DTLS 1.2 and 1.3 associations |
+//! | [`udp`] | a batched socket |
+#![deny(unsafe_code)]
+
+pub mod coap;
+pub mod dtls;
+pub mod mtp;
+pub mod udp;

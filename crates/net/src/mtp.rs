@@ -1,0 +1,510 @@
+//! USP over CoAP (USP 1.2 "CoAP Binding", R-COAP.0 to R-COAP.16), shared by agent and server.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use homefleet_coap::link::{self, Link};
+use homefleet_coap::{Code, Request, RequestError, Response, Scheme, Uri, content_format};
+use homefleet_trust::{PeerIdentity, Refusal};
+use homefleet_usp::mtp::coap as binding;
+use homefleet_usp::{EndpointId, Record};
+use tokio::sync::mpsc;
+
+use crate::coap::{
+    Incoming, Node, NodeConfig, NodeStats, RequestFailure, Security, Service, Target,
+};
+use crate::dtls::{self, Credentials, Verifier};
+use crate::udp;
+
+/// Records waiting for the receiver; beyond, peers get 5.03 and come again.
+const RECORDS: usize = 4096;
+/// Requests of ours under way.
+const MAX_REQUESTS: usize = 65_536;
+/// Silence on an open association after which a new one is tried beside it.
+const DOUBT_AFTER: Duration = Duration::from_secs(5);
+/// Resource discovery (RFC 6690 §4).
+const WELL_KNOWN_CORE: &str = ".well-known/core";
+
+/// What kind of USP Endpoint this is (R-COAP.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interface {
+    /// `bbf.usp.a`.
+    Agent,
+    /// `bbf.usp.c`.
+    Controller,
+}
+
+impl Interface {
+    /// The value of the `if` attribute (R-COAP.1).
+    pub fn attribute(self) -> &'static str {
+        match self {
+            Self::Agent => "bbf.usp.a",
+            Self::Controller => "bbf.usp.c",
+        }
+    }
+}
+
+/// How this Endpoint is reached and what it shows.
+#[derive(Clone)]
+pub struct CoapMtpConfig {
+    /// Our Endpoint ID.
+    pub endpoint_id: EndpointId,
+    /// Agent or Controller.
+    pub interface: Interface,
+    /// Address for `coaps`.
+    pub listen: SocketAddr,
+    /// Address for `coap` without security. `None`: Records are neither taken nor sent unprotected (R-MTP.0).
+    pub plain_listen: Option<SocketAddr>,
+    /// Uri-Path of the Endpoint's resource, such as `usp` (R-COAP.1).
+    pub path: String,
+    /// Host, or host and port, for `reply-to` (R-COAP.2); by default the local address of the route to the peer.
+    pub advertise: Option<String>,
+    /// Our certificate and key (R-COAP.16).
+    pub credentials: Credentials,
+    /// Decides about every peer (R-MTP.1, R-MTP.4).
+    pub verifier: Arc<dyn Verifier>,
+    /// CoAP parameters.
+    pub coap: homefleet_coap::Config,
+    /// Bounds of the DTLS associations.
+    pub dtls: dtls::Config,
+}
+
+/// Where Records for an Endpoint go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The CoAP URI of its resource, such as a `reply-to` (R-COAP.2a).
+    pub uri: Uri,
+    /// The Endpoint expected there; the peer's certificate, or an open association, is judged by it.
+    pub endpoint_id: Option<EndpointId>,
+}
+
+/// A Record that came in.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The Record. Over `coaps` its `from_id` is the Endpoint ID of the peer's certificate (R-SEC.0a).
+    pub record: Record,
+    /// Where it came from.
+    pub from: SocketAddr,
+    /// Who sent it, by its certificate; `None` without security.
+    pub identity: Option<Arc<PeerIdentity>>,
+    /// Where the response goes (R-COAP.2a), never weaker than the request.
+    pub reply_to: Destination,
+}
+
+/// Why a Record was not delivered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// Nobody answered (R-COAP.9).
+    #[error("the peer did not answer in time")]
+    Timeout,
+    /// The peer answered 4.xx or 5.xx (R-COAP.10).
+    #[error("the peer answered {code} {diagnostic}")]
+    Refused {
+        /// The response code.
+        code: Code,
+        /// The diagnostic payload, as far as it is text.
+        diagnostic: String,
+    },
+    /// We refused the peer's certificate (R-MTP.4).
+    #[error("the peer was refused: {0}")]
+    Untrusted(Refusal),
+    /// No association could be made.
+    #[error("{0}")]
+    Handshake(String),
+    /// The peer rejected the message.
+    #[error("the peer rejected the message with a Reset")]
+    Reset,
+    /// The destination has no usable address.
+    #[error("the destination has no usable address")]
+    Unresolvable,
+    /// The destination is `coap` and this Endpoint sends nothing unprotected (R-MTP.0).
+    #[error("the destination is unprotected, which is not enabled here")]
+    WeakerChannel,
+    /// The Record does not fit.
+    #[error("the Record is too large")]
+    TooLarge,
+    /// Too many Records are on their way.
+    #[error("too many Records are on their way")]
+    Busy,
+    /// The request could not be made of the destination, or its response understood.
+    #[error("{0}")]
+    Protocol(RequestError),
+    /// The MTP is shut down.
+    #[error("the MTP is shut down")]
+    Closed,
+}
+
+/// Counters of an MTP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NetStats {
+    /// Sockets, DTLS and CoAP.
+    pub node: NodeStats,
+    /// Records handed to the receiver.
+    pub records_in: u64,
+    /// Requests refused with 4.05, 4.15 or 4.00 (R-COAP.11 to R-COAP.13).
+    pub rejected: u64,
+    /// Records whose `from_id` is not the certificate's Endpoint ID, answered 4.03 (R-SEC.0a).
+    pub identity_mismatch: u64,
+    /// Records answered 5.03 because the receiver's queue was full.
+    pub queue_full: u64,
+    /// Requests to other resources.
+    pub not_found: u64,
+    /// Records delivered (2.04).
+    pub records_out: u64,
+    /// Records not delivered.
+    pub records_failed: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    records_in: AtomicU64,
+    rejected: AtomicU64,
+    identity_mismatch: AtomicU64,
+    queue_full: AtomicU64,
+    not_found: AtomicU64,
+    records_out: AtomicU64,
+    records_failed: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+struct Shared {
+    node: Node,
+    counters: Arc<Counters>,
+    path: String,
+    advertise: Option<String>,
+}
+
+/// USP over CoAP on real sockets. Clones share it.
+#[derive(Clone)]
+pub struct CoapMtp {
+    shared: Arc<Shared>,
+}
+
+impl CoapMtp {
+    /// Binds the sockets. Records that come in are read from the returned receiver; a peer gets its 2.04 when its Record
+    /// is in there, and 5.03 when there is no room.
+    ///
+    /// # Errors
+    /// When an address cannot be bound or the credentials are not usable.
+    pub async fn bind(config: CoapMtpConfig) -> io::Result<(Self, mpsc::Receiver<Received>)> {
+        let (records, receiver) = mpsc::channel(RECORDS);
+        let counters = Arc::new(Counters::default());
+        let path = config.path.trim_matches('/').to_owned();
+        let resource = Resource {
+            link: Link::new(format!("/{path}"))
+                .attribute("rt", binding::RESOURCE_TYPE)
+                .attribute("if", config.interface.attribute()),
+            path: path.clone(),
+            records,
+            counters: counters.clone(),
+        };
+        let node = Node::bind(
+            NodeConfig {
+                secure: Some(Security {
+                    listen: config.listen,
+                    credentials: config.credentials,
+                    verifier: config.verifier,
+                    dtls: config.dtls,
+                }),
+                plain_listen: config.plain_listen,
+                coap: config.coap,
+                max_requests: MAX_REQUESTS,
+                doubt_after: DOUBT_AFTER,
+            },
+            resource,
+        )?;
+        tracing::debug!(endpoint_id = %config.endpoint_id, "CoAP MTP bound");
+        Ok((
+            Self {
+                shared: Arc::new(Shared {
+                    node,
+                    counters,
+                    path,
+                    advertise: config.advertise,
+                }),
+            },
+            receiver,
+        ))
+    }
+
+    /// The bound `coaps` address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared
+            .node
+            .local_addr()
+            .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// The bound `coap` address.
+    pub fn plain_addr(&self) -> Option<SocketAddr> {
+        self.shared.node.plain_addr()
+    }
+
+    /// The CoAP endpoint underneath, for requests that carry no Record.
+    pub fn node(&self) -> &Node {
+        &self.shared.node
+    }
+
+    /// Sends one encoded Record by POST and waits for 2.04 (R-COAP.4 to R-COAP.7).
+    ///
+    /// # Errors
+    /// [`SendError`]: what the USP Endpoint is told (R-COAP.9, R-COAP.10).
+    pub async fn send(&self, to: &Destination, record: Vec<u8>) -> Result<(), SendError> {
+        let result = self.try_send(to, record).await;
+        count(if result.is_ok() {
+            &self.shared.counters.records_out
+        } else {
+            &self.shared.counters.records_failed
+        });
+        result
+    }
+
+    async fn try_send(&self, to: &Destination, record: Vec<u8>) -> Result<(), SendError> {
+        let node = &self.shared.node;
+        let local = node
+            .addr_of(to.uri.scheme)
+            .ok_or(SendError::WeakerChannel)?;
+        let target = Target::new(&to.uri, to.endpoint_id.as_ref().map(ToString::to_string));
+        let addrs = match node.resolve(&target, local).await {
+            Ok(addrs) => addrs,
+            // An Endpoint that is here already is reached over its own association, whatever it calls itself: a name
+            // of its home network means nothing here.
+            Err(_) if target.endpoint_id.is_some() => Vec::new(),
+            Err(failure) => return Err(send_error(failure)),
+        };
+        let reply_to = self.reply_to(to.uri.scheme, local, addrs.first().copied());
+        let request = to
+            .uri
+            .request(Code::POST)
+            .query(&format!("reply-to={reply_to}"))
+            .content_format(binding::CONTENT_FORMAT)
+            .payload(record);
+        let response = node
+            .request_addrs(addrs, &target, request)
+            .await
+            .map_err(send_error)?;
+        if response.code.is_success() {
+            return Ok(());
+        }
+        let mut diagnostic = String::from_utf8_lossy(&response.payload).into_owned();
+        diagnostic.truncate(diagnostic.floor_char_boundary(256));
+        Err(SendError::Refused {
+            code: response.code,
+            diagnostic,
+        })
+    }
+
+    /// Our own URI as the peer at `to` can reach it (R-COAP.2): the scheme of the request, no query.
+    fn reply_to(&self, scheme: Scheme, local: SocketAddr, to: Option<SocketAddr>) -> Uri {
+        let (host, port) = match &self.shared.advertise {
+            Some(advertise) => split_authority(advertise, local.port()),
+            None => (local_ip(local, to).to_string(), local.port()),
+        };
+        Uri {
+            scheme,
+            host,
+            port,
+            path: self
+                .shared
+                .path
+                .split('/')
+                .filter(|segment| !segment.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            query: Vec::new(),
+        }
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> NetStats {
+        let counters = &self.shared.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        NetStats {
+            node: self.shared.node.stats(),
+            records_in: read(&counters.records_in),
+            rejected: read(&counters.rejected),
+            identity_mismatch: read(&counters.identity_mismatch),
+            queue_full: read(&counters.queue_full),
+            not_found: read(&counters.not_found),
+            records_out: read(&counters.records_out),
+            records_failed: read(&counters.records_failed),
+        }
+    }
+
+    /// Sends close_notify to every peer and ends the MTP; what is under way fails with [`SendError::Closed`].
+    pub async fn shutdown(&self) {
+        self.shared.node.shutdown().await;
+    }
+}
+
+impl fmt::Debug for CoapMtp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoapMtp")
+            .field("node", &self.shared.node)
+            .finish_non_exhaustive()
+    }
+}
+
+fn send_error(failure: RequestFailure) -> SendError {
+    match failure {
+        RequestFailure::Unresolvable { .. } => SendError::Unresolvable,
+        RequestFailure::Disabled(_) => SendError::WeakerChannel,
+        RequestFailure::Untrusted { decision, .. } => match decision.refusal() {
+            Some(refusal) => SendError::Untrusted(refusal.clone()),
+            None => SendError::Handshake("the peer was refused".to_owned()),
+        },
+        RequestFailure::Handshake { .. } => SendError::Handshake(failure.to_string()),
+        RequestFailure::Coap(error) => match error {
+            RequestError::Timeout | RequestError::PeerGone => SendError::Timeout,
+            RequestError::Reset => SendError::Reset,
+            RequestError::TooLarge { .. } => SendError::TooLarge,
+            RequestError::QueueFull => SendError::Busy,
+            RequestError::InvalidDestination => SendError::Unresolvable,
+            RequestError::Cancelled => SendError::Closed,
+            other => SendError::Protocol(other),
+        },
+        RequestFailure::Busy => SendError::Busy,
+        RequestFailure::Closed => SendError::Closed,
+    }
+}
+
+/// The address this host uses towards `to`.
+fn local_ip(local: SocketAddr, to: Option<SocketAddr>) -> IpAddr {
+    let bound = udp::canonical(local).ip();
+    let Some(to) = to.filter(|_| bound.is_unspecified()) else {
+        return bound;
+    };
+    let any: SocketAddr = if to.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0_u16; 8], 0).into()
+    };
+    // Connecting a UDP socket sends nothing; it asks the routing table. The answer is not kept: a device that got
+    // another address has another way back.
+    std::net::UdpSocket::bind(any)
+        .and_then(|socket| {
+            socket.connect(to)?;
+            socket.local_addr()
+        })
+        .map_or(bound, |addr| addr.ip())
+}
+
+/// `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
+fn split_authority(text: &str, default_port: u16) -> (String, u16) {
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return (addr.ip().to_string(), addr.port());
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if bare.parse::<IpAddr>().is_ok() {
+        return (bare.to_owned(), default_port);
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) => match port.parse() {
+            Ok(port) => (host.to_owned(), port),
+            Err(_) => (text.to_owned(), default_port),
+        },
+        None => (text.to_owned(), default_port),
+    }
+}
+
+/// The Endpoint's resource and `/.well-known/core`.
+struct Resource {
+    path: String,
+    link: Link,
+    records: mpsc::Sender<Received>,
+    counters: Arc<Counters>,
+}
+
+impl Service for Resource {
+    fn handle(&mut self, incoming: Incoming<'_>) -> Option<Response> {
+        let path = incoming.request.options.path();
+        Some(if path == self.path {
+            self.record(&incoming)
+        } else if path == WELL_KNOWN_CORE {
+            self.discovery(&incoming.request)
+        } else {
+            count(&self.counters.not_found);
+            Response::new(Code::NOT_FOUND)
+        })
+    }
+}
+
+impl Resource {
+    fn discovery(&self, request: &Request) -> Response {
+        if request.code != Code::GET {
+            return Response::new(Code::METHOD_NOT_ALLOWED);
+        }
+        let links = link::core(
+            std::slice::from_ref(&self.link),
+            request.options.uri_queries(),
+        );
+        Response::content(content_format::LINK_FORMAT, links)
+    }
+
+    fn record(&self, incoming: &Incoming<'_>) -> Response {
+        let request = &incoming.request;
+        let queries: Vec<&str> = request.options.uri_queries().collect();
+        let accepted = binding::accept(
+            binding::Inbound {
+                method: request.code.byte(),
+                content_format: request.options.content_format(),
+                queries: &queries,
+                payload: &request.payload,
+            },
+            incoming.identity.is_some(),
+        );
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(rejection) => {
+                count(&self.counters.rejected);
+                return Response::new(Code::from_byte(rejection.code))
+                    .diagnostic(&rejection.reason.to_string());
+            }
+        };
+        let from_id = accepted.record.from_id();
+        if let Some(identity) = incoming.identity
+            && !identity.is_endpoint(from_id.as_str())
+        {
+            count(&self.counters.identity_mismatch);
+            return Response::new(Code::FORBIDDEN)
+                .diagnostic("from_id is not the Endpoint ID of the certificate");
+        }
+        let Ok(uri) = accepted.reply_to.parse::<Uri>() else {
+            count(&self.counters.rejected);
+            return Response::new(Code::BAD_REQUEST).diagnostic("reply-to is not a CoAP URI");
+        };
+        if incoming.identity.is_some() && !uri.scheme.is_secure() {
+            count(&self.counters.rejected);
+            return Response::new(Code::BAD_REQUEST)
+                .diagnostic("reply-to is weaker than this request");
+        }
+        let received = Received {
+            reply_to: Destination {
+                uri,
+                endpoint_id: Some(from_id.clone()),
+            },
+            from: incoming.from,
+            identity: incoming.identity.cloned(),
+            record: accepted.record,
+        };
+        match self.records.try_send(received) {
+            Ok(()) => {
+                count(&self.counters.records_in);
+                Response::new(Code::CHANGED)
+            }
+            Err(_) => {
+                count(&self.counters.queue_full);
+                Response::new(Code::SERVICE_UNAVAILABLE).max_age(5)
+            }
+        }
+    }
+}

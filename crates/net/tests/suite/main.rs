@@ -1,0 +1,21 @@
+//! The network crate against itself in virtual time, against a live socket, and against independent peers.
+// Interop tests print the version of their peer, and that it is missing.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod support;
+
+mod abuse;
+mod glare;
+mod handshake;
+mod interop_aiocoap;
+mod interop_dimpl;
+mod interop_gnutls;
+mod interop_libcoap;
+mod interop_openssl;
+mod lifecycle;
+mod live_abuse;
+mod mtp;
+mod node;
+mod refusal;
+mod resumption;
+mod scale;

@@ -1,0 +1,319 @@
+//! Every key with its type and meaning: the environment variables, the template and the manual follow from it.
+
+use toml::Value;
+
+/// Type of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number.
+    Integer,
+    /// A list of texts; separated by commas in a variable.
+    List,
+    /// A text.
+    Text,
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Path in the file, for example `http.listen`.
+    pub path: &'static str,
+    /// Type.
+    pub kind: Kind,
+    /// As it stands in the template.
+    pub example: &'static str,
+    /// Whether the template has it as a comment, because the example is the default or the key is optional.
+    pub optional: bool,
+    /// Meaning.
+    pub meaning: &'static str,
+}
+
+impl Key {
+    /// Name of the environment variable.
+    pub fn variable(&self) -> String {
+        format!("HOMEFLEET_{}", self.path.replace('.', "_").to_uppercase())
+    }
+
+    pub(super) fn value(&self, text: &str) -> Result<Value, String> {
+        match self.kind {
+            Kind::Boolean => match text {
+                "true" => Ok(Value::Boolean(true)),
+                "false" => Ok(Value::Boolean(false)),
+                other => Err(format!("found `{other}`, expected true or false")),
+            },
+            Kind::Integer => text
+                .parse()
+                .map(Value::Integer)
+                .map_err(|_| format!("found `{text}`, expected a whole number")),
+            Kind::List => Ok(Value::Array(
+                text.split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(|item| Value::String(item.to_owned()))
+                    .collect(),
+            )),
+            Kind::Text => Ok(Value::String(text.to_owned())),
+        }
+    }
+}
+
+/// Sets a key in a table, making its section when needed.
+pub(super) fn insert(table: &mut toml::Table, path: &str, value: Value) -> Result<(), String> {
+    match path.split_once('.') {
+        None => {
+            table.insert(path.to_owned(), value);
+            Ok(())
+        }
+        Some((section, rest)) => {
+            let entry = table
+                .entry(section)
+                .or_insert_with(|| Value::Table(toml::Table::new()));
+            match entry.as_table_mut() {
+                Some(section) => insert(section, rest, value),
+                None => Err(format!("`{section}` in the file is not a section")),
+            }
+        }
+    }
+}
+
+const fn key(path: &'static str, kind: Kind, example: &'static str, meaning: &'static str) -> Key {
+    Key {
+        path,
+        kind,
+        example,
+        optional: true,
+        meaning,
+    }
+}
+
+const fn needed(
+    path: &'static str,
+    kind: Kind,
+    example: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        path,
+        kind,
+        example,
+        optional: false,
+        meaning,
+    }
+}
+
+/// All keys in the order of the template.
+pub const KEYS: &[Key] = &[
+    needed(
+        "version",
+        Kind::Integer,
+        "1",
+        "Version of this file's format.",
+    ),
+    needed(
+        "endpoint_id",
+        Kind::Text,
+        "\"fqdn::controller.example.net\"",
+        "Own Endpoint ID as a USP Controller. The certificate's first subjectAltName must carry it\n(`urn:bbf:usp:id:…`, or a dNSName for `fqdn::`).",
+    ),
+    needed(
+        "data_dir",
+        Kind::Text,
+        "\"/var/lib/homefleet\"",
+        "Directory of the store (created when missing, readable by the server only).",
+    ),
+    key(
+        "log.filter",
+        Kind::Text,
+        "\"info\"",
+        "What is logged: error, warn, info, debug, trace, or per module: \"info,homefleet_net=debug\".",
+    ),
+    key(
+        "log.json",
+        Kind::Boolean,
+        "false",
+        "One JSON object per line.",
+    ),
+    key(
+        "coap.listen",
+        Kind::Text,
+        "\"0.0.0.0:5684\"",
+        "Where devices connect: CoAP in DTLS, UDP.",
+    ),
+    key(
+        "coap.plain_listen",
+        Kind::Text,
+        "\"127.0.0.1:5683\"",
+        "CoAP without security, for laboratories only: whoever sends there may claim to be any device\nthat never proved itself with a certificate. Off unless set.",
+    ),
+    key(
+        "coap.path",
+        Kind::Text,
+        "\"usp\"",
+        "Path of the USP resource: coaps://host:5684/usp",
+    ),
+    key(
+        "coap.advertise",
+        Kind::Text,
+        "\"controller.example.net:5684\"",
+        "What devices answer to (`reply-to`), when it is not the address this machine sends from.",
+    ),
+    needed(
+        "tls.certificate",
+        Kind::Text,
+        "\"/etc/homefleet/server.pem\"",
+        "Own certificate and its intermediates, leaf first, PEM.",
+    ),
+    needed(
+        "tls.key",
+        Kind::Text,
+        "\"/etc/homefleet/server-key.pem\"",
+        "Its private key, PEM (PKCS#8).",
+    ),
+    needed(
+        "tls.anchors",
+        Kind::Text,
+        "\"/etc/homefleet/device-ca.pem\"",
+        "CAs that devices' certificates must lead to, PEM.",
+    ),
+    key(
+        "http.listen",
+        Kind::Text,
+        "\"127.0.0.1:8080\"",
+        "Where the REST API and the console listen. There is no TLS here yet: an address that is not\nloopback is refused unless a TLS proxy is in front.",
+    ),
+    key(
+        "http.behind_tls_proxy",
+        Kind::Boolean,
+        "false",
+        "There is a proxy in front that speaks TLS.",
+    ),
+    key(
+        "http.public_metrics",
+        Kind::Boolean,
+        "false",
+        "Serve /metrics without a token.",
+    ),
+    key(
+        "http.body_limit",
+        Kind::Integer,
+        "1048576",
+        "Largest body of a request, in bytes.",
+    ),
+    key(
+        "device.reachable_for",
+        Kind::Integer,
+        "900",
+        "Seconds after its last message for which a device is called reachable.",
+    ),
+    key(
+        "device.max",
+        Kind::Integer,
+        "100000",
+        "Most devices; further ones are refused and counted.",
+    ),
+    key(
+        "device.pin_certificates",
+        Kind::Boolean,
+        "false",
+        "Refuse a known device that presents another certificate, even one from a trusted CA.",
+    ),
+    key(
+        "device.max_values",
+        Kind::Integer,
+        "100000",
+        "Most values kept of a device; one longer than 1 KiB counts once more for each further KiB.",
+    ),
+    key(
+        "device.max_value_length",
+        Kind::Integer,
+        "65536",
+        "Longest value kept, in bytes.",
+    ),
+    key(
+        "device.max_text_length",
+        Kind::Integer,
+        "256",
+        "Longest manufacturer, serial number and the like kept, in bytes.",
+    ),
+    key(
+        "device.max_seen",
+        Kind::Integer,
+        "8192",
+        "Most notifications of a device remembered for a day, so that a retry is recognised.",
+    ),
+    key(
+        "device.max_answers",
+        Kind::Integer,
+        "64",
+        "Most answers on their way to a device; beyond it the device asks again.",
+    ),
+    key(
+        "device.readings_per_hour",
+        Kind::Integer,
+        "12",
+        "Most readings of a device in an hour that its boots and OnBoardRequests cause.",
+    ),
+    key(
+        "task.expires_in",
+        Kind::Integer,
+        "86400",
+        "Seconds until a task that asks for no lifetime is given up.",
+    ),
+    key(
+        "task.answer_timeout",
+        Kind::Integer,
+        "60",
+        "Seconds the answer of a device that took a request is awaited.",
+    ),
+    key(
+        "task.retry_first",
+        Kind::Integer,
+        "5",
+        "Seconds of the first pause after a failed attempt; pauses double.",
+    ),
+    key(
+        "task.retry_max",
+        Kind::Integer,
+        "300",
+        "Seconds of the longest pause.",
+    ),
+    key(
+        "task.probe_after",
+        Kind::Integer,
+        "60",
+        "Seconds of silence after which a device is probed before Add or Operate, which must not be repeated.",
+    ),
+    key(
+        "task.per_device",
+        Kind::Integer,
+        "256",
+        "Most open tasks per device.",
+    ),
+    key("task.total", Kind::Integer, "100000", "Most open tasks."),
+    key(
+        "task.keep_days",
+        Kind::Integer,
+        "30",
+        "Days finished tasks are kept.",
+    ),
+    key(
+        "subscribe.boot",
+        Kind::Boolean,
+        "true",
+        "Be told when a device boots.",
+    ),
+    key(
+        "subscribe.operation_complete",
+        Kind::Boolean,
+        "true",
+        "Be told when an asynchronous command completes; without it such tasks end by expiring.",
+    ),
+    key(
+        "subscribe.value_change",
+        Kind::List,
+        "[\"Device.DeviceInfo.SoftwareVersion\", \"Device.IP.Interface.*.Status\", \"Device.IP.Interface.*.IPv4Address.*.IPAddress\"]",
+        "Paths whose changes of value every device is asked to tell.",
+    ),
+];

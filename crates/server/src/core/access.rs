@@ -1,0 +1,641 @@
+//! The door to the core: an authenticated request.
+
+use std::time::Duration;
+
+use homefleet_api as api;
+use homefleet_api::{DeviceChange, Event, Role, TaskState};
+use tokio::sync::oneshot;
+
+use super::{Core, CoreError, EventStream, random};
+use crate::account::{self, Identity, MAX_TOKENS, NewTokenError};
+use crate::clock::Millis;
+use crate::store::{
+    AuditRecord, Batch, DeviceRecord, ParameterRecord, StoreError, SubscriptionRecord, Write,
+};
+use crate::task::check;
+use crate::task::queue::{CancelError, PushError};
+
+/// Longest lifetime of a task.
+const MAX_EXPIRY: u64 = 30 * 24 * 3600;
+/// Largest page.
+const MAX_PAGE: usize = 1000;
+/// Most tasks that somebody waits for.
+const MAX_WAITING: usize = 10_000;
+/// Largest page of parameters.
+const MAX_PARAMETERS: usize = 10_000;
+
+/// An authenticated request. Every call checks again that its token stands and its role suffices.
+#[derive(Debug, Clone)]
+pub struct Access {
+    core: Core,
+    identity: Identity,
+}
+
+/// Which devices.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceQuery {
+    /// Text that the Endpoint ID, label, product, serial number or address contains.
+    pub search: Option<String>,
+    /// Page size, 1 to 1000; 0 = 100.
+    pub limit: usize,
+    /// `next` of the page before.
+    pub after: Option<String>,
+}
+
+/// Which parameters.
+#[derive(Debug, Clone, Default)]
+pub struct ParameterQuery {
+    /// Parameter path or object path ending with a dot; `*` stands for an instance number.
+    pub path: Option<String>,
+    /// Page size, 1 to 10,000; 0 = 1000.
+    pub limit: usize,
+    /// `next` of the page before.
+    pub after: Option<String>,
+}
+
+/// Which tasks.
+#[derive(Debug, Clone, Default)]
+pub struct TaskQuery {
+    /// Endpoint ID.
+    pub device: Option<String>,
+    /// State.
+    pub state: Option<TaskState>,
+    /// Page size, 1 to 1000; 0 = 100.
+    pub limit: usize,
+    /// `next` of the page before.
+    pub after: Option<String>,
+}
+
+impl Access {
+    pub(super) fn new(core: Core, identity: Identity) -> Self {
+        Self { core, identity }
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What the token may do.
+    pub fn role(&self) -> Role {
+        self.identity.role
+    }
+
+    /// The token's name.
+    pub fn name(&self) -> &str {
+        &self.identity.name
+    }
+
+    /// Whether the token still stands.
+    pub fn is_valid(&self) -> bool {
+        self.core
+            .accounts()
+            .still_valid(self.core.now(), &self.identity)
+    }
+
+    fn check(&self, needed: Role) -> Result<(), CoreError> {
+        if !self.is_valid() {
+            return Err(CoreError::Unauthorized);
+        }
+        if !self.role().includes(needed) {
+            return Err(CoreError::Forbidden {
+                role: self.role(),
+                needed,
+            });
+        }
+        Ok(())
+    }
+
+    /// Like [`Access::check`] for a write: a refusal goes to the audit log too.
+    async fn check_write(
+        &self,
+        needed: Role,
+        action: &str,
+        subject: &str,
+    ) -> Result<(), CoreError> {
+        let checked = self.check(needed);
+        if matches!(checked, Err(CoreError::Forbidden { .. })) {
+            self.record(action, subject, String::new(), false).await?;
+        }
+        checked
+    }
+
+    fn who(&self) -> String {
+        match &self.identity.token {
+            Some(id) => format!("{} ({id})", self.identity.name),
+            None => self.identity.name.clone(),
+        }
+    }
+
+    fn audit_entry(&self, action: &str, subject: &str, detail: String) -> Write {
+        Write::Audit(AuditRecord {
+            sequence: 0,
+            time: self.core.now(),
+            who: self.who(),
+            action: action.to_owned(),
+            subject: subject.to_owned(),
+            detail,
+            allowed: true,
+        })
+    }
+
+    pub(super) async fn record(
+        &self,
+        action: &str,
+        subject: &str,
+        detail: String,
+        allowed: bool,
+    ) -> Result<(), StoreError> {
+        self.core
+            .audit(self.who(), action, subject, detail, allowed)
+            .await
+    }
+
+    /// What the server says of itself.
+    pub fn info(&self) -> api::ServerInfo {
+        let inner = self.core.inner();
+        api::ServerInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            endpoint_id: inner.config.endpoint_id.clone(),
+            coap_address: inner
+                .coap_address
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .clone(),
+            token_name: self.identity.name.clone(),
+            role: self.role(),
+            started: inner.started.to_timestamp(),
+        }
+    }
+
+    /// A page of devices.
+    pub async fn devices(&self, query: DeviceQuery) -> Result<api::DevicePage, CoreError> {
+        self.check(Role::Viewer)?;
+        let limit = page(query.limit, 100, MAX_PAGE)?;
+        let now = self.core.now();
+        let state = self.core.state();
+        let mut found =
+            state
+                .registry
+                .page(query.search.as_deref(), query.after.as_deref(), limit + 1);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = if more {
+            found.last().map(|device| device.id.clone())
+        } else {
+            None
+        };
+        let devices = found
+            .into_iter()
+            .map(|device| {
+                state
+                    .registry
+                    .summary(now, device, state.queue.open_tasks(&device.id))
+            })
+            .collect();
+        Ok(api::DevicePage { devices, next })
+    }
+
+    /// A device.
+    pub async fn device(&self, id: &str) -> Result<api::Device, CoreError> {
+        self.check(Role::Viewer)?;
+        let now = self.core.now();
+        let (record, summary) = {
+            let state = self.core.state();
+            let record = state
+                .registry
+                .device(id)
+                .ok_or_else(|| CoreError::no("device", id))?
+                .clone();
+            let summary = state
+                .registry
+                .summary(now, &record, state.queue.open_tasks(id));
+            (record, summary)
+        };
+        let store = &self.core.inner().store;
+        let subscriptions = store.subscriptions(id).await?;
+        let parameter_count = store.parameter_count(id).await?;
+        Ok(device_to_api(
+            record,
+            summary,
+            subscriptions,
+            parameter_count,
+        ))
+    }
+
+    /// Forgets a device: its values, subscriptions and open tasks. It comes back when it is heard again.
+    pub async fn remove_device(&self, id: &str) -> Result<(), CoreError> {
+        self.check_write(Role::Operator, "device.remove", id)
+            .await?;
+        let audit = self.audit_entry("device.remove", id, String::new());
+        let (removed, stored) = self.core.change(|state, now| {
+            let Some(device) = state.registry.remove(id) else {
+                return (None, Batch::default());
+            };
+            state.queue.drop_device(now, id);
+            let summary = state.registry.summary(now, &device, 0);
+            (
+                Some(summary),
+                Batch(vec![audit, Write::RemoveDevice(id.to_owned())]),
+            )
+        });
+        let device = removed.ok_or_else(|| CoreError::no("device", id))?;
+        stored.await?;
+        self.core.publish(Event::Device {
+            change: DeviceChange::Removed,
+            device,
+        });
+        Ok(())
+    }
+
+    /// Changes what operators say about a device.
+    pub async fn patch_device(
+        &self,
+        id: &str,
+        patch: api::DevicePatch,
+    ) -> Result<api::Device, CoreError> {
+        self.check_write(Role::Operator, "device.label", id).await?;
+        if let Some(label) = &patch.label
+            && (label.chars().count() > 128 || label.chars().any(char::is_control))
+        {
+            return Err(CoreError::bad(
+                "a label has at most 128 characters and no control characters",
+                "label",
+            ));
+        }
+        let detail = patch.label.clone().unwrap_or_default();
+        let audit = self.audit_entry("device.label", id, detail);
+        let (known, stored) = self.core.change(|state, _| {
+            if state.registry.device(id).is_none() {
+                return (false, Batch::default());
+            }
+            let changed = state.registry.update(id, |device| {
+                if let Some(label) = patch.label {
+                    device.label = Some(label.trim().to_owned()).filter(|label| !label.is_empty());
+                }
+            });
+            let mut batch = Batch::one(audit);
+            if let Some(device) = changed {
+                batch.push(Write::Device(Box::new(device)));
+            }
+            (true, batch)
+        });
+        if !known {
+            return Err(CoreError::no("device", id));
+        }
+        stored.await?;
+        self.core.publish_device(id, DeviceChange::Updated);
+        self.device(id).await
+    }
+
+    /// Last known values of a device.
+    pub async fn parameters(
+        &self,
+        id: &str,
+        query: ParameterQuery,
+    ) -> Result<api::ParameterPage, CoreError> {
+        self.check(Role::Viewer)?;
+        let limit = page(query.limit, 1000, MAX_PARAMETERS)?;
+        if self.core.state().registry.device(id).is_none() {
+            return Err(CoreError::no("device", id));
+        }
+        let path = query.path.unwrap_or_default();
+        check::stored_path(&path).map_err(|message| CoreError::bad(message, path.clone()))?;
+        let mut found = self
+            .core
+            .inner()
+            .store
+            .parameters(id, &path, query.after.as_deref(), limit + 1)
+            .await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = if more {
+            found.last().map(|value| value.path.clone())
+        } else {
+            None
+        };
+        Ok(api::ParameterPage {
+            parameters: found.into_iter().map(parameter_to_api).collect(),
+            next,
+        })
+    }
+
+    /// Queues an operation on a device; on disk when it returns.
+    pub async fn submit(&self, id: &str, new: api::NewTask) -> Result<api::Task, CoreError> {
+        self.check_write(Role::Operator, "task.create", id).await?;
+        check::operation(&new.operation)?;
+        let lifetime = match new.expires_in {
+            None => self.core.inner().config.default_expiry,
+            Some(seconds @ 1..=MAX_EXPIRY) => Duration::from_secs(seconds),
+            Some(other) => {
+                return Err(CoreError::bad(
+                    format!("expires_in is {other}, expected 1 to {MAX_EXPIRY} seconds"),
+                    "expires_in",
+                ));
+            }
+        };
+        if !self.core.inner().store.has_room() {
+            return Err(CoreError::Overloaded(
+                "the store is behind, try again later".to_owned(),
+            ));
+        }
+        let detail = check::describe(&new.operation);
+        let who = self.identity.name.clone();
+        let (pushed, stored) = self.core.change(|state, now| {
+            let Some(heard) = state.registry.device(id).map(|device| device.last_contact) else {
+                return (Err(CoreError::no("device", id)), Batch::default());
+            };
+            let task = match self
+                .core
+                .new_task(state, now, id, new.operation, lifetime, &who)
+            {
+                Ok(task) => task,
+                Err(error) => return (Err(error), Batch::default()),
+            };
+            if let Err(error) = state.queue.push(task.clone(), Some(heard)) {
+                return (Err(error.into()), Batch::default());
+            }
+            let detail = format!("{detail} on {id}");
+            let audit = self.audit_entry("task.create", &task.id, detail);
+            (Ok(task), Batch::one(audit))
+        });
+        let task = pushed?;
+        stored.await?;
+        Ok(task.to_api())
+    }
+
+    /// A page of tasks, newest first.
+    pub async fn tasks(&self, query: TaskQuery) -> Result<api::TaskPage, CoreError> {
+        self.check(Role::Viewer)?;
+        let limit = page(query.limit, 100, MAX_PAGE)?;
+        let store = &self.core.inner().store;
+        let mut found = store
+            .tasks(
+                query.device.as_deref(),
+                query.state,
+                query.after.as_deref(),
+                limit + 1,
+            )
+            .await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = if more {
+            found.last().map(|task| task.id.clone())
+        } else {
+            None
+        };
+        Ok(api::TaskPage {
+            tasks: found.iter().map(|task| task.to_api()).collect(),
+            next,
+        })
+    }
+
+    /// A task.
+    pub async fn task(&self, id: &str) -> Result<api::Task, CoreError> {
+        self.check(Role::Viewer)?;
+        let task = self
+            .core
+            .inner()
+            .store
+            .task(id)
+            .await?
+            .ok_or_else(|| CoreError::no("task", id))?;
+        Ok(task.to_api())
+    }
+
+    /// A task, once it is final or `at_most` has passed.
+    pub async fn wait_task(&self, id: &str, at_most: Duration) -> Result<api::Task, CoreError> {
+        self.check(Role::Viewer)?;
+        // Before the channel, so that it is dropped after it, also when whoever waits goes away.
+        let _waiting = Waiting {
+            core: &self.core,
+            id,
+        };
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut waiters = self.core.waiters();
+            if waiters.len() >= MAX_WAITING {
+                return Err(CoreError::Overloaded(
+                    "too many requests wait for tasks".to_owned(),
+                ));
+            }
+            waiters.entry(id.to_owned()).or_default().push(sender);
+        }
+        // Looked at after waiting has begun, so that an end in between is not missed.
+        let task = self.task(id).await?;
+        if task.state.is_final() {
+            return Ok(task);
+        }
+        match tokio::time::timeout(at_most, receiver).await {
+            Ok(Ok(record)) => Ok(record.to_api()),
+            _ => self.task(id).await,
+        }
+    }
+
+    /// Withdraws a task that is still queued.
+    pub async fn cancel_task(&self, id: &str) -> Result<api::Task, CoreError> {
+        self.check_write(Role::Operator, "task.cancel", id).await?;
+        let audit = self.audit_entry("task.cancel", id, String::new());
+        let (cancelled, stored) =
+            self.core
+                .change(|state, now| match state.queue.cancel(now, id) {
+                    Ok(()) => (Ok(()), Batch::one(audit)),
+                    Err(error) => (Err(error), Batch::default()),
+                });
+        match cancelled {
+            Ok(()) => {
+                stored.await?;
+                self.task(id).await
+            }
+            Err(error @ CancelError::AlreadySent) => Err(CoreError::Conflict(error.to_string())),
+            Err(CancelError::NotOpen) => {
+                let task = self.task(id).await?;
+                Err(CoreError::Conflict(format!(
+                    "the task is already {}",
+                    task.state
+                )))
+            }
+        }
+    }
+
+    /// What happens from now on, of one device or of all.
+    pub fn events(&self, device: Option<String>) -> Result<EventStream, CoreError> {
+        self.check(Role::Viewer)?;
+        Ok(EventStream::new(
+            self.clone(),
+            device,
+            self.core.inner().events.subscribe(),
+        ))
+    }
+
+    /// All tokens.
+    pub async fn tokens(&self) -> Result<api::TokenList, CoreError> {
+        self.check(Role::Admin)?;
+        self.core.reload_tokens().await?;
+        let accounts = self.core.accounts();
+        Ok(api::TokenList {
+            tokens: accounts
+                .tokens()
+                .iter()
+                .map(|token| token.to_api())
+                .collect(),
+        })
+    }
+
+    /// Makes a token.
+    pub async fn create_token(&self, new: api::NewToken) -> Result<api::CreatedToken, CoreError> {
+        self.check_write(Role::Admin, "token.create", &new.name)
+            .await?;
+        if self.core.accounts().tokens().len() >= MAX_TOKENS {
+            return Err(CoreError::Conflict(NewTokenError::TooMany.to_string()));
+        }
+        let (record, secret) = account::new_token(self.core.now(), &new, random()?, random()?)
+            .map_err(|error| CoreError::bad(error.to_string(), "name"))?;
+        let detail = format!("{} as {}", record.name, record.role);
+        let audit = self.audit_entry("token.create", &record.id, detail);
+        self.core
+            .inner()
+            .store
+            .write(Batch(vec![audit, Write::Token(record.clone())]))
+            .await?;
+        let token = record.to_api();
+        self.core.accounts().add(record);
+        Ok(api::CreatedToken { token, secret })
+    }
+
+    /// Revokes a token: it and its sessions end at once.
+    pub async fn revoke_token(&self, id: &str) -> Result<(), CoreError> {
+        self.check_write(Role::Admin, "token.revoke", id).await?;
+        if !self
+            .core
+            .accounts()
+            .tokens()
+            .iter()
+            .any(|token| token.id == id)
+        {
+            return Err(CoreError::no("token", id));
+        }
+        let audit = self.audit_entry("token.revoke", id, String::new());
+        self.core
+            .inner()
+            .store
+            .write(Batch(vec![audit, Write::RemoveToken(id.to_owned())]))
+            .await?;
+        self.core.accounts().remove(id);
+        Ok(())
+    }
+
+    /// A page of the audit log, newest first.
+    pub async fn audit(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<api::AuditPage, CoreError> {
+        self.check(Role::Admin)?;
+        let limit = page(limit, 100, MAX_PAGE)?;
+        let mut found = self.core.inner().store.audit(before, limit + 1).await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = if more {
+            found.last().map(|entry| entry.sequence)
+        } else {
+            None
+        };
+        let entries = found
+            .into_iter()
+            .map(|entry| api::Audit {
+                sequence: entry.sequence,
+                time: entry.time.to_timestamp(),
+                who: entry.who,
+                action: entry.action,
+                subject: entry.subject,
+                detail: entry.detail,
+                allowed: entry.allowed,
+            })
+            .collect();
+        Ok(api::AuditPage { entries, next })
+    }
+}
+
+/// Takes away who no longer waits for a task.
+struct Waiting<'a> {
+    core: &'a Core,
+    id: &'a str,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiters = self.core.waiters();
+        if let Some(waiting) = waiters.get_mut(self.id) {
+            waiting.retain(|waiter| !waiter.is_closed());
+            if waiting.is_empty() {
+                waiters.remove(self.id);
+            }
+        }
+    }
+}
+
+impl From<PushError> for CoreError {
+    fn from(error: PushError) -> Self {
+        Self::Overloaded(error.to_string())
+    }
+}
+
+fn page(limit: usize, default: usize, most: usize) -> Result<usize, CoreError> {
+    match limit {
+        0 => Ok(default),
+        limit if limit <= most => Ok(limit),
+        limit => Err(CoreError::bad(
+            format!("limit is {limit}, expected 1 to {most}"),
+            "limit",
+        )),
+    }
+}
+
+fn parameter_to_api(record: ParameterRecord) -> api::Parameter {
+    api::Parameter {
+        path: record.path,
+        value: record.value,
+        seen: record.seen.to_timestamp(),
+    }
+}
+
+fn device_to_api(
+    record: DeviceRecord,
+    summary: api::DeviceSummary,
+    subscriptions: Vec<SubscriptionRecord>,
+    parameter_count: u64,
+) -> api::Device {
+    api::Device {
+        summary,
+        addresses: record
+            .addresses
+            .into_iter()
+            .map(|address| api::Address {
+                uri: address.uri,
+                secure: address.secure,
+                seen: address.seen.to_timestamp(),
+            })
+            .collect(),
+        certificate: record.certificate.map(|certificate| api::Certificate {
+            fingerprint: certificate.fingerprint,
+            subject: certificate.subject,
+            not_after: certificate.not_after.to_timestamp(),
+            first_seen: certificate.first_seen.to_timestamp(),
+        }),
+        protocol_versions: record.versions,
+        subscriptions: subscriptions
+            .into_iter()
+            .map(|subscription| api::Subscription {
+                id: subscription.id,
+                notification: subscription.notification,
+                paths: subscription.paths,
+                state: subscription.state,
+                instance: subscription.instance,
+                problem: subscription.problem,
+            })
+            .collect(),
+        parameter_count,
+        last_failure: record.last_failure.map(Millis::to_timestamp),
+        last_failure_reason: record.last_failure_reason,
+    }
+}

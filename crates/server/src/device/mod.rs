@@ -1,0 +1,345 @@
+//! The registry of devices.
+//!
+//! A device is its Endpoint ID, bound to the certificate that proved it. Nothing here trusts a claim: the caller
+//! hands in what the channel established. Once a device has proved itself with a certificate, it is never again
+//! accepted over a channel without one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use homefleet_api as api;
+
+use crate::clock::Millis;
+use crate::store::{AddressRecord, CertificateRecord, DeviceRecord};
+
+/// Addresses kept per device.
+const MAX_ADDRESSES: usize = 4;
+
+/// Completions of commands remembered per device.
+const MAX_COMPLETIONS: usize = 8;
+
+/// Policy and bounds of the registry.
+#[derive(Debug, Clone)]
+pub struct RegistryConfig {
+    /// How long after its last message a device is called reachable.
+    pub reachable_for: Duration,
+    /// Most devices.
+    pub max_devices: usize,
+    /// Refuse a known Endpoint ID that presents another certificate, even when a trusted CA signed it.
+    pub pin_certificates: bool,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self {
+            reachable_for: Duration::from_secs(900),
+            max_devices: 100_000,
+            pin_certificates: false,
+        }
+    }
+}
+
+/// All devices.
+#[derive(Debug, Default)]
+pub struct Registry {
+    config: RegistryConfig,
+    devices: BTreeMap<String, DeviceRecord>,
+    /// Devices whose contact times are newer than the store's.
+    dirty: BTreeSet<String>,
+}
+
+/// A message whose sender is established.
+#[derive(Debug, Clone)]
+pub struct Contact {
+    /// Endpoint ID.
+    pub id: String,
+    /// Certificate of the channel; `None` on a channel without security.
+    pub certificate: Option<CertificateRecord>,
+    /// Where answers go.
+    pub address: Option<AddressRecord>,
+}
+
+/// What a contact means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Never heard before: store it before acting on it.
+    New,
+    /// Known, with something new to store (address or certificate).
+    Changed,
+    /// Known.
+    Known,
+}
+
+/// Why a contact is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ContactError {
+    /// Another certificate than the one it is bound to, and the policy pins certificates.
+    #[error("it is bound to the certificate {bound} and presented {presented}")]
+    CertificateChanged {
+        /// Known fingerprint.
+        bound: String,
+        /// Presented fingerprint.
+        presented: String,
+    },
+    /// The registry is full.
+    #[error("the registry holds its {0} devices")]
+    Full(usize),
+    /// It proved itself with a certificate before and now comes without.
+    #[error("it has a certificate and came over a channel without one")]
+    WeakerChannel,
+}
+
+impl Registry {
+    /// The registry with what was stored.
+    pub fn new(config: RegistryConfig, devices: Vec<DeviceRecord>) -> Self {
+        let devices = devices
+            .into_iter()
+            .map(|device| (device.id.clone(), device))
+            .collect();
+        Self {
+            config,
+            devices,
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    /// A message of a device arrived.
+    pub fn heard(&mut self, now: Millis, contact: Contact) -> Result<Heard, ContactError> {
+        let known = self.devices.contains_key(&contact.id);
+        if !known && self.devices.len() >= self.config.max_devices {
+            return Err(ContactError::Full(self.config.max_devices));
+        }
+        let pin = self.config.pin_certificates;
+        let device = self
+            .devices
+            .entry(contact.id.clone())
+            .or_insert_with(|| DeviceRecord {
+                id: contact.id.clone(),
+                first_contact: now,
+                ..DeviceRecord::default()
+            });
+        let mut changed = false;
+        match (&device.certificate, contact.certificate) {
+            (Some(_), None) => return Err(ContactError::WeakerChannel),
+            (Some(bound), Some(presented)) if bound.fingerprint != presented.fingerprint => {
+                if pin {
+                    return Err(ContactError::CertificateChanged {
+                        bound: bound.fingerprint.clone(),
+                        presented: presented.fingerprint,
+                    });
+                }
+                device.certificate = Some(presented);
+                changed = true;
+            }
+            (None, Some(presented)) => {
+                device.certificate = Some(presented);
+                // Addresses learned over a channel without security are not kept.
+                device.addresses.retain(|address| address.secure);
+                changed = true;
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if let Some(address) = contact.address {
+            let same = device
+                .addresses
+                .first()
+                .is_some_and(|first| first.uri == address.uri);
+            changed |= !same;
+            device.addresses.retain(|other| other.uri != address.uri);
+            device.addresses.insert(0, address);
+            device.addresses.truncate(MAX_ADDRESSES);
+        }
+        // Not the later of both: a clock that ran ahead would keep a dead device reachable until then.
+        device.last_contact = now;
+        self.dirty.insert(contact.id);
+        Ok(match (known, changed) {
+            (false, _) => Heard::New,
+            (true, true) => Heard::Changed,
+            (true, false) => Heard::Known,
+        })
+    }
+
+    /// Something sent to a device failed.
+    pub fn failed(&mut self, now: Millis, id: &str, reason: &str) {
+        if let Some(device) = self.devices.get_mut(id) {
+            device.last_failure = Some(now);
+            device.last_failure_reason = Some(reason.to_owned());
+            self.dirty.insert(id.to_owned());
+        }
+    }
+
+    /// Something sent to a device arrived.
+    pub fn taken(&mut self, now: Millis, id: &str) {
+        if let Some(device) = self.devices.get_mut(id) {
+            device.last_contact = now;
+            self.dirty.insert(id.to_owned());
+        }
+    }
+
+    /// Changes what is known of a device; `None` when it is unknown or nothing changed.
+    pub fn update(
+        &mut self,
+        id: &str,
+        change: impl FnOnce(&mut DeviceRecord),
+    ) -> Option<DeviceRecord> {
+        let device = self.devices.get_mut(id)?;
+        let before = device.clone();
+        change(device);
+        (before != *device).then(|| device.clone())
+    }
+
+    /// Whether the server may read a device by itself once more in this hour; counted when it may.
+    pub fn may_read(&mut self, now: Millis, id: &str, per_hour: u32) -> bool {
+        let Some(device) = self.devices.get_mut(id) else {
+            return false;
+        };
+        let (began, count) = device.reads;
+        // A clock that went back begins a new hour too.
+        if now < began || now.since(began) >= Duration::from_secs(3600) {
+            device.reads = (now, 1);
+            return true;
+        }
+        device.reads.1 = count.saturating_add(1);
+        count < per_hour
+    }
+
+    /// Whether this completion of a command came before; remembered when it did not.
+    pub fn completed_before(&mut self, id: &str, key: [u8; 16]) -> bool {
+        let Some(device) = self.devices.get_mut(id) else {
+            return false;
+        };
+        if device.completions.contains(&key) {
+            return true;
+        }
+        if device.completions.len() >= MAX_COMPLETIONS {
+            device.completions.pop_front();
+        }
+        device.completions.push_back(key);
+        false
+    }
+
+    /// Whether a device was never read completely, and not tried in the last hour.
+    pub fn is_unread(&self, now: Millis, id: &str) -> bool {
+        self.devices.get(id).is_some_and(|device| {
+            let (tried, _) = device.reads;
+            device.read.is_none() && (now < tried || now.since(tried) >= Duration::from_secs(3600))
+        })
+    }
+
+    /// Forgets a device.
+    pub fn remove(&mut self, id: &str) -> Option<DeviceRecord> {
+        self.dirty.remove(id);
+        self.devices.remove(id)
+    }
+
+    /// A device.
+    pub fn device(&self, id: &str) -> Option<&DeviceRecord> {
+        self.devices.get(id)
+    }
+
+    /// How many devices are known.
+    pub fn len(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Whether no device is known.
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty()
+    }
+
+    /// How many devices are reachable now.
+    pub fn reachable(&self, now: Millis) -> usize {
+        self.devices
+            .values()
+            .filter(|device| self.reachability(now, device) == api::Reachability::Reachable)
+            .count()
+    }
+
+    /// Devices in the order of their Endpoint ID whose text contains `search`, after `after`.
+    pub fn page(
+        &self,
+        search: Option<&str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<&DeviceRecord> {
+        use std::ops::Bound;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let search = search
+            .map(str::to_lowercase)
+            .filter(|search| !search.is_empty());
+        self.devices
+            .range::<str, _>((from, Bound::Unbounded))
+            .map(|(_, device)| device)
+            .filter(|device| {
+                search
+                    .as_ref()
+                    .is_none_or(|search| contains(device, search))
+            })
+            .take(limit)
+            .collect()
+    }
+
+    /// Records with newer contact times than stored, for a batched write.
+    pub fn drain_dirty(&mut self) -> Vec<DeviceRecord> {
+        std::mem::take(&mut self.dirty)
+            .iter()
+            .filter_map(|id| self.devices.get(id).cloned())
+            .collect()
+    }
+
+    /// Whether a device can be spoken to, as far as is known now.
+    pub fn reachability(&self, now: Millis, device: &DeviceRecord) -> api::Reachability {
+        match device.last_failure {
+            Some(failure) if failure >= device.last_contact => api::Reachability::Unreachable,
+            _ if now.since(device.last_contact) <= self.config.reachable_for => {
+                api::Reachability::Reachable
+            }
+            _ => api::Reachability::Unknown,
+        }
+    }
+
+    /// The line of the list for a device.
+    pub fn summary(
+        &self,
+        now: Millis,
+        device: &DeviceRecord,
+        open_tasks: usize,
+    ) -> api::DeviceSummary {
+        api::DeviceSummary {
+            id: device.id.clone(),
+            label: device.label.clone(),
+            oui: device.oui.clone(),
+            product_class: device.product_class.clone(),
+            serial_number: device.serial_number.clone(),
+            manufacturer: device.manufacturer.clone(),
+            model_name: device.model_name.clone(),
+            software_version: device.software_version.clone(),
+            reachability: self.reachability(now, device),
+            address: device.addresses.first().map(|address| address.uri.clone()),
+            first_contact: device.first_contact.to_timestamp(),
+            last_contact: device.last_contact.to_timestamp(),
+            open_tasks: u32::try_from(open_tasks).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+fn contains(device: &DeviceRecord, search: &str) -> bool {
+    let fields = [
+        Some(&device.id),
+        device.label.as_ref(),
+        device.oui.as_ref(),
+        device.product_class.as_ref(),
+        device.serial_number.as_ref(),
+        device.manufacturer.as_ref(),
+        device.model_name.as_ref(),
+        device.software_version.as_ref(),
+    ];
+    fields
+        .into_iter()
+        .flatten()
+        .any(|field| field.to_lowercase().contains(search))
+        || device
+            .addresses
+            .iter()
+            .any(|address| address.uri.contains(search))
+}

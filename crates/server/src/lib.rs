@@ -1,0 +1,36 @@
+//! The operator's side of Homefleet.
+//!
+//! ```text
+//!   devices ──► listener ──► controller ─┐
+//!                                        ├─► core (registry, task queue) ──► store
+//!   operators ─► http, ui ──► Access ────┘
+//! ```
+//!
+//! - [`config`]: the configuration file,
+//! - [`server`]: starting and stopping,
+//! - [`core`]: what the others share, and the door to it,
+//! - [`device`], [`task`], [`account`]: registry, durable operations, tokens; they know neither HTTP nor USP,
+//! - [`store`]: durable state,
+//! - [`controller`]: USP messages to and from what the core does,
+//! - [`listener`]: where devices connect,
+//! - [`http`], [`ui`]: REST API and console.
+
+#![forbid(unsafe_code)]
+
+pub mod account;
+pub mod clock;
+pub mod config;
+pub mod controller;
+pub mod core;
+pub mod device;
+pub mod http;
+pub mod listener;
+pub mod metrics;
+pub mod server;
+pub mod store;
+pub mod task;
+pub mod ui;
+
+pub use config::Config;
+pub use core::{Access, Core, CoreError};
+pub use server::{RunningServer, Server, StartError};

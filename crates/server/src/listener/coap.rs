@@ -1,0 +1,173 @@
+//! USP over CoAP, in DTLS with certificates on both sides.
+//!
+//! The MTP underneath answers 4.03 to a Record whose `from_id` is not in the peer's certificate (R-SEC.10a) and
+//! never delivers it; what arrives here is established. Records are processed in the order of arrival; their
+//! answers leave when the store has what they acknowledge.
+
+use std::sync::Arc;
+
+use homefleet_coap::{Code, Scheme, Uri};
+use homefleet_net::dtls::{Role, TrustVerifier, Verifier};
+use homefleet_net::mtp::{CoapMtp, Destination, Received, SendError};
+use homefleet_trust::{Decision, Outcome, PeerIdentity, Refusal};
+use homefleet_usp::EndpointId;
+use tokio::sync::{mpsc, watch};
+
+use crate::account::hex;
+use crate::clock::{Clock, Millis};
+use crate::controller::{Controller, Finish, Incoming, Transport};
+use crate::store::{AddressRecord, CertificateRecord};
+use crate::task::driver::Sending;
+use crate::task::queue::Delivery;
+
+/// Records being stored at a time; beyond it the MTP's own queue fills and devices are told 5.03.
+const IN_STORE: usize = 4096;
+
+/// Sends through the MTP.
+#[derive(Debug, Clone)]
+pub struct CoapTransport(pub CoapMtp);
+
+impl Transport for CoapTransport {
+    fn send(&self, uri: &str, endpoint: &EndpointId, record: Vec<u8>) -> Sending {
+        let mtp = self.0.clone();
+        let destination = uri.parse::<Uri>().map(|uri| Destination {
+            uri,
+            endpoint_id: Some(endpoint.clone()),
+        });
+        let uri = uri.to_owned();
+        Box::pin(async move {
+            let destination = match destination {
+                Ok(destination) => destination,
+                Err(error) => {
+                    return Delivery::NotDelivered(format!("`{uri}` is not a CoAP URI: {error}"));
+                }
+            };
+            match mtp.send(&destination, record).await {
+                Ok(()) => Delivery::Taken,
+                Err(error) => delivery(&uri, &error),
+            }
+        })
+    }
+}
+
+/// What a failure to send means for the task (R-COAP.9, R-COAP.10).
+fn delivery(uri: &str, error: &SendError) -> Delivery {
+    let problem = format!("{uri}: {error}");
+    match error {
+        SendError::Timeout | SendError::Closed => Delivery::Unclear(problem),
+        SendError::Refused { code, .. } if *code == Code::SERVICE_UNAVAILABLE => {
+            Delivery::NotDelivered(problem)
+        }
+        // It failed over it: before or after it did what was asked.
+        SendError::Refused { code, .. } if code.class() == 5 => Delivery::Unclear(problem),
+        SendError::Refused { .. } | SendError::TooLarge => Delivery::Refused(problem),
+        // A peer we do not trust, no association, no address, a Reset: nothing of the Record was processed.
+        _ => Delivery::NotDelivered(problem),
+    }
+}
+
+/// Decides about devices: Figure MTP.1, and of a device that we reach out to, that it is the one meant. The figure is content
+/// when the host name fits, which is right for finding a Controller; a request for one device must not reach another
+/// that has its address now (R-SEC.0a).
+#[derive(Debug)]
+pub struct DeviceVerifier(pub TrustVerifier);
+
+impl Verifier for DeviceVerifier {
+    fn verify(&self, chain: &[Vec<u8>], role: Role<'_>) -> Decision {
+        let mut decision = self.0.verify(chain, role);
+        if let Role::Initiated {
+            endpoint_id: Some(meant),
+            ..
+        } = role
+            && decision
+                .peer
+                .as_ref()
+                .is_some_and(|peer| !peer.is_endpoint(meant))
+        {
+            decision.outcome = Outcome::Terminate(Refusal::NameMismatch);
+            decision.peer = None;
+        }
+        decision
+    }
+
+    fn generation(&self) -> u64 {
+        self.0.generation()
+    }
+}
+
+/// Runs until `stop` changes or the MTP ends.
+pub(crate) async fn run(
+    controller: Controller,
+    mut records: mpsc::Receiver<Received>,
+    clock: Clock,
+    mut stop: watch::Receiver<bool>,
+) {
+    let (finishes, mut inbox) = mpsc::channel::<Finish>(IN_STORE);
+    let finisher = tokio::spawn(async move {
+        // The store commits in order: waiting in order costs nothing, and events keep their order.
+        while let Some(finish) = inbox.recv().await {
+            finish.await;
+        }
+    });
+    loop {
+        let received = tokio::select! {
+            received = records.recv() => received,
+            _ = stop.changed() => None,
+        };
+        let Some(received) = received else { break };
+        if let Some(finish) = controller.accept(incoming(received, clock.now()))
+            && finishes.send(finish).await.is_err()
+        {
+            break;
+        }
+    }
+    drop(finishes);
+    if let Err(error) = finisher.await {
+        tracing::error!(%error, "the finisher of Records failed");
+    }
+}
+
+fn incoming(received: Received, now: Millis) -> Incoming {
+    Incoming {
+        certificate: received
+            .identity
+            .map(|identity| certificate(&identity, now)),
+        reply_to: AddressRecord {
+            uri: received.reply_to.uri.to_string(),
+            secure: received.reply_to.uri.scheme == Scheme::Coaps,
+            seen: now,
+        },
+        record: received.record,
+    }
+}
+
+fn certificate(identity: &Arc<PeerIdentity>, now: Millis) -> CertificateRecord {
+    CertificateRecord {
+        fingerprint: hex(&identity.fingerprint),
+        subject: identity.subject.clone(),
+        not_after: identity.not_after.into(),
+        first_seen: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_device_that_has_no_room_certainly_did_nothing() {
+        let refused = |code| {
+            let diagnostic = String::new();
+            delivery("coaps://a/", &SendError::Refused { code, diagnostic })
+        };
+        assert!(matches!(
+            refused(Code::SERVICE_UNAVAILABLE),
+            Delivery::NotDelivered(_)
+        ));
+        assert!(matches!(
+            refused(Code::INTERNAL_SERVER_ERROR),
+            Delivery::Unclear(_)
+        ));
+        assert!(matches!(refused(Code::BAD_REQUEST), Delivery::Refused(_)));
+    }
+}

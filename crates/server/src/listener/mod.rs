@@ -1,0 +1,3 @@
+//! Where devices connect: one file per protocol.
+
+pub mod coap;

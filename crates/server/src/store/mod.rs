@@ -1,0 +1,421 @@
+//! Durable state: records, what can be written, what can be asked.
+//!
+//! Writing is batch-first: a [`Batch`] of [`Write`]s of any aggregates is applied completely or not at
+//! all, and the future of [`Store::write`] resolves only when it is on disk. So a device's answer, the
+//! values learned from it and the end of its task become durable together.
+//!
+//! Reading is one narrow trait per aggregate ([`Devices`], [`Parameters`], [`Tasks`], [`Subscriptions`],
+//! [`Tokens`], [`AuditLog`]). [`sqlite`] is the embedded backend; a cluster will have another.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+
+use homefleet_api::{Operation, Role, SubscriptionState, TaskError, TaskResult, TaskState};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Millis;
+
+pub mod sort;
+pub mod sqlite;
+
+/// What a store's method returns.
+pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
+/// A whole store.
+pub trait Store:
+    Devices + Parameters + Tasks + Subscriptions + Tokens + AuditLog + Send + Sync
+{
+    /// Applies a batch completely or not at all. The order of calls is the order of effect, even before
+    /// the first future is polled. When it resolves to `Ok`, the batch is on disk.
+    fn write(&self, batch: Batch) -> Answer<Written>;
+
+    /// Whether new work should be accepted: false while too many writes wait.
+    fn has_room(&self) -> bool;
+}
+
+/// Reads about devices.
+pub trait Devices {
+    /// All devices.
+    fn devices(&self) -> Answer<Vec<DeviceRecord>>;
+}
+
+/// Reads about last known values.
+pub trait Parameters {
+    /// Values under a path in path order: `path` is a parameter path, an object path ending with a dot,
+    /// or either with `*` for instance numbers; empty = all.
+    fn parameters(
+        &self,
+        device: &str,
+        path: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Answer<Vec<ParameterRecord>>;
+
+    /// How many values of a device are stored.
+    fn parameter_count(&self, device: &str) -> Answer<u64>;
+}
+
+/// Reads about tasks.
+pub trait Tasks {
+    /// Tasks not yet final, in the order of creation.
+    fn open_tasks(&self) -> Answer<Vec<TaskRecord>>;
+
+    /// One task.
+    fn task(&self, id: &str) -> Answer<Option<TaskRecord>>;
+
+    /// Tasks before `after`, newest first.
+    fn tasks(
+        &self,
+        device: Option<&str>,
+        state: Option<TaskState>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Answer<Vec<TaskRecord>>;
+}
+
+/// Reads about subscriptions.
+pub trait Subscriptions {
+    /// The subscriptions wanted on a device.
+    fn subscriptions(&self, device: &str) -> Answer<Vec<SubscriptionRecord>>;
+}
+
+/// Reads about API tokens.
+pub trait Tokens {
+    /// All tokens in the order they were made.
+    fn tokens(&self) -> Answer<Vec<TokenRecord>>;
+}
+
+/// Reads of the audit log.
+pub trait AuditLog {
+    /// Entries before `before`, newest first.
+    fn audit(&self, before: Option<u64>, limit: usize) -> Answer<Vec<AuditRecord>>;
+}
+
+/// Most of what is kept per device: no device fills the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most values; one longer than 1 KiB counts once more for each further KiB.
+    pub values: u32,
+    /// Longest value, in bytes.
+    pub value_length: usize,
+    /// Most notifications remembered, so that a retry is recognised; the oldest are forgotten first.
+    pub seen: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            values: 100_000,
+            value_length: 64 * 1024,
+            seen: 8192,
+        }
+    }
+}
+
+/// Writes that become durable together.
+#[derive(Debug, Clone, Default)]
+pub struct Batch(pub Vec<Write>);
+
+impl Batch {
+    /// A batch of one.
+    pub fn one(write: Write) -> Self {
+        Self(vec![write])
+    }
+
+    /// Adds a write.
+    pub fn push(&mut self, write: Write) {
+        self.0.push(write);
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// One write.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// Appends to the audit log; `sequence` is assigned by the store.
+    Audit(AuditRecord),
+    /// Inserts or replaces a device.
+    Device(Box<DeviceRecord>),
+    /// Removes finished tasks updated before `before`, and notifications seen before `seen_before`.
+    Prune {
+        /// For tasks.
+        before: Millis,
+        /// For notifications.
+        seen_before: Millis,
+    },
+    /// Removes a device with its values, subscriptions and notifications; tasks stay as history.
+    RemoveDevice(String),
+    /// Removes every value at or under a path (object path ending with a dot, or parameter path).
+    RemoveParameters {
+        /// Endpoint ID.
+        device: String,
+        /// Path.
+        path: String,
+    },
+    /// Removes a subscription.
+    RemoveSubscription {
+        /// Endpoint ID.
+        device: String,
+        /// Subscription ID.
+        id: String,
+    },
+    /// Removes a token.
+    RemoveToken(String),
+    /// Inserts or replaces values; differences are told in [`Written::changed`].
+    Parameters {
+        /// Endpoint ID.
+        device: String,
+        /// Values.
+        values: Vec<ParameterRecord>,
+        /// Object paths that were read completely: values under them that are not in `values` are gone.
+        complete: Vec<String>,
+    },
+    /// What a notification says, once: when a notification with this key was stored before, nothing of this
+    /// write is done and [`Written::duplicate`] is set.
+    Notification {
+        /// Endpoint ID.
+        device: String,
+        /// Digest of its message; `None` = not retried by the device, always new.
+        key: Option<[u8; 16]>,
+        /// When.
+        time: Millis,
+        /// Values it tells.
+        values: Vec<ParameterRecord>,
+        /// Objects it says are gone.
+        removed: Vec<String>,
+    },
+    /// Inserts or replaces a subscription.
+    Subscription(SubscriptionRecord),
+    /// Inserts or replaces a task.
+    Task(Box<TaskRecord>),
+    /// Inserts or replaces a token.
+    Token(TokenRecord),
+}
+
+/// What a batch did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Values that are new or differ from what was stored: (device, value).
+    pub changed: Vec<(String, ParameterRecord)>,
+    /// The notification of the batch was stored before; nothing of it was written.
+    pub duplicate: bool,
+    /// Values not kept, because the device has its full number or they or their paths are too long.
+    pub refused: u64,
+    /// Notifications that are no longer remembered, because the device has its full number.
+    pub forgotten: u64,
+}
+
+/// A device as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceRecord {
+    /// Endpoint ID.
+    pub id: String,
+    /// Operator's name for it.
+    pub label: Option<String>,
+    /// OUI.
+    pub oui: Option<String>,
+    /// Product class.
+    pub product_class: Option<String>,
+    /// Serial number.
+    pub serial_number: Option<String>,
+    /// Manufacturer.
+    pub manufacturer: Option<String>,
+    /// Model name.
+    pub model_name: Option<String>,
+    /// Software version.
+    pub software_version: Option<String>,
+    /// Certificate its identity is bound to; `None` for a device that only ever came over a plain channel.
+    pub certificate: Option<CertificateRecord>,
+    /// USP versions.
+    pub versions: Vec<String>,
+    /// Reply addresses, newest first.
+    pub addresses: Vec<AddressRecord>,
+    /// First heard.
+    pub first_contact: Millis,
+    /// Last heard.
+    pub last_contact: Millis,
+    /// Last failure to send.
+    pub last_failure: Option<Millis>,
+    /// Why.
+    pub last_failure_reason: Option<String>,
+    /// When its DeviceInfo and LocalAgent were last read completely.
+    pub read: Option<Millis>,
+    /// When the hour began in which it was read so often; not stored.
+    #[serde(skip)]
+    pub reads: (Millis, u32),
+    /// Digests of its latest completions, the newest last; not stored.
+    #[serde(skip)]
+    pub completions: VecDeque<[u8; 16]>,
+}
+
+/// A certificate as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRecord {
+    /// SHA-256 of the DER, hexadecimal.
+    pub fingerprint: String,
+    /// Subject.
+    pub subject: String,
+    /// End of validity.
+    pub not_after: Millis,
+    /// First presented.
+    pub first_seen: Millis,
+}
+
+/// An address as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressRecord {
+    /// CoAP URI.
+    pub uri: String,
+    /// DTLS.
+    pub secure: bool,
+    /// Last stated.
+    pub seen: Millis,
+}
+
+/// A value as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterRecord {
+    /// Full path.
+    pub path: String,
+    /// Text.
+    pub value: String,
+    /// Last stated.
+    pub seen: Millis,
+}
+
+/// A task as stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Identifier.
+    pub id: String,
+    /// Endpoint ID.
+    pub device: String,
+    /// What is wanted.
+    pub operation: Operation,
+    /// State.
+    pub state: TaskState,
+    /// Accepted.
+    pub created: Millis,
+    /// Last state change.
+    pub updated: Millis,
+    /// Given up.
+    pub expires: Millis,
+    /// Times given to the network.
+    pub attempts: u32,
+    /// Next attempt.
+    pub next_attempt: Option<Millis>,
+    /// Why the last attempt failed.
+    pub last_problem: Option<String>,
+    /// Who asked.
+    pub created_by: String,
+    /// The answer. While `sent`: the acceptance of an asynchronous command.
+    pub result: Option<TaskResult>,
+    /// Why it failed.
+    pub error: Option<TaskError>,
+}
+
+/// A subscription as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionRecord {
+    /// Endpoint ID.
+    pub device: String,
+    /// Subscription ID.
+    pub id: String,
+    /// NotifType.
+    pub notification: String,
+    /// ReferenceList.
+    pub paths: Vec<String>,
+    /// State.
+    pub state: SubscriptionState,
+    /// Instance on the device.
+    pub instance: Option<String>,
+    /// Why it was refused.
+    pub problem: Option<String>,
+}
+
+/// A token as stored: never its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRecord {
+    /// Identifier.
+    pub id: String,
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// SHA-256 of the secret.
+    pub hash: [u8; 32],
+    /// Made.
+    pub created: Millis,
+    /// Expires.
+    pub expires: Option<Millis>,
+}
+
+/// A line of the audit log as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// Position.
+    pub sequence: u64,
+    /// When.
+    pub time: Millis,
+    /// Who.
+    pub who: String,
+    /// What.
+    pub action: String,
+    /// On what.
+    pub subject: String,
+    /// Details.
+    pub detail: String,
+    /// Whether it was allowed.
+    pub allowed: bool,
+}
+
+/// Why a store failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// A stored record cannot be read.
+    #[error("stored {what} `{id}` cannot be read: {problem}")]
+    Corrupt {
+        /// Kind of the record.
+        what: &'static str,
+        /// Its identifier.
+        id: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(String),
+    /// The file was written by a newer version of this program.
+    #[error(
+        "the store has schema version {found}, this program knows {known}: run the program that wrote it"
+    )]
+    Newer {
+        /// In the file.
+        found: i64,
+        /// Of this program.
+        known: i64,
+    },
+    /// The file cannot be opened.
+    #[error("cannot open the store {path}: {problem}")]
+    Open {
+        /// File.
+        path: String,
+        /// Why.
+        problem: String,
+    },
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.to_string())
+    }
+}

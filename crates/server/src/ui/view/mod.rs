@@ -1,0 +1,7 @@
+//! What the templates show, made from the API's types. Pure functions: the clock is an argument.
+
+pub(super) mod device;
+pub(super) mod filters;
+pub(super) mod task;
+pub(super) mod tree;
+pub(super) mod when;

@@ -1,0 +1,13 @@
+//! The server's tests.
+#![allow(clippy::unwrap_used)]
+
+mod bounds;
+mod common;
+mod controller;
+mod durability;
+mod full;
+mod live;
+mod queue;
+mod registry;
+mod rest;
+mod store;

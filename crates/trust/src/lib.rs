@@ -1,0 +1,62 @@
+//! The decision of USP Figure MTP.1 ("Receiving a X.509 Certificate") as a pure function, with its reasons.
+//!
+//! [`decide`] takes the certificates a (D)TLS peer presented and what we know ([`Context`]: trusted CAs, the time or
+//! the fact that it is unknown, whose connection it is, limits) and answers [`Outcome::Establish`] or
+//! [`Outcome::Terminate`] *with every box of the figure it passed* ([`Decision::steps`]). [`explain`] prints the walk.
+//!
+//! # Goals
+//! - The MUST boxes of the figure (R-MTP.4), R-MTP.1 in both roles, R-MTP.2 and R-MTP.3, RFC 5280 §6.1 path validation,
+//!   RFC 6125 §6.4 name matching, R-SEC.0a and R-SEC.12 identities.
+//! - Signatures are verified over the received bytes, never over a re-encoding.
+//! - Work is bounded by [`Policy`]: chain length, bytes, search steps, signature checks. Garbage is a refusal, never a panic.
+//!
+//! # Non-goals
+//! - Revocation, trust on first use, stored Controller certificates: OPT boxes, recorded as not done, default edge taken.
+//! - Certificate policies (RFC 5280 §6.1.5 policy tree): critical policy constraints are refused as not understood.
+//! - I/O, clocks, random numbers: none. The peer's possession of its key is proven by the (D)TLS handshake, not here.
+//!
+//! # Module map, in the order of a decision
+//! `context` (what we know) → `figure` (the walk) → `certificate`, `extension`, `dn` (reading DER) → `host`, `identity`
+//! (names) → `path` (building and validating), `constraints`, `signature` → `decision`, `error`, `explain` (the answer).
+
+#![forbid(unsafe_code)]
+
+mod anchor;
+mod certificate;
+mod constraints;
+mod context;
+mod decision;
+mod dn;
+mod error;
+mod explain;
+mod extension;
+mod figure;
+#[doc(hidden)]
+pub mod fuzz;
+mod host;
+mod identity;
+mod path;
+mod signature;
+
+pub use anchor::{Anchor, AnchorError, PemError, anchors_from_pem, chain_from_pem};
+pub use context::{Connection, Context, Policy, Time};
+pub use decision::{
+    Answer, ChainCertificate, Decision, DefaultEdge, Element, Level, Outcome, Source, Step,
+};
+pub use error::{Alert, Problem, Purpose, Refusal};
+pub use explain::explain;
+pub use figure::decide;
+pub use identity::PeerIdentity;
+
+/// SHA-256.
+fn fingerprint(der: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
+    let mut out = [0; 32];
+    out.copy_from_slice(digest.as_ref());
+    out
+}
+
+/// The example of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

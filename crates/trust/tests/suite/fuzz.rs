@@ -1,0 +1,15 @@
+//! The fuzz bodies over the corpus, over mutations of it, and over noise.
+
+use homefleet_trust::fuzz::{codec, machine};
+
+use crate::replay::{corpus, replay};
+
+#[test]
+fn fuzz_codec_never_panics() {
+    replay(&corpus("trust/codec"), 30_000, codec);
+}
+
+#[test]
+fn fuzz_machine_never_panics() {
+    replay(&corpus("trust/machine"), 1_500, machine);
+}

@@ -1,0 +1,22 @@
+//! Tests of the Figure MTP.1 decision.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod forge;
+
+mod authority;
+mod building;
+mod constraints;
+mod explain;
+mod figure;
+mod fuzz;
+mod host;
+mod identity;
+mod keys;
+mod limits;
+mod malformed;
+mod manual;
+mod openssl;
+mod pem;
+#[path = "../../../../fuzz/replay.rs"]
+mod replay;
+mod second_opinion;

@@ -1,0 +1,14 @@
+//! Tests of Endpoint IDs, Records, Messages and the CoAP binding.
+#![allow(clippy::unwrap_used)]
+
+mod coap;
+mod endpoint;
+mod errors;
+mod fuzz;
+mod message;
+mod oracle;
+mod record;
+#[path = "../../../../fuzz/replay.rs"]
+mod replay;
+mod samples;
+mod schema;
