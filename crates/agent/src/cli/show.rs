@@ -54,6 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
             encrypted: true,
         }),
         certificates: trust.certificates(),
+        wait_for_time: std::time::Duration::ZERO,
     };
     let now = Now::system();
     let mut engine =

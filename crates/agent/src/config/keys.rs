@@ -88,6 +88,10 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.trust.time, v),
     },
     Key {
+        name: "trust.wait_for_time",
+        set: |f, v| put(&mut f.trust.wait_for_time, v),
+    },
+    Key {
         name: "device.restart",
         set: |f, v| put(&mut f.device.restart, v),
     },

@@ -6,6 +6,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use homefleet_usp::EndpointId;
@@ -71,6 +72,8 @@ pub struct TrustConfig {
     pub key: PathBuf,
     /// Whether certificate dates are checked (R-MTP.2, R-MTP.3).
     pub time: TimeSource,
+    /// How long after its start the agent waits for accurate time before it contacts a Controller (R-SEC.19).
+    pub wait_for_time: Duration,
 }
 
 /// Where "accurate absolute time" comes from (R-MTP.2, R-MTP.3).
@@ -213,6 +216,7 @@ pub(crate) struct TrustFile {
     pub(crate) key: Option<PathBuf>,
     #[serde(default, deserialize_with = "keys::parsed")]
     pub(crate) time: Option<TimeSource>,
+    pub(crate) wait_for_time: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -373,6 +377,7 @@ impl File {
                 certificate: file(self.trust.certificate, "trust.certificate")?,
                 key: file(self.trust.key, "trust.key")?,
                 time: self.trust.time.unwrap_or(TimeSource::Kernel),
+                wait_for_time: Duration::from_secs(self.trust.wait_for_time.unwrap_or(60).into()),
             },
             device: DeviceConfig {
                 restart: self.device.restart.unwrap_or(Restart::System),

@@ -90,6 +90,10 @@ pub fn template(init: &Init) -> String {
     );
     text("# `accurate`: always; `unknown`: never (R-MTP.2, R-MTP.3).");
     text(&line("time", None, "kernel"));
+    text(
+        "# With `kernel`: seconds after the start in which no controller is contacted unless the clock is synchronised (R-SEC.19).",
+    );
+    text("#wait_for_time = 60");
     text("\n# What controllers may do to the device itself.");
     text("[device]");
     text(

@@ -60,6 +60,9 @@ pub struct Settings {
     pub mtp: Option<OwnMtp>,
     /// The trusted CAs, for `Device.LocalAgent.Certificate.`.
     pub certificates: Vec<CertificateInfo>,
+    /// How long after the start no Controller is contacted unless [`Engine::handle_clock`] tells that the time is
+    /// accurate (R-SEC.19); zero: not at all.
+    pub wait_for_time: Duration,
 }
 
 /// The agent's own CoAP MTP (`Device.LocalAgent.MTP.1.`).
@@ -183,6 +186,10 @@ pub struct Engine {
     reach: BTreeMap<ObjectPath, Reach>,
     random: Random,
     started: Instant,
+    /// Until then nothing is sent that nobody asked for, because accurate time may still come (R-SEC.19).
+    silent_until: Option<Instant>,
+    /// What was not sent for this reason and is not repeated by itself.
+    held: Vec<Outgoing>,
     next_poll: Option<Instant>,
     /// What the next settling writes.
     batch: Batch,
@@ -233,6 +240,8 @@ impl Engine {
             reach: BTreeMap::new(),
             random,
             started: now.instant,
+            silent_until: None,
+            held: Vec::new(),
             next_poll: None,
             batch: Batch::default(),
             notices: Vec::new(),
@@ -241,6 +250,8 @@ impl Engine {
             actions: VecDeque::new(),
             stats: Stats::default(),
         };
+        let wait = engine.settings.wait_for_time;
+        engine.silent_until = (wait > Duration::ZERO).then(|| now.instant + wait);
         engine.boot(now)?;
         Ok(engine)
     }
@@ -294,22 +305,46 @@ impl Engine {
         }
     }
 
+    /// Whether the time is accurate, at the start and whenever it changes.
+    pub fn handle_clock(&mut self, now: Now, accurate: bool) {
+        if accurate && self.silent_until.is_some() {
+            self.end_silence(now);
+            self.handle_timeout(now);
+        }
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        if self.silent_until.is_some_and(|at| at <= now.instant) {
+            // R-SEC.19: unable to obtain absolute time; dates in certificates are ignored.
+            tracing::warn!("no accurate time: controllers are contacted without");
+            self.end_silence(now);
+        }
         if self.next_poll.is_some_and(|at| at <= now.instant) {
             self.poll_providers(now);
         }
         self.end_subscriptions(now);
         self.run_periodic(now);
         self.settle(now, None);
-        let due = self
-            .outbox
-            .due(now, &self.controllers, &mut self.random, &mut self.batch);
-        self.stats.retries += due.len() as u64;
-        for outgoing in due {
-            self.transmit(outgoing);
+        if self.silent_until.is_none() {
+            let due = self
+                .outbox
+                .due(now, &self.controllers, &mut self.random, &mut self.batch);
+            self.stats.retries += due.len() as u64;
+            for outgoing in due {
+                self.transmit(outgoing);
+            }
         }
         self.write_batch();
+    }
+
+    /// Sends what was held back.
+    fn end_silence(&mut self, now: Now) {
+        self.silent_until = None;
+        self.outbox.start_again(now);
+        for outgoing in std::mem::take(&mut self.held) {
+            self.transmit(outgoing);
+        }
     }
 
     /// What to do next; `None`: nothing until the next `handle_…`.
@@ -321,7 +356,10 @@ impl Engine {
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.next_poll,
-            self.outbox.timeout(),
+            match self.silent_until {
+                Some(at) => Some(at),
+                None => self.outbox.timeout(),
+            },
             self.periodic.timeout(),
             self.periodic.end_of_life(),
         ]

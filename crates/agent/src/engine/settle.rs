@@ -173,6 +173,15 @@ impl Engine {
                 self.outbox
                     .post(now, notice, controller, &mut self.random, &mut self.batch);
             match outgoing {
+                // One that is repeated is sent when the silence ends, the others are kept for then.
+                Some(_) if self.silent_until.is_some() && retried => {}
+                Some(outgoing) if self.silent_until.is_some() => {
+                    if self.held.len() < self.settings.limits.max_pending {
+                        self.held.push(outgoing);
+                    } else {
+                        self.stats.notifications_dropped += 1;
+                    }
+                }
                 // Nobody was there a moment ago: one that is repeated waits, the others are lost.
                 Some(_) if unreachable => self.stats.notifications_dropped += u64::from(!retried),
                 Some(outgoing) => out.push(outgoing),

@@ -232,6 +232,14 @@ impl Outbox {
         }
     }
 
+    /// Nothing that waits here was sent yet: all of it is due.
+    pub(crate) fn start_again(&mut self, now: Now) {
+        for one in self.pending.values_mut() {
+            one.attempt = 0;
+            one.next = now.instant;
+        }
+    }
+
     /// Whether an OnBoardRequest for this controller waits for its answer.
     pub(crate) fn onboarding(&self, controller: &ObjectPath) -> bool {
         self.pending

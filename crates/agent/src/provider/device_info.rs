@@ -155,7 +155,7 @@ impl DeviceInfo {
     pub(super) fn new(options: &Options) -> Self {
         Self {
             identity: options.identity.clone(),
-            clock: options.clock,
+            clock: options.clock.clone(),
             allow_system_changes: options.allow_network_changes,
             data_dir: options.data_dir.clone().unwrap_or_else(|| "/".into()),
             started: false,

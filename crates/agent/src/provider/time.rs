@@ -1,6 +1,6 @@
 //! `Device.Time.`: the clock, whether it is right, and the local time zone.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use homefleet_model::{
     path::ParamPath,
@@ -63,18 +63,8 @@ static OBJECTS: &[Object] = &[Object {
     ..Object::EMPTY
 }];
 
-/// The time, and whether dates may be checked against it (R-MTP.2, R-MTP.3): accurate when the kernel says
-/// that something keeps its clock synchronised.
-pub fn accurate_now() -> homefleet_trust::Time {
-    if Clock::Kernel.is_accurate() {
-        homefleet_trust::Time::Accurate(SystemTime::now())
-    } else {
-        homefleet_trust::Time::Unknown
-    }
-}
-
 /// Who says whether the clock is right.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub enum Clock {
     /// The kernel, after what the time daemon told it (adjtimex(2)).
     #[default]
@@ -83,16 +73,44 @@ pub enum Clock {
     Accurate,
     /// It is not.
     Unknown,
+    /// The embedding program.
+    Asked(Arc<dyn Fn() -> bool + Send + Sync>),
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "Kernel",
+            Self::Accurate => "Accurate",
+            Self::Unknown => "Unknown",
+            Self::Asked(_) => "Asked",
+        })
+    }
 }
 
 impl Clock {
+    /// The time, and whether dates may be checked against it (R-MTP.2, R-MTP.3).
+    pub fn time(&self) -> homefleet_trust::Time {
+        if self.is_accurate() {
+            homefleet_trust::Time::Accurate(SystemTime::now())
+        } else {
+            homefleet_trust::Time::Unknown
+        }
+    }
+
+    /// Whether the answer can change while the agent runs.
+    pub fn can_change(&self) -> bool {
+        matches!(self, Self::Kernel | Self::Asked(_))
+    }
+
     /// Whether the time is right now.
-    pub fn is_accurate(self) -> bool {
+    pub fn is_accurate(&self) -> bool {
         match self {
             // A sandbox may forbid the call: then nothing is known.
             Self::Kernel => adjtimex(&mut Timex::default()).is_ok_and(|state| state != TIME_ERROR),
             Self::Accurate => true,
             Self::Unknown => false,
+            Self::Asked(ask) => ask(),
         }
     }
 }
@@ -106,7 +124,7 @@ pub(super) struct LocalTime {
 impl LocalTime {
     pub(super) fn new(options: &Options) -> Self {
         Self {
-            clock: options.clock,
+            clock: options.clock.clone(),
             started: false,
             zone: Zone::default(),
         }
@@ -298,10 +316,11 @@ mod tests {
     fn the_clock_can_be_overridden() {
         assert!(Clock::Accurate.is_accurate());
         assert!(!Clock::Unknown.is_accurate());
-        let kernel = Clock::Kernel.is_accurate();
-        assert_eq!(
-            matches!(accurate_now(), homefleet_trust::Time::Accurate(_)),
-            kernel
-        );
+        assert!(Clock::Asked(Arc::new(|| true)).is_accurate());
+        assert_eq!(Clock::Unknown.time(), homefleet_trust::Time::Unknown);
+        assert!(matches!(
+            Clock::Accurate.time(),
+            homefleet_trust::Time::Accurate(_)
+        ));
     }
 }

@@ -17,11 +17,7 @@ use std::{
 
 use homefleet_coap::Scheme;
 use homefleet_model::path::ObjectPath;
-use homefleet_net::{
-    dtls::TrustVerifier,
-    mtp::{CoapMtp, CoapMtpConfig, Interface, NetStats, Received},
-};
-use homefleet_trust::{Policy, Time};
+use homefleet_net::mtp::{CoapMtp, CoapMtpConfig, Interface, NetStats, Received};
 use homefleet_usp::EndpointId;
 use tokio::{
     runtime::Handle,
@@ -32,7 +28,7 @@ use tokio::{
 use crate::{
     config::{Config, Restart, TimeSource},
     engine::{Action, Engine, EngineError, Inbound, OwnMtp, Settings, Stats},
-    provider::{self, Now, OperateError, Provider, Wake},
+    provider::{self, Now, OperateError, Provider, Wake, time::Clock},
     store::{Store, StoreError},
 };
 
@@ -47,6 +43,10 @@ const QUEUE: usize = 256;
 
 /// News from the kernel come in bursts: this long is waited for the rest.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether the clock has become right, and whether it still is.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
+const LOOK_AT_ACCURATE_CLOCK: Duration = Duration::from_secs(30);
 
 /// How often the counters are logged.
 const REPORT_EVERY: Duration = Duration::from_secs(3600);
@@ -102,6 +102,9 @@ enum Event {
         result: Result<BTreeMap<String, String>, OperateError>,
     },
     Wake,
+    Clock {
+        accurate: bool,
+    },
     Stats(oneshot::Sender<Stats>),
     Restart,
     Stop,
@@ -114,14 +117,27 @@ impl Agent {
     ///
     /// A [`StartError`] that says what is missing.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let options = provider_options(&config);
+        let clock = clock(&config);
+        Self::start_with_clock(config, clock).await
+    }
+
+    /// Starts an agent with the providers of this Linux machine and somebody else who says whether its clock is right.
+    ///
+    /// # Errors
+    ///
+    /// A [`StartError`] that says what is missing.
+    pub async fn start_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let options = provider::Options {
+            clock: clock.clone(),
+            ..provider_options(&config)
+        };
         let providers = move |restart| {
             provider::all(&provider::Options {
                 restart,
                 ..options.clone()
             })
         };
-        Self::start_with(config, Box::new(providers)).await
+        Self::start_all(config, Box::new(providers), clock).await
     }
 
     /// Starts an agent with other providers.
@@ -130,8 +146,18 @@ impl Agent {
     ///
     /// A [`StartError`] that says what is missing.
     pub async fn start_with(config: Config, providers: Providers) -> Result<Self, StartError> {
+        let clock = clock(&config);
+        Self::start_all(config, providers, clock).await
+    }
+
+    async fn start_all(
+        config: Config,
+        providers: Providers,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let trust = load_trust(&config)?;
-        let (mtp, records) = bind(&config, &trust).await?;
+        let verifier = Arc::new(ControllerVerifier::new(&trust, clock.clone()));
+        let (mtp, records) = bind(&config, &trust, verifier.clone()).await?;
         let local = mtp.local_addr();
         let (events, queue) = mpsc::channel(QUEUE);
         let settings = Settings {
@@ -145,7 +171,14 @@ impl Agent {
                 encrypted: true,
             }),
             certificates: trust.certificates(),
+            wait_for_time: if clock.can_change() {
+                config.trust.wait_for_time
+            } else {
+                Duration::ZERO
+            },
         };
+        // Before the engine asks for itself, so that no change is missed.
+        let accurate = clock.is_accurate();
         let kernel = Arc::new(Notify::new());
         let stopping = Arc::new(AtomicBool::new(false));
         let host = Host {
@@ -156,6 +189,8 @@ impl Agent {
             handle: Handle::current(),
             events: events.clone(),
             kernel: kernel.clone(),
+            clock: clock.clone(),
+            verifier: verifier.clone(),
             senders: Senders::new(mtp.clone(), events.clone()),
             commands: BTreeMap::new(),
             stopping: stopping.clone(),
@@ -180,6 +215,7 @@ impl Agent {
         let tasks = vec![
             tokio::spawn(forward_records(records, events.clone())),
             tokio::spawn(forward_wakes(kernel, events.clone())),
+            tokio::spawn(watch_clock(clock, accurate, verifier, events.clone())),
         ];
         Ok(Self {
             endpoint_id: config.endpoint_id,
@@ -261,33 +297,26 @@ impl Drop for Agent {
 pub(crate) fn provider_options(config: &Config) -> provider::Options {
     provider::Options {
         data_dir: Some(config.data_dir.clone()),
-        clock: match config.trust.time {
-            TimeSource::Kernel => provider::time::Clock::Kernel,
-            TimeSource::Accurate => provider::time::Clock::Accurate,
-            TimeSource::Unknown => provider::time::Clock::Unknown,
-        },
+        clock: clock(config),
         allow_network_changes: config.device.allow_network_changes,
         ..provider::Options::default()
     }
 }
 
-/// Whether dates in certificates count now (R-MTP.2, R-MTP.3).
-fn time(source: TimeSource) -> Time {
-    match source {
-        TimeSource::Kernel => provider::time::accurate_now(),
-        TimeSource::Accurate => Time::Accurate(std::time::SystemTime::now()),
-        TimeSource::Unknown => Time::Unknown,
+/// Who says whether dates in certificates count (R-MTP.2, R-MTP.3).
+fn clock(config: &Config) -> Clock {
+    match config.trust.time {
+        TimeSource::Kernel => Clock::Kernel,
+        TimeSource::Accurate => Clock::Accurate,
+        TimeSource::Unknown => Clock::Unknown,
     }
 }
 
 async fn bind(
     config: &Config,
     trust: &Trust,
+    verifier: Arc<ControllerVerifier>,
 ) -> Result<(CoapMtp, mpsc::Receiver<Received>), StartError> {
-    let source = config.trust.time;
-    let verifier = TrustVerifier::new(trust.anchors.clone(), Policy::default(), move || {
-        time(source)
-    });
     let plain_controller = config
         .controller
         .as_ref()
@@ -308,7 +337,7 @@ async fn bind(
         path: config.path.clone(),
         advertise: config.advertise.clone(),
         credentials: trust.credentials.clone(),
-        verifier: Arc::new(ControllerVerifier(verifier)),
+        verifier,
         coap: homefleet_coap::Config {
             max_body: config.limits.max_record,
             ..homefleet_coap::Config::default()
@@ -333,6 +362,41 @@ async fn forward_records(mut records: mpsc::Receiver<Received>, events: mpsc::Se
     }
 }
 
+/// Tells when the time becomes accurate, and when it is not any more (R-SEC.19, R-SEC.20).
+///
+/// The kernel has no notification for this, so it is asked: often while somebody may wait for it.
+async fn watch_clock(
+    clock: Clock,
+    mut known: bool,
+    verifier: Arc<ControllerVerifier>,
+    events: mpsc::Sender<Event>,
+) {
+    if !clock.can_change() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(if known {
+            LOOK_AT_ACCURATE_CLOCK
+        } else {
+            LOOK_AT_CLOCK
+        })
+        .await;
+        let accurate = clock.is_accurate();
+        if accurate == known {
+            continue;
+        }
+        known = accurate;
+        tracing::info!(accurate, "clock");
+        if accurate {
+            // R-SEC.20, R-MTP.3: from now on dates count, for open sessions too.
+            verifier.judge_again();
+        }
+        if events.send(Event::Clock { accurate }).await.is_err() {
+            return;
+        }
+    }
+}
+
 async fn forward_wakes(kernel: Arc<Notify>, events: mpsc::Sender<Event>) {
     loop {
         kernel.notified().await;
@@ -352,6 +416,8 @@ struct Host {
     handle: Handle,
     events: mpsc::Sender<Event>,
     kernel: Arc<Notify>,
+    clock: Clock,
+    verifier: Arc<ControllerVerifier>,
     senders: Senders,
     commands: BTreeMap<ObjectPath, JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
@@ -440,6 +506,7 @@ impl Host {
         )?;
         let kernel = self.kernel.clone();
         engine.watch(&Wake::new(move || kernel.notify_one()));
+        engine.handle_clock(Now::system(), self.clock.is_accurate());
         Ok(engine)
     }
 
@@ -449,6 +516,8 @@ impl Host {
             command.abort();
         }
         drop(old);
+        // R-SEC.21: nothing that was decided about a peer lasts.
+        self.verifier.judge_again();
         tracing::info!("starting again");
         self.engine()
     }
@@ -509,6 +578,7 @@ fn handle(engine: &mut Engine, now: Now, event: Event) {
         } => engine.handle_delivery(now, &controller, delivered),
         Event::Completed { request, result } => engine.handle_completed(now, &request, result),
         Event::Wake => engine.handle_wake(now),
+        Event::Clock { accurate } => engine.handle_clock(now, accurate),
         // Whoever asked may be gone.
         Event::Stats(answer) => drop(answer.send(engine.stats())),
         Event::Restart | Event::Stop => {}

@@ -1,6 +1,9 @@
 //! The certificate files: whom the agent trusts, and who it is.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use homefleet_net::dtls::{Credentials, CredentialsError, Role, TrustVerifier, Verifier};
 use homefleet_trust::{
@@ -9,7 +12,7 @@ use homefleet_trust::{
 };
 use x509_cert::{Certificate, der::Decode as _};
 
-use crate::{config::Config, engine::CertificateInfo};
+use crate::{config::Config, engine::CertificateInfo, provider::time::Clock};
 
 /// Whom the agent trusts, and who it is.
 #[derive(Clone)]
@@ -78,11 +81,30 @@ pub enum TrustError {
 ///
 /// The figure lets a peer pass whose certificate names the host of the URL, whoever it is; a Record without
 /// USP-layer security may only go to an Endpoint whose certificate holds the Endpoint ID of its `to_id`.
-pub(crate) struct ControllerVerifier(pub(crate) TrustVerifier);
+pub(crate) struct ControllerVerifier {
+    figure: TrustVerifier,
+    /// How often everything was to be decided anew.
+    anew: AtomicU64,
+}
+
+impl ControllerVerifier {
+    pub(crate) fn new(trust: &Trust, clock: Clock) -> Self {
+        let policy = Policy::default();
+        Self {
+            figure: TrustVerifier::new(trust.anchors.clone(), policy, move || clock.time()),
+            anew: AtomicU64::new(0),
+        }
+    }
+
+    /// What was decided before holds no longer: open sessions are judged again, and none from before is resumed.
+    pub(crate) fn judge_again(&self) {
+        self.anew.fetch_add(1, Ordering::SeqCst);
+    }
+}
 
 impl Verifier for ControllerVerifier {
     fn verify(&self, chain: &[Vec<u8>], role: Role<'_>) -> Decision {
-        let mut decision = self.0.verify(chain, role);
+        let mut decision = self.figure.verify(chain, role);
         if let Role::Initiated {
             endpoint_id: Some(meant),
             ..
@@ -99,7 +121,8 @@ impl Verifier for ControllerVerifier {
     }
 
     fn generation(&self) -> u64 {
-        self.0.generation()
+        // Both only grow, so that no two grounds have one number.
+        self.figure.generation() + self.anew.load(Ordering::SeqCst)
     }
 }
 

@@ -251,6 +251,7 @@ pub(crate) fn settings() -> Settings {
             issuer: "CN=Test CA".into(),
             sha256: [0xAB; 32],
         }],
+        wait_for_time: Duration::ZERO,
     }
 }
 

@@ -163,6 +163,7 @@ fn every_key_has_an_environment_variable_that_wins() {
         "controller.url" => "coaps://other:1/usp",
         "trust.time" => "unknown",
         "device.restart" => "agent",
+        "trust.wait_for_time" => "7",
         name if name.starts_with("limits.") => "7",
         _ => "text",
     };

@@ -5,6 +5,7 @@
 mod bench;
 mod binary;
 mod boot;
+mod clock;
 mod config;
 mod live;
 mod notify;
