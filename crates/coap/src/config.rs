@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use crate::code::Code;
+use crate::conditional::Conditional;
 use crate::number;
+use crate::options::Options;
 
 /// Transmission parameters (RFC 7252 §4.8) and the bound of every table and buffer.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +30,9 @@ pub struct Config {
     /// Numbers of critical options, beyond Uri-* and Block*, that the application handles.
     /// Requests with other critical options are refused (RFC 7252 §5.4.1).
     pub understood: Vec<u16>,
+    /// Where the application handles If-Match and If-None-Match (RFC 7252 §5.10.8); elsewhere they are refused
+    /// like any critical option that is not understood.
+    pub conditional: Vec<Conditional>,
     /// Largest request or response body in bytes; over it 4.13 with Size1 (RFC 7959 §2.9.3).
     pub max_body: usize,
     /// Preferred block size: 16, 32, … 1024 bytes (RFC 7959 §2.2).
@@ -92,6 +98,13 @@ impl Config {
         self.max_transmit_span().saturating_add(self.max_latency)
     }
 
+    /// Whether If-Match and If-None-Match are handled for a request.
+    pub(crate) fn handles_conditions(&self, method: Code, options: &Options) -> bool {
+        self.conditional
+            .iter()
+            .any(|handled| handled.covers(method, options))
+    }
+
     fn spread(&self, doublings: u32) -> Duration {
         let factor = (2f64.powi(doublings.min(20) as i32) - 1.0) * self.random_factor();
         self.ack_timeout
@@ -122,6 +135,7 @@ impl Default for Config {
             response_timeout: Duration::from_secs(93),
             separate_after: Duration::from_millis(100),
             understood: vec![number::ACCEPT],
+            conditional: Vec::new(),
             max_body: 1 << 20,
             block_size: 1024,
             max_message: 1152,

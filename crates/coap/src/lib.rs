@@ -10,12 +10,14 @@
 //! | module | what |
 //! |---|---|
 //! | [`message`], [`options`], [`code`], [`number`], [`block`], [`content_format`] | the message format |
+//! | [`conditional`] | preconditions, validation, choice of a representation, for resource owners |
 //! | [`endpoint`] | reliability, deduplication, block-wise transfer, observe |
 //! | [`link`], [`uri`] | text formats |
 #![forbid(unsafe_code)]
 
 pub mod block;
 pub mod code;
+pub mod conditional;
 pub mod config;
 pub mod content_format;
 pub mod endpoint;
@@ -34,6 +36,7 @@ pub mod uri;
 
 pub use block::Block;
 pub use code::Code;
+pub use conditional::{Conditional, Proceed};
 pub use config::Config;
 pub use endpoint::Endpoint;
 pub use error::{BlockError, DecodeError, FormatError, ObserveError, RequestError, RespondError};

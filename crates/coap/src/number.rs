@@ -42,6 +42,8 @@ pub const PROXY_URI: u16 = 35;
 pub const PROXY_SCHEME: u16 = 39;
 /// Size1 (RFC 7252 §5.10.9, RFC 7959 §4).
 pub const SIZE1: u16 = 60;
+/// Reserved for further Location-* options (RFC 7252 §5.10.7).
+pub const LOCATION_RESERVED: [u16; 4] = [128, 132, 136, 140];
 /// Echo (RFC 9175 §2.2.1).
 pub const ECHO: u16 = 252;
 /// No-Response (RFC 7967 §2).
@@ -144,6 +146,6 @@ pub fn is_valid_value(number: u16, value: &[u8]) -> bool {
     if definition.format == Format::Text && std::str::from_utf8(value).is_err() {
         return false;
     }
-    // RFC 7252 §5.10.1: a Uri-Path segment is never "." or "..".
-    !(number == URI_PATH && (value == b"." || value == b".."))
+    // RFC 7252 §5.10.1, §5.10.7: a path segment is never "." or "..".
+    !(matches!(number, URI_PATH | LOCATION_PATH) && (value == b"." || value == b".."))
 }

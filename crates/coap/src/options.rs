@@ -262,13 +262,27 @@ impl Options {
             .join("/")
     }
 
+    /// Location-Query arguments (RFC 7252 §5.10.7).
+    pub fn location_queries(&self) -> impl Iterator<Item = &str> + '_ {
+        self.texts(number::LOCATION_QUERY)
+    }
+
+    /// Replaces the Location-Path by the segments of `path`; a leading `/` is ignored.
+    pub fn set_location_path(&mut self, path: &str) -> &mut Self {
+        self.set_segments(number::LOCATION_PATH, path)
+    }
+
     /// Replaces the Uri-Path by the segments of `path`; a leading `/` is ignored.
     pub fn set_path(&mut self, path: &str) -> &mut Self {
-        self.remove(number::URI_PATH);
+        self.set_segments(number::URI_PATH, path)
+    }
+
+    fn set_segments(&mut self, number: u16, path: &str) -> &mut Self {
+        self.remove(number);
         let path = path.strip_prefix('/').unwrap_or(path);
         if !path.is_empty() {
             for segment in path.split('/') {
-                self.add(number::URI_PATH, segment.as_bytes());
+                self.add(number, segment.as_bytes());
             }
         }
         self

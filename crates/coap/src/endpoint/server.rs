@@ -47,6 +47,8 @@ pub(super) struct Exchange {
     block2: Option<Block>,
     pub(super) payload_hash: u64,
     pub(super) wants_notifications: bool,
+    /// The client asks for the size of the body (RFC 7959 §4).
+    wants_size: bool,
     pub(super) observation: Option<u64>,
 }
 
@@ -58,7 +60,13 @@ pub(super) fn check_options(
 ) -> Result<(), u16> {
     let mut last = None;
     let mut elective = false;
+    let mut location = false;
     for (number, value) in options.iter() {
+        location |= matches!(number, number::LOCATION_PATH | number::LOCATION_QUERY);
+        // RFC 7252 §5.10.7: beside Location-*, what is reserved for it must be understood.
+        if location && number::LOCATION_RESERVED.contains(&number) {
+            return Err(number);
+        }
         let repeated =
             last == Some(number) && number::definition(number).is_some_and(|d| !d.repeatable);
         last = Some(number);
@@ -106,7 +114,7 @@ impl Endpoint {
         // RFC 7252 §5.10.2: Proxy-Uri and Proxy-Scheme are understood as far as being refused.
         let wants_proxy = message.options.contains(number::PROXY_URI)
             || message.options.contains(number::PROXY_SCHEME);
-        if let Err(number) = self.check_request_options(&mut message.options) {
+        if let Err(number) = self.check_request_options(message.code, &mut message.options) {
             self.stats.bad_options += 1;
             // RFC 7252 §5.4.1: 4.02 for a Confirmable request, rejection (§4.3) for another.
             if confirmable {
@@ -143,8 +151,11 @@ impl Endpoint {
         self.deliver(now, context, message, block1, block2, payload_hash);
     }
 
-    fn check_request_options(&self, options: &mut Options) -> Result<(), u16> {
+    fn check_request_options(&self, method: Code, options: &mut Options) -> Result<(), u16> {
         let understood = &self.config.understood;
+        let conditional = (options.contains(number::IF_MATCH)
+            || options.contains(number::IF_NONE_MATCH))
+            && self.config.handles_conditions(method, options);
         check_options(options, |number| {
             matches!(
                 number,
@@ -157,6 +168,7 @@ impl Endpoint {
                     | number::PROXY_URI
                     | number::PROXY_SCHEME
             ) || understood.contains(&number)
+                || (conditional && matches!(number, number::IF_MATCH | number::IF_NONE_MATCH))
         })
     }
 
@@ -193,6 +205,7 @@ impl Endpoint {
             block2,
             payload_hash,
             wants_notifications: observe == Some(0) && message.code.is_safe(),
+            wants_size: message.options.contains(number::SIZE2),
             observation: None,
         });
         self.separate
@@ -218,7 +231,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         exchange: ExchangeId,
-        response: Response,
+        mut response: Response,
     ) -> Result<(), RespondError> {
         if !self.exchanges.contains(exchange.0) {
             return Err(RespondError::UnknownExchange);
@@ -228,6 +241,10 @@ impl Endpoint {
             return Err(RespondError::UnknownExchange);
         };
         let context = exchange.context;
+        if exchange.wants_size && response.code.is_success() {
+            let size = u32::try_from(response.payload.len()).unwrap_or(u32::MAX);
+            response.options.set_size2(size);
+        }
         let observe = exchange
             .observation
             .and_then(|id| self.registered(now, id, response.code, exchange.block2));

@@ -5,6 +5,7 @@ mod section_4_5_deduplication;
 mod section_4_7_congestion;
 mod section_4_messages;
 mod section_4_retransmission;
+mod section_5_conditional;
 mod section_5_options;
 mod section_5_requests;
 mod section_6_uri;
