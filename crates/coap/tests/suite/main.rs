@@ -4,8 +4,11 @@
 mod support;
 
 mod codec;
+mod etsi;
 mod fuzz;
 mod hostile;
+#[path = "../plugtest/mod.rs"]
+mod plugtest;
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
 mod rfc6690;
