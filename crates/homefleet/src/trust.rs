@@ -81,12 +81,8 @@ impl Explain {
             },
             None => Connection::Accepted,
         };
-        let context = Context {
-            anchors: &anchors,
-            time: self.time()?,
-            connection,
-            policy: &Policy::default(),
-        };
+        let policy = Policy::default();
+        let context = Context::new(&anchors, self.time()?, connection, &policy);
         let decision = homefleet_trust::decide(&chain, &context);
         if global.json {
             output::json(&as_json(&decision))?;
@@ -100,6 +96,9 @@ impl Explain {
                     "refused: {refusal} (alert {alert})"
                 )))
             }
+            Outcome::Hold(_) => Err(Failure::Refused(
+                "undecided: it is not known whether a certificate is revoked".into(),
+            )),
             Outcome::Establish => self.check_identity(&decision),
         }
     }
@@ -153,6 +152,7 @@ fn as_json(decision: &Decision) -> serde_json::Value {
         .collect();
     let (outcome, refusal, alert) = match &decision.outcome {
         Outcome::Establish => ("establish", None, None),
+        Outcome::Hold(_) => ("hold", None, None),
         Outcome::Terminate(refusal) => (
             "terminate",
             Some(refusal.to_string()),
@@ -165,6 +165,7 @@ fn as_json(decision: &Decision) -> serde_json::Value {
             "dns_names": peer.dns_names,
             "subject": peer.subject,
             "fingerprint": hex(&peer.fingerprint),
+            "basis": peer.basis.to_string(),
             "not_after": OffsetDateTime::from(peer.not_after).format(&Rfc3339).unwrap_or_default(),
         })
     });

@@ -2,9 +2,10 @@
 
 use std::time::SystemTime;
 
-use crate::{anchor::Anchor, error::Purpose};
+use crate::{anchor::Anchor, error::Purpose, revocation::Revocation};
 
-/// Everything [`crate::decide`] looks at besides the presented chain.
+/// Everything [`crate::decide`] looks at besides the presented chain. [`Context::new`] gives one in which no optional
+/// box of the figure is done; set the fields for those that are.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The trusted CA certificates, or certificates trusted themselves (R-SEC.2, R-SEC.4a).
@@ -15,6 +16,61 @@ pub struct Context<'a> {
     pub connection: Connection<'a>,
     /// Limits and strengths.
     pub policy: &'a Policy,
+    /// Certificates accepted for one Endpoint each, such as the `Credential` of a Controller table entry (R-SEC.4) or what
+    /// was remembered after a first use (R-SEC.8).
+    pub stored: &'a [StoredCertificate],
+    /// The certificates of Trusted Brokers, each the broker's own (R-SEC.4a).
+    pub brokers: &'a [Anchor],
+    /// The transport resumed an encrypted session that this side accepted on the same grounds: the same peer, anchors,
+    /// brokers, stored certificates and policy. Dates and revocation are looked at again all the same.
+    pub cached: bool,
+    /// What is known about revocation; `None`: it is not looked at.
+    pub revocation: Option<&'a Revocation>,
+    /// What becomes of a peer that nobody vouches for.
+    pub first_use: FirstUse,
+}
+
+impl<'a> Context<'a> {
+    /// The MUST boxes of the figure and none of the optional ones: nothing stored, no broker, no cached session,
+    /// revocation not looked at, no trust on first use.
+    pub fn new(
+        anchors: &'a [Anchor],
+        time: Time,
+        connection: Connection<'a>,
+        policy: &'a Policy,
+    ) -> Self {
+        Self {
+            anchors,
+            time,
+            connection,
+            policy,
+            stored: &[],
+            brokers: &[],
+            cached: false,
+            revocation: None,
+            first_use: FirstUse::Refuse,
+        }
+    }
+}
+
+/// A certificate that was accepted for one Endpoint (R-SEC.4, R-SEC.8).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StoredCertificate {
+    /// SHA-256 of its DER.
+    pub fingerprint: [u8; 32],
+    /// The Endpoint ID it was accepted for, as in a Record.
+    pub endpoint_id: String,
+}
+
+/// "Trusted signature required?": what becomes of a peer whose certificate nobody trusted has signed (trust on first use).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FirstUse {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It is accepted for encryption. Who it says it is stands for nothing yet: the caller gives it no role but
+    /// "untrusted" (R-SEC.6), remembers the association (R-SEC.8), and ends a session without USP activity.
+    Allow,
 }
 
 /// Absolute time as the host knows it.

@@ -2,12 +2,12 @@
 
 use std::{fmt, time::SystemTime};
 
-use crate::{error::Refusal, identity::PeerIdentity};
+use crate::{error::Refusal, identity::PeerIdentity, revocation::Wanted};
 
 /// What [`crate::decide`] decided, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Establish the session or terminate it.
+    /// Establish the session, hold it, or terminate it.
     pub outcome: Outcome,
     /// The boxes of Figure MTP.1 in the order they were passed.
     pub steps: Vec<Step>,
@@ -15,15 +15,28 @@ pub struct Decision {
     pub peer: Option<PeerIdentity>,
     /// The path found, peer's certificate first; when none was found, the certificates presented.
     pub chain: Vec<ChainCertificate>,
+    /// By which way through the figure the session was established. `Some` exactly when the outcome is [`Outcome::Establish`].
+    pub basis: Option<Basis>,
+    /// When to decide anew: the earliest end of what the decision rests on (validity of a certificate of the path, revocation
+    /// evidence). `None` when the session is not established, or there is no accurate absolute time.
+    pub valid_until: Option<SystemTime>,
 }
 
 impl Decision {
     /// The reason of a refusal.
     pub fn refusal(&self) -> Option<&Refusal> {
         match &self.outcome {
-            Outcome::Establish => None,
+            Outcome::Establish | Outcome::Hold(_) => None,
             Outcome::Terminate(refusal) => Some(refusal),
         }
+    }
+
+    /// Turns the decision into this refusal: for a caller whose own rule comes after the figure's.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.outcome = Outcome::Terminate(refusal);
+        self.peer = None;
+        self.basis = None;
+        self.valid_until = None;
     }
 
     /// Whether the session is established.
@@ -32,13 +45,43 @@ impl Decision {
     }
 }
 
-/// The two ends of Figure MTP.1.
+/// The two ends of Figure MTP.1, and the wait before its last box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// "Establish encrypted MTP session".
     Establish,
+    /// Everything else is passed and the box "Revoked?" cannot be answered yet: fetch this, give it to
+    /// [`crate::Revocation`], and decide again. Nothing may pass until then. Never empty.
+    Hold(Vec<Wanted>),
     /// "Terminate communication".
     Terminate(Refusal),
+}
+
+/// What a session or an identity rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Basis {
+    /// The transport resumed a session that was accepted before. Of a decision only, never of an identity.
+    CachedSession,
+    /// The certificate is stored for this Endpoint (R-SEC.4, R-SEC.8).
+    StoredCertificate,
+    /// A path to a trusted CA, or the certificate is itself configured as trusted.
+    TrustedCa,
+    /// The certificate is a Trusted Broker's (R-SEC.4a): it vouches for the `from_id` of others.
+    TrustedBroker,
+    /// Nothing but that this peer came first: it is who it says only as far as later connections go (R-SEC.6).
+    FirstUse,
+}
+
+impl fmt::Display for Basis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Basis::CachedSession => "cached session",
+            Basis::StoredCertificate => "stored certificate",
+            Basis::TrustedCa => "trusted CA",
+            Basis::TrustedBroker => "Trusted Broker",
+            Basis::FirstUse => "trust on first use",
+        })
+    }
 }
 
 /// One box of the figure as it was passed.
@@ -164,9 +207,13 @@ pub enum Answer {
     NotApplicable,
     /// The optional check is not done; the figure's default edge is taken (`Y` or `N`).
     NotDone(DefaultEdge),
+    /// The check could not be completed; the policy for that takes this edge.
+    Unclear(DefaultEdge),
+    /// The check waits for evidence: the session is held.
+    Waiting,
 }
 
-/// The edge that leaves an optional box when its check is not done.
+/// The edge that leaves an optional box when its check is not done or not completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DefaultEdge {
     /// Y.
@@ -183,6 +230,9 @@ impl fmt::Display for Answer {
             Answer::NotApplicable => "not applicable",
             Answer::NotDone(DefaultEdge::Yes) => "not done: default edge Y",
             Answer::NotDone(DefaultEdge::No) => "not done: default edge N",
+            Answer::Unclear(DefaultEdge::Yes) => "could not be found out: edge Y by policy",
+            Answer::Unclear(DefaultEdge::No) => "could not be found out: edge N by policy",
+            Answer::Waiting => "waiting for evidence",
         })
     }
 }
@@ -211,4 +261,6 @@ pub enum Source {
     Presented(usize),
     /// It is the anchor at this index of [`crate::Context::anchors`].
     Anchor(usize),
+    /// It is the Trusted Broker at this index of [`crate::Context::brokers`].
+    Broker(usize),
 }

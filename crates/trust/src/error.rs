@@ -156,6 +156,28 @@ pub enum Refusal {
         /// Level of the CA certificate.
         level: usize,
     },
+    /// Trust on first use, and another certificate is already stored for this Endpoint ID (R-SEC.8).
+    #[error(
+        "nobody trusted signed the certificate, and another one is stored for Endpoint ID {endpoint_id}"
+    )]
+    OtherCertificateStored {
+        /// The Endpoint ID that the peer's certificate claims or that we connected to.
+        endpoint_id: String,
+    },
+    /// Its issuer revoked the certificate (RFC 5280 §6.1.3 (a)(3)).
+    #[error("the certificate at level {level} is revoked ({reason})")]
+    Revoked {
+        /// Level in the path.
+        level: usize,
+        /// Why, as the issuer says.
+        reason: RevocationReason,
+    },
+    /// Whether the certificate is revoked could not be found out, and the policy refuses then.
+    #[error("whether the certificate at level {level} is revoked could not be found out")]
+    RevocationUnknown {
+        /// Level in the path.
+        level: usize,
+    },
     /// The search for a path stopped at [`crate::Policy::max_search_steps`] or [`crate::Policy::max_signature_checks`].
     #[error("no path to a trusted CA was found within the limits on work")]
     SearchLimit,
@@ -169,11 +191,14 @@ impl Refusal {
             Refusal::ChainTooLong { .. }
             | Refusal::CertificateTooLarge { .. }
             | Refusal::ChainTooLarge { .. }
+            | Refusal::OtherCertificateStored { .. }
+            | Refusal::RevocationUnknown { .. }
             | Refusal::SearchLimit => Alert::CERTIFICATE_UNKNOWN,
             Refusal::Malformed { .. }
             | Refusal::BadSignature { .. }
             | Refusal::NameMismatch
             | Refusal::NameConstraint { .. } => Alert::BAD_CERTIFICATE,
+            Refusal::Revoked { .. } => Alert::CERTIFICATE_REVOKED,
             Refusal::NotYetValid { .. } | Refusal::Expired { .. } => Alert::CERTIFICATE_EXPIRED,
             Refusal::UnknownIssuer | Refusal::NotACa { .. } | Refusal::PathLength { .. } => {
                 Alert::UNKNOWN_CA
@@ -199,6 +224,8 @@ impl Alert {
     pub const BAD_CERTIFICATE: Self = Self(42);
     /// 43: of an unsupported type.
     pub const UNSUPPORTED_CERTIFICATE: Self = Self(43);
+    /// 44: revoked by its signer.
+    pub const CERTIFICATE_REVOKED: Self = Self(44);
     /// 45: expired or not currently valid.
     pub const CERTIFICATE_EXPIRED: Self = Self(45);
     /// 46: some other issue in processing the certificate.
@@ -219,6 +246,7 @@ impl fmt::Display for Alert {
         let name = match *self {
             Self::BAD_CERTIFICATE => "bad_certificate",
             Self::UNSUPPORTED_CERTIFICATE => "unsupported_certificate",
+            Self::CERTIFICATE_REVOKED => "certificate_revoked",
             Self::CERTIFICATE_EXPIRED => "certificate_expired",
             Self::CERTIFICATE_UNKNOWN => "certificate_unknown",
             Self::UNKNOWN_CA => "unknown_ca",
@@ -243,6 +271,69 @@ impl fmt::Display for Purpose {
         f.write_str(match self {
             Purpose::ServerAuth => "serverAuth",
             Purpose::ClientAuth => "clientAuth",
+        })
+    }
+}
+
+/// Why a certificate was revoked (RFC 5280 §5.3.1, `CRLReason`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RevocationReason {
+    /// 0, or none given.
+    Unspecified,
+    /// 1
+    KeyCompromise,
+    /// 2
+    CaCompromise,
+    /// 3
+    AffiliationChanged,
+    /// 4
+    Superseded,
+    /// 5
+    CessationOfOperation,
+    /// 6: for the time being.
+    CertificateHold,
+    /// 8: a hold is lifted; in delta CRLs only.
+    RemoveFromCrl,
+    /// 9
+    PrivilegeWithdrawn,
+    /// 10
+    AaCompromise,
+    /// A number that RFC 5280 gives no meaning.
+    Other(u8),
+}
+
+impl From<u8> for RevocationReason {
+    fn from(code: u8) -> Self {
+        match code {
+            0 => Self::Unspecified,
+            1 => Self::KeyCompromise,
+            2 => Self::CaCompromise,
+            3 => Self::AffiliationChanged,
+            4 => Self::Superseded,
+            5 => Self::CessationOfOperation,
+            6 => Self::CertificateHold,
+            8 => Self::RemoveFromCrl,
+            9 => Self::PrivilegeWithdrawn,
+            10 => Self::AaCompromise,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl fmt::Display for RevocationReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unspecified => "unspecified",
+            Self::KeyCompromise => "keyCompromise",
+            Self::CaCompromise => "cACompromise",
+            Self::AffiliationChanged => "affiliationChanged",
+            Self::Superseded => "superseded",
+            Self::CessationOfOperation => "cessationOfOperation",
+            Self::CertificateHold => "certificateHold",
+            Self::RemoveFromCrl => "removeFromCRL",
+            Self::PrivilegeWithdrawn => "privilegeWithdrawn",
+            Self::AaCompromise => "aACompromise",
+            Self::Other(code) => return write!(f, "reason {code}"),
         })
     }
 }

@@ -19,6 +19,12 @@ pub fn explain(decision: &Decision) -> String {
     }
     match &decision.outcome {
         Outcome::Establish => text.push_str("  => Establish encrypted MTP session\n"),
+        Outcome::Hold(wanted) => {
+            text.push_str("  => Hold until this is fetched\n");
+            for wanted in wanted {
+                text.push_str(&format!("     {wanted}\n"));
+            }
+        }
         Outcome::Terminate(refusal) => {
             text.push_str(&format!(
                 "  => Terminate communication: {refusal} [{}]\n",
@@ -38,6 +44,7 @@ pub fn explain(decision: &Decision) -> String {
         let source = match certificate.source {
             Source::Presented(index) => format!("presented, position {index}"),
             Source::Anchor(_) => "trusted".into(),
+            Source::Broker(_) => "Trusted Broker".into(),
         };
         text.push_str(&format!(
             "{level:>3}. {}\n     issued by {}\n     valid from {} to {}\n     SHA-256 {}\n     {source}\n",

@@ -14,7 +14,9 @@ use der::DateTime;
 use crate::{
     certificate::Certificate,
     context::{Connection, Context, Policy, Time},
-    decision::{Answer, ChainCertificate, Decision, DefaultEdge, Element, Outcome, Source, Step},
+    decision::{
+        Answer, Basis, ChainCertificate, Decision, DefaultEdge, Element, Outcome, Source, Step,
+    },
     error::Refusal,
     host::{self, HostMatch},
     identity::PeerIdentity,
@@ -33,12 +35,16 @@ pub fn decide(chain: &[Vec<u8>], context: &Context<'_>) -> Decision {
             steps: walk.steps,
             peer: Some(peer),
             chain: walk.chain,
+            basis: Some(Basis::TrustedCa),
+            valid_until: None,
         },
         Err(refusal) => Decision {
             outcome: Outcome::Terminate(refusal),
             steps: walk.steps,
             peer: None,
             chain: walk.chain,
+            basis: None,
+            valid_until: None,
         },
     }
 }
@@ -102,7 +108,7 @@ impl Walk {
             DefaultEdge::No,
             "revocation is not checked",
         );
-        Ok(PeerIdentity::of(leaf, Some(anchor)))
+        Ok(PeerIdentity::of(leaf, Some(anchor), Basis::TrustedCa))
     }
 
     /// R-MTP.1, and the limits on what is read at all. The second value counts superfluous certificates that cannot be read.
@@ -195,7 +201,7 @@ impl Walk {
         } else if host::is_lan_only(host) {
             format!("host {shown} is in a domain of the local network, which no CA can vouch for")
         } else if let Some(id) =
-            endpoint_id.filter(|id| PeerIdentity::of(leaf, None).is_endpoint(id))
+            endpoint_id.filter(|id| PeerIdentity::of(leaf, None, Basis::FirstUse).is_endpoint(id))
         {
             format!(
                 "host {shown} is not in the certificate, the target's Endpoint ID {} is",
@@ -329,7 +335,7 @@ fn describe(certificate: &Certificate<'_>, source: Source) -> ChainCertificate {
 }
 
 fn names(leaf: &Certificate<'_>) -> String {
-    let identity = PeerIdentity::of(leaf, None);
+    let identity = PeerIdentity::of(leaf, None, Basis::FirstUse);
     let names: Vec<String> = identity
         .dns_names
         .iter()

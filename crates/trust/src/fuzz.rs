@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    Anchor, Connection, Context, Policy, Time, anchors_from_pem, certificate::Certificate,
+    Anchor, Basis, Connection, Context, Policy, Time, anchors_from_pem, certificate::Certificate,
     chain_from_pem, decide, explain, extension, identity::PeerIdentity,
 };
 
@@ -17,7 +17,7 @@ const CHAIN: [&[u8]; 3] = [
 /// The bytes as a certificate, as the contents of the extensions, as PEM text, and what comes of it as identity.
 pub fn codec(data: &[u8]) {
     if let Ok(certificate) = Certificate::parse(data) {
-        let identity = PeerIdentity::of(&certificate, None);
+        let identity = PeerIdentity::of(&certificate, None, Basis::FirstUse);
         for id in &identity.endpoint_ids {
             // A plain Endpoint ID is its own; one with a wildcard is nobody's.
             assert_eq!(identity.is_endpoint(id), !id.contains('*'));
@@ -72,15 +72,7 @@ pub fn machine(data: &[u8]) {
         _ => Time::Accurate(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
     };
     let policy = Policy::default();
-    let decision = decide(
-        &chain,
-        &Context {
-            anchors: &anchors,
-            time,
-            connection,
-            policy: &policy,
-        },
-    );
+    let decision = decide(&chain, &Context::new(&anchors, time, connection, &policy));
     assert_eq!(decision.peer.is_some(), decision.is_established());
     assert!(!explain(&decision).is_empty());
 }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::{certificate::Certificate, extension::GeneralName};
+use crate::{certificate::Certificate, decision::Basis, extension::GeneralName};
 
 /// What precedes an Endpoint ID in a certificate (TR-369 "Endpoint Identifier").
 const URN_NAMESPACE: &str = "urn:bbf:";
@@ -24,12 +24,19 @@ pub struct PeerIdentity {
     pub fingerprint: [u8; 32],
     /// End of validity.
     pub not_after: SystemTime,
-    /// SHA-256 of the DER of the anchor that the path ended in.
+    /// SHA-256 of the DER of the anchor that the path ended in; `None` when the identity rests on none.
     pub anchor: Option<[u8; 32]>,
+    /// What the identity rests on: never [`Basis::CachedSession`], but what the resumed session rested on.
+    pub basis: Basis,
 }
 
 impl PeerIdentity {
-    pub(crate) fn of(certificate: &Certificate<'_>, anchor: Option<[u8; 32]>) -> Self {
+    /// What the certificate says.
+    pub(crate) fn of(
+        certificate: &Certificate<'_>,
+        anchor: Option<[u8; 32]>,
+        basis: Basis,
+    ) -> Self {
         let names = &certificate.extensions.subject_alt_names;
         Self {
             endpoint_ids: names
@@ -52,6 +59,7 @@ impl PeerIdentity {
             fingerprint: certificate.fingerprint(),
             not_after: certificate.not_after,
             anchor,
+            basis,
         }
     }
 

@@ -36,17 +36,22 @@ pub mod fuzz;
 mod host;
 mod identity;
 mod path;
+mod revocation;
 mod signature;
 
 pub use anchor::{Anchor, AnchorError, PemError, anchors_from_pem, chain_from_pem};
-pub use context::{Connection, Context, Policy, Time};
+pub use context::{Connection, Context, FirstUse, Policy, StoredCertificate, Time};
 pub use decision::{
-    Answer, ChainCertificate, Decision, DefaultEdge, Element, Level, Outcome, Source, Step,
+    Answer, Basis, ChainCertificate, Decision, DefaultEdge, Element, Level, Outcome, Source, Step,
 };
-pub use error::{Alert, Problem, Purpose, Refusal};
+pub use error::{Alert, Problem, Purpose, Refusal, RevocationReason};
 pub use explain::explain;
 pub use figure::decide;
 pub use identity::PeerIdentity;
+pub use revocation::{
+    CertIdHash, EvidenceError, Preference, Revocation, RevocationPolicy, RevocationScope, Unknown,
+    Wanted,
+};
 
 /// SHA-256.
 fn fingerprint(der: &[u8]) -> [u8; 32] {

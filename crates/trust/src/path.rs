@@ -142,7 +142,7 @@ impl<'a> Work<'a> {
             self.steps -= 1;
             path.push(candidate);
             let found = match candidate.source {
-                Source::Anchor(_) => self.complete(path),
+                Source::Anchor(_) | Source::Broker(_) => self.complete(path),
                 Source::Presented(_) => self.extend(path),
             };
             if found.is_some() {

@@ -7,8 +7,8 @@ use std::{
 
 use homefleet_net::dtls::{Credentials, CredentialsError, Role, TrustVerifier, Verifier};
 use homefleet_trust::{
-    Anchor, Connection, Context, Decision, Outcome, Policy, Refusal, Time, anchors_from_pem,
-    chain_from_pem, decide,
+    Anchor, Connection, Context, Decision, Policy, Refusal, Time, anchors_from_pem, chain_from_pem,
+    decide,
 };
 use x509_cert::{Certificate, der::Decode as _};
 
@@ -114,8 +114,7 @@ impl Verifier for ControllerVerifier {
                 .as_ref()
                 .is_some_and(|peer| !peer.is_endpoint(meant))
         {
-            decision.outcome = Outcome::Terminate(Refusal::NameMismatch);
-            decision.peer = None;
+            decision.refuse(Refusal::NameMismatch);
         }
         decision
     }
@@ -199,12 +198,8 @@ fn check_endpoint(config: &Config, chain: &[Vec<u8>]) -> Result<(), TrustError> 
         .ok_or_else(|| content("no certificate in it".into()))?;
     // The certificate trusted as itself: the decision then only reads who it is.
     let anchor = Anchor::from_der(leaf).map_err(|error| content(error.to_string()))?;
-    let context = Context {
-        anchors: &[anchor],
-        time: Time::Unknown,
-        connection: Connection::Accepted,
-        policy: &Policy::default(),
-    };
+    let (anchors, policy) = ([anchor], Policy::default());
+    let context = Context::new(&anchors, Time::Unknown, Connection::Accepted, &policy);
     let decision = decide(std::slice::from_ref(leaf), &context);
     let endpoint_id = config.endpoint_id.to_string();
     match decision.peer {

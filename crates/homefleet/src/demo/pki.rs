@@ -124,12 +124,12 @@ impl Authority {
         };
         let soon = OffsetDateTime::now_utc() + RENEW_BEFORE;
         let policy = Policy::default();
-        let context = Context {
-            anchors: &anchors,
-            time: Time::Accurate(SystemTime::from(soon)),
-            connection: Connection::Accepted,
-            policy: &policy,
-        };
+        let context = Context::new(
+            &anchors,
+            Time::Accurate(SystemTime::from(soon)),
+            Connection::Accepted,
+            &policy,
+        );
         homefleet_trust::decide(&chain, &context)
             .peer
             .is_some_and(|peer| peer.is_endpoint(endpoint_id))
@@ -249,16 +249,17 @@ mod tests {
         let chain = homefleet_trust::chain_from_pem(&read(&issued.certificate).unwrap()).unwrap();
         let anchors =
             homefleet_trust::anchors_from_pem(&read(&authority.certificate).unwrap()).unwrap();
+        let policy = Policy::default();
         for host in ["127.0.0.1", "localhost"] {
-            let context = Context {
-                anchors: &anchors,
-                time: Time::Accurate(SystemTime::now()),
-                connection: Connection::Initiated {
+            let context = Context::new(
+                &anchors,
+                Time::Accurate(SystemTime::now()),
+                Connection::Initiated {
                     host,
                     endpoint_id: None,
                 },
-                policy: &Policy::default(),
-            };
+                &policy,
+            );
             let decision = homefleet_trust::decide(&chain, &context);
             assert!(decision.is_established(), "{host}: {decision:?}");
             let peer = decision.peer.unwrap();

@@ -213,6 +213,8 @@ impl Engine {
                 };
                 match link.decide(&ffi::peer_chain(ssl)) {
                     Outcome::Establish => Ok(()),
+                    // Evidence about revocation is not fetched yet, so nobody waits for it.
+                    Outcome::Hold(_) => Err(SslVerifyError::Invalid(SslAlert::CERTIFICATE_UNKNOWN)),
                     Outcome::Terminate(refusal) => {
                         Err(SslVerifyError::Invalid(alert_of(refusal.alert().code())))
                     }
@@ -429,6 +431,13 @@ impl Association {
     pub(super) fn judge(&mut self) -> bool {
         match self.link.decide(&ffi::peer_chain(self.stream.ssl())) {
             Outcome::Establish => true,
+            Outcome::Hold(_) => {
+                ffi::send_fatal_alert(
+                    self.stream.ssl_mut(),
+                    alert_code(SslAlert::CERTIFICATE_UNKNOWN),
+                );
+                false
+            }
             Outcome::Terminate(refusal) => {
                 ffi::send_fatal_alert(self.stream.ssl_mut(), refusal.alert().code());
                 false

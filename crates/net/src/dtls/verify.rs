@@ -83,17 +83,17 @@ impl Verifier for TrustVerifier {
         let grounds = self.grounds.read().unwrap_or_else(PoisonError::into_inner);
         homefleet_trust::decide(
             chain,
-            &Context {
-                anchors: &grounds.anchors,
-                time: (self.time)(),
-                connection: match role {
+            &Context::new(
+                &grounds.anchors,
+                (self.time)(),
+                match role {
                     Role::Initiated { host, endpoint_id } => {
                         Connection::Initiated { host, endpoint_id }
                     }
                     Role::Accepted => Connection::Accepted,
                 },
-                policy: &grounds.policy,
-            },
+                &grounds.policy,
+            ),
         )
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use homefleet_coap::{Code, Scheme, Uri};
 use homefleet_net::dtls::{Role, TrustVerifier, Verifier};
 use homefleet_net::mtp::{CoapMtp, Destination, Received, SendError};
-use homefleet_trust::{Decision, Outcome, PeerIdentity, Refusal};
+use homefleet_trust::{Decision, PeerIdentity, Refusal};
 use homefleet_usp::EndpointId;
 use tokio::sync::{mpsc, watch};
 
@@ -84,8 +84,7 @@ impl Verifier for DeviceVerifier {
                 .as_ref()
                 .is_some_and(|peer| !peer.is_endpoint(meant))
         {
-            decision.outcome = Outcome::Terminate(Refusal::NameMismatch);
-            decision.peer = None;
+            decision.refuse(Refusal::NameMismatch);
         }
         decision
     }

@@ -182,12 +182,7 @@ impl Judge {
     }
 
     pub fn ask(&self, chain: &[Vec<u8>], connection: Connection<'_>) -> Decision {
-        let context = Context {
-            anchors: &self.anchors,
-            time: self.time,
-            connection,
-            policy: &self.policy,
-        };
+        let context = Context::new(&self.anchors, self.time, connection, &self.policy);
         let decision = decide(chain, &context);
         assert_eq!(decision.peer.is_some(), decision.is_established());
         decision

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use homefleet_trust::PeerIdentity;
+use homefleet_trust::{Basis, PeerIdentity};
 use rcgen::SanType;
 
 use crate::forge::{Entity, Judge, With, dns, endpoint, uri};
@@ -35,6 +35,7 @@ fn the_identity_holds_what_the_certificate_says() {
         fingerprint: peer.anchor().fingerprint(),
         not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(2_051_222_400),
         anchor: Some(root.anchor().fingerprint()),
+        basis: Basis::TrustedCa,
     };
     assert_eq!(identity, expected);
 }

@@ -27,12 +27,7 @@ fn ask(directory: &Path, chain: &str, anchors: &str, connection: Connection<'_>)
     let policy = Policy::default();
     let anchors = anchors_from_pem(&read(directory, anchors)).unwrap();
     let time = Time::Accurate(SystemTime::now());
-    let context = Context {
-        anchors: &anchors,
-        time,
-        connection,
-        policy: &policy,
-    };
+    let context = Context::new(&anchors, time, connection, &policy);
     decide(&chain_from_pem(&read(directory, chain)).unwrap(), &context)
 }
 

@@ -48,12 +48,7 @@ fn refusal(ca_key: &str, ca_options: &str, peer_key: &str, peer_options: &str) -
 
 fn ask(chain: &str, anchors: &[Anchor]) -> Option<Refusal> {
     let policy = Policy::default();
-    let context = Context {
-        anchors,
-        time: Time::Unknown,
-        connection: Connection::Accepted,
-        policy: &policy,
-    };
+    let context = Context::new(anchors, Time::Unknown, Connection::Accepted, &policy);
     decide(&chain_from_pem(chain).unwrap(), &context)
         .refusal()
         .cloned()
