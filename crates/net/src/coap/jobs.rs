@@ -38,6 +38,8 @@ pub(super) struct Job {
     pub(super) doubt_at: Option<Instant>,
     /// A handshake beside the silent association.
     pub(super) doubt: Option<SessionId>,
+    /// The handshake it waits for is another one's.
+    pub(super) waiting: bool,
     /// Already sent a second time because its association was replaced.
     pub(super) repeated: bool,
 }
@@ -69,6 +71,7 @@ impl Task {
                 reused: false,
                 doubt_at: None,
                 doubt: None,
+                waiting: false,
                 repeated: false,
             },
         );
@@ -93,21 +96,22 @@ impl Task {
         };
         // An open association with one of its addresses, or with the Endpoint itself wherever it is.
         let expected = job.target.expected();
-        let suits = |session: &SessionId| {
-            sessions.serves(*session, &expected)
-                || sessions
-                    .peer(*session)
-                    .is_some_and(|peer| job.target.is(peer))
-        };
-        let open = job
+        let here = job
             .addrs
             .iter()
-            .filter_map(|addr| sessions.established(*addr))
-            .find(suits)
-            .or_else(|| {
-                let endpoint_id = job.target.endpoint_id.as_ref()?;
-                self.by_endpoint.get(endpoint_id).copied().filter(suits)
-            });
+            .filter_map(|addr| sessions.established(*addr));
+        let elsewhere = job
+            .target
+            .endpoint_id
+            .as_ref()
+            .and_then(|endpoint_id| self.by_endpoint.get(endpoint_id).copied());
+        let open: Vec<SessionId> = here.chain(elsewhere).collect();
+        let open = open.into_iter().find(|session| {
+            sessions
+                .peer(*session)
+                .is_some_and(|peer| job.target.is(peer))
+                || sessions.serves(*session, &expected)
+        });
         if let Some(session) = open
             && let Some(addr) = sessions.addr(session)
         {
@@ -128,6 +132,12 @@ impl Task {
                     job.doubt_at = Some(due);
                     self.doubts.insert((due, id));
                 }
+            }
+            Err(dtls::ConnectError::UnderWay(session)) => {
+                job.addrs.push_front(addr);
+                job.waiting = true;
+                job.stage = Stage::Handshake(session);
+                self.by_session.entry(session).or_default().insert(id);
             }
             Err(dtls::ConnectError::Full) => self.finish(id, Err(RequestFailure::Busy)),
             Err(error) => {
@@ -278,6 +288,11 @@ impl Task {
             return;
         };
         match job.stage {
+            // It was made for somebody else, and may suit.
+            Stage::Handshake(_) if std::mem::take(&mut job.waiting) => {
+                let host = job.target.host.clone();
+                self.next_address(now, id, RequestFailure::Unresolvable { host });
+            }
             Stage::Handshake(_) => self.submit(now, id, Peer::secure(addr, session), false),
             Stage::UnderWay(request, _) => {
                 // The open association stayed silent, the new one answers.
@@ -312,6 +327,7 @@ impl Task {
         session: SessionId,
         addr: Option<SocketAddr>,
         reason: String,
+        silent: bool,
     ) {
         for id in self.by_session.remove(&session).unwrap_or_default() {
             let failure = match addr {
@@ -321,6 +337,13 @@ impl Task {
                 },
                 None => RequestFailure::Closed,
             };
+            // Where nobody answered one, nobody answers another.
+            if silent
+                && let Some(job) = self.jobs.get_mut(&id)
+                && std::mem::take(&mut job.waiting)
+            {
+                job.addrs.pop_front();
+            }
             self.give_up_address(now, id, failure);
         }
     }
@@ -329,6 +352,7 @@ impl Task {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
+        job.waiting = false;
         match job.stage {
             Stage::Handshake(_) => self.next_address(now, id, failure),
             // A doubt that came to nothing: CoAP goes on over the open association.

@@ -306,7 +306,8 @@ impl Task {
             self.coap.forget_peer(now, Peer::secure(addr, id));
         }
         self.forget_peer(id);
-        self.handshake_failed(now, id, addr, "the association was closed here".to_owned());
+        let reason = "the association was closed here".to_owned();
+        self.handshake_failed(now, id, addr, reason, false);
     }
 
     fn forget_peer(&mut self, session: SessionId) {
@@ -372,6 +373,7 @@ impl Task {
                 ..
             } => {
                 tracing::debug!(%session, ?failure, "handshake failed");
+                let silent = failure == dtls::Failure::Timeout;
                 let reason = match failure {
                     dtls::Failure::Alert(code) => format!("the peer sent alert {code}"),
                     dtls::Failure::Timeout => "the peer did not answer in time".to_owned(),
@@ -379,7 +381,7 @@ impl Task {
                     dtls::Failure::Restarted => "it was begun anew".to_owned(),
                     dtls::Failure::Engine(text) => text,
                 };
-                self.handshake_failed(now, session, Some(addr), reason);
+                self.handshake_failed(now, session, Some(addr), reason, silent);
             }
         }
     }

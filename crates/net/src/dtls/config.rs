@@ -16,15 +16,34 @@ pub struct Config {
     pub max_sessions: usize,
     /// Handshakes begun by peers and not yet authenticated; at the bound the oldest is dropped. Default 1024.
     pub max_half_open: usize,
-    /// New inbound handshakes per address prefix (IPv4 /24, IPv6 /56).
+    /// Established associations whose peers showed the same certificate; at the bound the one not heard from for the
+    /// longest is closed, so that nobody fills the table from many ports. Default 16.
+    pub max_per_certificate: usize,
+    /// New inbound handshakes per address prefix.
     pub prefix_budget: Budget,
-    /// New inbound handshakes from everywhere.
+    /// Leading bits of an IPv4 address that make its prefix, 0 to 32. Default 24.
+    pub ipv4_prefix: u8,
+    /// Leading bits of an IPv6 address that make its prefix, 0 to 128. Default 56, what one subscriber is given.
+    pub ipv6_prefix: u8,
+    /// New inbound handshakes from everywhere. Each costs a key exchange and a signature before anything is known of
+    /// the peer: this is what a flood can take of the processor.
     pub global_budget: Budget,
+    /// Beyond the global budget: handshakes of clients that were turned away for it and send the same ClientHello
+    /// again, as clients do and a flood from forged addresses does not.
+    pub patient_budget: Budget,
+    /// ClientHellos turned away for the global budget that are remembered, 8 bytes each. Default 65,536.
+    pub max_turned_away: usize,
     /// Prefixes whose budget is remembered. Default 4096.
     pub max_prefixes: usize,
     /// Half-open handshakes from which on an unvalidated address is sent at most three times what it sent
     /// (the rule of RFC 9000 §8.1). Default 128.
     pub pressure: usize,
+    /// Times its own bytes that an unvalidated address is sent at most while there is no pressure: a flight with a
+    /// certificate chain is several times a ClientHello, and waiting for another one would cost every honest peer a
+    /// second. Default 12.
+    pub amplification: u32,
+    /// How often a flight is repeated to an unvalidated address that says nothing meanwhile. Default 2.
+    pub unanswered_repeats: u32,
     /// Time without traffic after which an association is closed. Default 1 hour.
     pub idle_timeout: Duration,
     /// Time a handshake may take in all. Default 60 s.
@@ -48,6 +67,7 @@ impl Default for Config {
             mtu: 1232,
             max_sessions: 100_000,
             max_half_open: 1024,
+            max_per_certificate: 16,
             prefix_budget: Budget {
                 burst: 1000,
                 per_second: 200,
@@ -56,8 +76,17 @@ impl Default for Config {
                 burst: 4000,
                 per_second: 2000,
             },
+            patient_budget: Budget {
+                burst: 500,
+                per_second: 500,
+            },
+            max_turned_away: 65_536,
+            ipv4_prefix: 24,
+            ipv6_prefix: 56,
             max_prefixes: 4096,
             pressure: 128,
+            amplification: 12,
+            unanswered_repeats: 2,
             idle_timeout: Duration::from_secs(3600),
             handshake_timeout: Duration::from_secs(60),
             initial_retransmit: Duration::from_secs(1),

@@ -515,6 +515,31 @@ impl Association {
         }
     }
 
+    /// Whether the peer's next records have to be protected.
+    pub(super) fn reads_protected(&self) -> bool {
+        ffi::read_epoch(self.stream.ssl()) > 0
+    }
+
+    /// Whether there is something to send.
+    pub(super) fn has_outgoing(&self) -> bool {
+        !self.stream.get_ref().outgoing.is_empty()
+    }
+
+    /// Whether the verifier has been asked about the peer.
+    pub(super) fn is_decided(&self) -> bool {
+        self.link
+            .decision
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
+    /// What the verifier says about the peer if it served another purpose. Nothing changes by asking.
+    pub(super) fn would_serve(&self, purpose: &Purpose) -> bool {
+        let chain = ffi::peer_chain(self.stream.ssl());
+        self.link.verifier.verify(&chain, purpose.role()).outcome == Outcome::Establish
+    }
+
     /// Datagrams to send, in order.
     pub(super) fn take_outgoing(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.stream.get_mut().outgoing)

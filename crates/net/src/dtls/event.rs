@@ -95,6 +95,9 @@ pub enum CloseReason {
         /// The association that took its place.
         by: SessionId,
     },
+    /// The same certificate authenticated on more than [`Config::max_per_certificate`](super::Config::max_per_certificate)
+    /// addresses, and this one had been silent for the longest.
+    Crowded,
     /// The peer sent a fatal alert.
     Alert(u8),
     /// What the decision rests on changed, and the verifier, asked again, refused the peer.
@@ -140,6 +143,8 @@ pub struct Stats {
     pub handshakes_out: u64,
     /// Handshakes begun by peers.
     pub handshakes_in: u64,
+    /// Of these, of clients that had been turned away for the global budget and came again.
+    pub patient: u64,
     /// Handshakes that ended well.
     pub established: u64,
     /// Of these, resumed.
@@ -172,6 +177,16 @@ pub struct Stats {
     pub glare_yielded: u64,
     /// Handshakes of peers that we went along with, got no further, and were begun by us after all.
     pub insisted: u64,
+    /// Handshakes of ours begun anew after a datagram that anybody could have sent had spoilt them.
+    pub begun_anew: u64,
+    /// Unprotected alerts in handshakes that went on all the same: forged.
+    pub forged_alerts: u64,
+    /// Unprotected records kept from handshakes whose peer protects its records by now: forged, or late.
+    pub late_plaintext: u64,
+    /// Repetitions of a flight not sent to an unvalidated address that says nothing.
+    pub repeats_withheld: u64,
+    /// Associations closed because the same certificate had too many.
+    pub certificate_evicted: u64,
     /// Datagrams held back by the limit of three times the received bytes.
     pub amplification_held: u64,
     /// Datagrams dropped by that limit.

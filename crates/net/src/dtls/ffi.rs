@@ -86,6 +86,12 @@ pub(super) fn timeout(ssl: &SslRef) -> Option<Duration> {
     })
 }
 
+/// The highest epoch that the connection reads (RFC 9147 §6.1): 0 while nothing is protected.
+pub(super) fn read_epoch(ssl: &SslRef) -> u16 {
+    // SAFETY: `ssl` is a live SSL of a DTLS method, which every context here has.
+    unsafe { sys::SSL_get_dtls_read_epoch(ssl.as_ptr()) }
+}
+
 /// Retransmits what is due. `false`: the engine gave the connection up.
 pub(super) fn handle_timeout(ssl: &mut SslRef) -> bool {
     // SAFETY: `ssl` is a live SSL, exclusively borrowed; its BIO is the memory transport of the same stream.

@@ -27,14 +27,19 @@
 //!   certificate is refused in both roles (R-MTP.1), a refused peer is told by the alert that the decision names.
 //! - One association per peer address serves both directions; the table settles who is client when both begin at once.
 //! - A forged datagram changes nothing but a counter: a ClientHello with the address of an established peer starts a
-//!   handshake *beside* the established association, which is replaced only when the new one has authenticated.
+//!   handshake *beside* the established association, which is replaced only when the new one has authenticated. What can
+//!   be done for handshakes under way is in `sessions/spoof.rs`.
+//! - A flood of forged ClientHellos costs a bounded part of the processor and of memory, and a client that sends its
+//!   hello again, as clients do, gets in beside it.
 //! - Everything is bounded ([`Config`]) and counted ([`Stats`]).
 //!
 //! # Known limits
 //! - The engine has no stateless cookie as server (RFC 6347 §4.2.1, RFC 9147 §5.1): instead half-open handshakes are
 //!   bounded, handshakes have budgets, and under pressure an unvalidated address gets at most three times its bytes.
+//!   Who forges one client's address all the time, faster than that client, can still keep it out.
 //! - The engine has no `TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8` and no connection identifiers.
 
+mod again;
 mod budget;
 mod config;
 mod engine;

@@ -5,6 +5,8 @@
 mod support;
 
 mod abuse;
+mod endurance;
+mod flood;
 mod glare;
 mod handshake;
 mod interop_aiocoap;
@@ -14,8 +16,10 @@ mod interop_libcoap;
 mod interop_openssl;
 mod lifecycle;
 mod live_abuse;
+mod memory;
 mod mtp;
 mod node;
 mod refusal;
 mod resumption;
 mod scale;
+mod spoof;

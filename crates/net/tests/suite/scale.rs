@@ -16,7 +16,10 @@ fn thousands_of_peers_share_one_socket_and_keep_apart() {
     let server = addr(1);
     net.add(
         server,
-        Config::default(),
+        Config {
+            max_per_certificate: usize::from(PEERS),
+            ..Config::default()
+        },
         &ca.endpoint(CONTROLLER),
         ca.verifier(),
     );

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use homefleet_coap::SessionId;
 
 use super::session::{Session, Slot};
-use super::{Expected, Sessions};
-use crate::dtls::budget::OverBudget;
+use super::{ConnectError, Expected, Sessions};
+use crate::dtls::budget::{Admission, OverBudget};
 use crate::dtls::engine::{Association, EngineError, Purpose};
 use crate::dtls::event::Failure;
 
@@ -40,13 +40,19 @@ impl Sessions {
         )
     }
 
-    /// Whether the handshake under way with that address can serve; otherwise it is over.
-    pub(super) fn join(&mut self, now: Instant, id: SessionId, expected: &Expected) -> bool {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return false;
-        };
+    /// What the handshake under way with that address is to this purpose. `None`: it was a stranger's that got nowhere,
+    /// and is over.
+    pub(super) fn join(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        expected: &Expected,
+    ) -> Option<Result<SessionId, ConnectError>> {
+        let session = self.sessions.get_mut(&id)?;
         match &session.expected {
-            Some(under_way) if under_way == expected => return true,
+            Some(under_way) if under_way == expected => return Some(Ok(id)),
+            // Ending it would have the two of them end each other's for ever.
+            Some(_) => return Some(Err(ConnectError::UnderWay(id))),
             // The peer began: a second handshake against its own would be ignored there.
             None if session.answered
                 || now.saturating_duration_since(session.started) < RESTART_AFTER =>
@@ -54,14 +60,14 @@ impl Sessions {
                 session.expected = Some(expected.clone());
                 session.association.set_purpose(expected.purpose());
                 session.insist_at = Some(now + YIELD_FOR);
-                self.half_open.remove(&(session.started, id));
+                self.half_open.remove(session.started, id);
                 self.arm(now, id);
-                return true;
+                return Some(Ok(id));
             }
-            _ => {}
+            None => {}
         }
         self.fail(id, Failure::Restarted);
-        false
+        None
     }
 
     pub(super) fn client_hello(
@@ -79,7 +85,7 @@ impl Sessions {
             if session.association.is_server() {
                 if session.hello == Some(random) {
                     self.feed(now, id, datagram);
-                } else if now.saturating_duration_since(session.active) >= RESTART_AFTER
+                } else if now.saturating_duration_since(session.progressed) >= RESTART_AFTER
                     && session.expected.is_none()
                 {
                     self.stats.restarted += 1;
@@ -143,6 +149,8 @@ impl Sessions {
                 session.sent = 0;
                 session.held.clear();
                 session.answered = false;
+                session.alert = None;
+                session.anew_at = None;
                 session.yields += 1;
                 session.insist_at = Some(now + YIELD_FOR);
                 self.stats.glare_yielded += 1;
@@ -164,6 +172,7 @@ impl Sessions {
         session.hello = hello;
         session.held.clear();
         session.answered = false;
+        session.alert = None;
         session.insist_at = None;
         self.stats.insisted += 1;
         true
@@ -176,6 +185,12 @@ impl Sessions {
             self.arm(now, id);
             return;
         }
+        self.stats.insisted += 1;
+        self.hello_anew(now, id);
+    }
+
+    /// Puts a new handshake of ours in the place of the one under way. The association keeps its name.
+    pub(super) fn hello_anew(&mut self, now: Instant, id: SessionId) {
         let Some((addr, expected)) = self
             .sessions
             .get(&id)
@@ -192,7 +207,8 @@ impl Sessions {
                 session.hello = None;
                 session.held.clear();
                 session.answered = false;
-                self.stats.insisted += 1;
+                session.alert = None;
+                session.anew_at = None;
                 let progress = session.association.start();
                 self.settle(now, id, progress, Vec::new());
             }
@@ -208,8 +224,8 @@ impl Sessions {
         random: [u8; 32],
         datagram: &[u8],
     ) {
-        match self.budgets.take(now, from) {
-            Ok(()) => {}
+        let admission = match self.budgets.take(now, from, &random) {
+            Ok(admission) => admission,
             Err(OverBudget::Prefix) => {
                 self.stats.prefix_budget_exceeded += 1;
                 return;
@@ -218,11 +234,8 @@ impl Sessions {
                 self.stats.global_budget_exceeded += 1;
                 return;
             }
-        }
-        while self.half_open.len() >= self.config.max_half_open.max(1) {
-            let Some(&(_, oldest)) = self.half_open.first() else {
-                break;
-            };
+        };
+        while let Some(oldest) = self.half_open.surplus(self.config.max_half_open) {
             self.stats.half_open_evicted += 1;
             self.fail(oldest, Failure::Evicted);
         }
@@ -236,7 +249,16 @@ impl Sessions {
         };
         let mut session = Session::new(from, association, now, self.generation);
         session.hello = Some(random);
+        if admission == Admission::Patient {
+            // The hello that was turned away was answered by nothing.
+            session.received += datagram.len() as u64;
+        }
+        let started = session.started;
         let id = self.insert(session);
+        if admission == Admission::Patient {
+            self.stats.patient += 1;
+            self.half_open.promote(started, id);
+        }
         self.slots.entry(from).or_default().pending = Some(id);
         self.stats.handshakes_in += 1;
         self.feed(now, id, datagram);

@@ -1,11 +1,13 @@
 //! The table of associations of one UDP socket.
 //!
-//! `begin` has the ways a handshake starts, `progress` what follows from a step of the engine, `session` what is known
-//! of one association.
+//! `begin` has the ways a handshake starts, `half_open` those of strangers, `progress` what follows from a step of the engine, `spoof` what a handshake
+//! does about datagrams that anybody could have sent, `session` what is known of one association.
 
 mod begin;
+mod half_open;
 mod progress;
 mod session;
+mod spoof;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use crate::dtls::event::{Event, Stats, Transmit};
 use crate::dtls::ffi;
 use crate::dtls::record::{self, Kind};
 use crate::dtls::verify::Verifier;
+use half_open::HalfOpen;
 use session::{Session, Slot};
 
 /// The engine's clock starts here, so that its arithmetic never meets zero.
@@ -58,6 +61,10 @@ pub enum ConnectError {
     /// The address cannot be sent to.
     #[error("port 0 cannot be sent to")]
     PortZero,
+    /// A handshake with that address is under way for somebody else there: when it is done, its association may serve, or
+    /// its place is free.
+    #[error("another handshake with this address is under way")]
+    UnderWay(SessionId),
     /// The engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -96,8 +103,10 @@ pub struct Sessions {
     epoch: Option<Instant>,
     next_id: u64,
     slots: HashMap<SocketAddr, Slot>,
+    /// Established associations by the fingerprint of the peer's certificate, at most [`Config::max_per_certificate`] each.
+    certificates: HashMap<[u8; 32], Vec<SessionId>>,
     sessions: HashMap<SessionId, Session>,
-    half_open: BTreeSet<(Instant, SessionId)>,
+    half_open: HalfOpen,
     timers: BTreeSet<(Instant, SessionId)>,
     budgets: Budgets,
     tickets: HashMap<(SocketAddr, String), SslSession>,
@@ -118,11 +127,7 @@ impl Sessions {
         verifier: Arc<dyn Verifier>,
     ) -> Result<Self, EngineError> {
         let engine = Engine::new(&config, &credentials)?;
-        let budgets = Budgets::new(
-            config.global_budget,
-            config.prefix_budget,
-            config.max_prefixes,
-        );
+        let budgets = Budgets::new(&config);
         Ok(Self {
             generation: verifier.generation(),
             config,
@@ -132,8 +137,9 @@ impl Sessions {
             epoch: None,
             next_id: 1,
             slots: HashMap::new(),
+            certificates: HashMap::new(),
             sessions: HashMap::new(),
-            half_open: BTreeSet::new(),
+            half_open: HalfOpen::default(),
             timers: BTreeSet::new(),
             budgets,
             tickets: HashMap::new(),
@@ -145,11 +151,11 @@ impl Sessions {
     }
 
     /// Begins a handshake with `addr` as client and returns its association. A handshake already under way with that
-    /// address because of an earlier call is returned instead; an established association stays until the new
-    /// one has authenticated.
+    /// address for the same purpose is returned instead; an established association stays until the new one has
+    /// authenticated.
     ///
     /// # Errors
-    /// When the table is full or the engine refuses.
+    /// When a handshake for another purpose is under way there, the table is full or the engine refuses.
     pub fn connect(
         &mut self,
         now: Instant,
@@ -161,9 +167,9 @@ impl Sessions {
             return Err(ConnectError::PortZero);
         }
         if let Some(pending) = self.slots.get(&addr).and_then(|slot| slot.pending)
-            && self.join(now, pending, &expected)
+            && let Some(joined) = self.join(now, pending, &expected)
         {
-            return Ok(pending);
+            return joined;
         }
         if self.sessions.len() >= self.config.max_sessions {
             self.stats.table_full += 1;
@@ -202,7 +208,9 @@ impl Sessions {
                     if record::answers_a_hello(datagram) {
                         self.unpark(id);
                     }
-                    if let Some(session) = self.sessions.get_mut(&id) {
+                    if !record::is_alert(datagram)
+                        && let Some(session) = self.sessions.get_mut(&id)
+                    {
                         session.answered = true;
                         session.rival = None;
                     }
@@ -330,11 +338,13 @@ impl Sessions {
         Some(self.sessions.get(&id)?.heard)
     }
 
-    /// Whether [`Sessions::connect`] made this association for exactly this purpose, and it is established.
-    pub fn serves(&self, id: SessionId, expected: &Expected) -> bool {
-        self.sessions.get(&id).is_some_and(|session| {
-            session.established && session.expected.as_ref() == Some(expected)
-        })
+    /// Whether this association is established and can serve `expected` too: [`Sessions::connect`] made it for exactly
+    /// that, or, where no Endpoint is named, the verifier, asked, accepts the peer for that host.
+    pub fn serves(&mut self, id: SessionId, expected: &Expected) -> bool {
+        let generation = self.generation;
+        self.sessions
+            .get_mut(&id)
+            .is_some_and(|session| session.serves(generation, expected))
     }
 
     /// Every association, of any state.
@@ -398,7 +408,7 @@ impl Sessions {
         let id = SessionId(self.next_id);
         self.next_id += 1;
         if session.is_half_open() {
-            self.half_open.insert((session.started, id));
+            self.half_open.insert(session.started, id);
         }
         self.sessions.insert(id, session);
         id
@@ -406,9 +416,17 @@ impl Sessions {
 
     fn remove(&mut self, id: SessionId) -> Option<Session> {
         let session = self.sessions.remove(&id)?;
-        self.half_open.remove(&(session.started, id));
+        self.half_open.remove(session.started, id);
         if let Some(due) = session.timer {
             self.timers.remove(&(due, id));
+        }
+        if let Some(peer) = &session.peer
+            && let Some(associations) = self.certificates.get_mut(&peer.fingerprint)
+        {
+            associations.retain(|other| *other != id);
+            if associations.is_empty() {
+                self.certificates.remove(&peer.fingerprint);
+            }
         }
         if let Some(slot) = self.slots.get_mut(&session.addr) {
             if slot.established == Some(id) {

@@ -11,7 +11,7 @@ use crate::dtls::event::{CloseReason, Event, Failure, Transmit};
 use crate::dtls::record;
 
 /// Times the received bytes that are sent to an unvalidated address under pressure (RFC 9000 §8.1).
-const AMPLIFICATION: u64 = 3;
+const PRESSED_AMPLIFICATION: u64 = 3;
 /// Datagrams held back per association under that limit.
 const MAX_HELD: usize = 8;
 /// Shortest time to the next look at an association.
@@ -22,9 +22,20 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
+        if session.received > 0 {
+            self.half_open.promote(session.started, id);
+        }
         session.received += datagram.len() as u64;
+        session.repeats = 0;
         let mut messages = Vec::new();
-        let mut progress = session.association.input(datagram, &mut messages);
+        let mut progress = if session.established {
+            session.association.input(datagram, &mut messages)
+        } else {
+            self.feed_handshake(now, id, datagram, &mut messages)
+        };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         if (session.established || progress == Progress::Established)
             && !session.still_trusted(self.generation)
         {
@@ -77,10 +88,21 @@ impl Sessions {
             });
             return;
         }
+        if self.suspect(now, id) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         let mut progress = Progress::Continue;
         if session.association.timeout() == Some(Duration::ZERO) {
-            self.stats.retransmissions += 1;
-            progress = session.association.handle_timeout();
+            if session.is_quiet(self.config.unanswered_repeats) {
+                self.stats.repeats_withheld += 1;
+            } else {
+                session.repeats += 1;
+                self.stats.retransmissions += 1;
+                progress = session.association.handle_timeout();
+            }
         }
         self.settle(now, id, progress, Vec::new());
     }
@@ -100,7 +122,7 @@ impl Sessions {
                     .get(&id)
                     .is_some_and(|session| !session.established))
         {
-            self.establish(id);
+            self.establish(now, id);
         }
         self.keep_tickets(id);
         let Some(session) = self.sessions.get_mut(&id) else {
@@ -135,6 +157,9 @@ impl Sessions {
                 });
             }
             Progress::Failed(failure) => {
+                if self.begin_anew(now, id, &failure) {
+                    return;
+                }
                 self.flush(id);
                 self.over(id, failure);
             }
@@ -142,7 +167,7 @@ impl Sessions {
     }
 
     /// The handshake is done and the verifier said yes.
-    pub(super) fn establish(&mut self, id: SessionId) {
+    pub(super) fn establish(&mut self, now: Instant, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
@@ -153,8 +178,9 @@ impl Sessions {
         else {
             return;
         };
+        let fingerprint = peer.fingerprint;
         let peer = Arc::new(peer);
-        self.half_open.remove(&(session.started, id));
+        self.half_open.remove(session.started, id);
         session.established = true;
         session.peer = Some(peer.clone());
         let addr = session.addr;
@@ -187,6 +213,34 @@ impl Sessions {
             });
         }
         self.events.push_back(event);
+        self.uncrowd(now, id, fingerprint);
+    }
+
+    /// Counts an association for its certificate; of too many, the one that was silent for the longest is closed.
+    fn uncrowd(&mut self, now: Instant, id: SessionId, fingerprint: [u8; 32]) {
+        let associations = self.certificates.entry(fingerprint).or_default();
+        associations.push(id);
+        if associations.len() <= self.config.max_per_certificate.max(1) {
+            return;
+        }
+        let Some(silent) = associations
+            .iter()
+            .copied()
+            .filter(|other| *other != id)
+            .min_by_key(|other| self.sessions.get(other).map(|session| session.heard))
+        else {
+            return;
+        };
+        let Some(addr) = self.addr(silent) else {
+            return;
+        };
+        self.stats.certificate_evicted += 1;
+        self.close(now, silent);
+        self.events.push_back(Event::Closed {
+            session: silent,
+            addr,
+            reason: CloseReason::Crowded,
+        });
     }
 
     pub(super) fn over(&mut self, id: SessionId, failure: EngineFailure) {
@@ -292,13 +346,18 @@ impl Sessions {
                 .first()
                 .and_then(|datagram| record::client_hello_random(datagram));
         }
-        let limited = pressed && session.is_half_open();
+        let limited = session.is_half_open();
+        let times = if pressed {
+            PRESSED_AMPLIFICATION
+        } else {
+            u64::from(self.config.amplification).max(PRESSED_AMPLIFICATION)
+        };
         for datagram in outgoing {
             session.held.push_back(datagram);
         }
         while let Some(datagram) = session.held.front() {
             let len = datagram.len() as u64;
-            if limited && session.sent + len > session.received * AMPLIFICATION {
+            if limited && session.sent + len > session.received * times {
                 self.stats.amplification_held += 1;
                 break;
             }
@@ -327,8 +386,14 @@ impl Sessions {
         } else {
             session.started + self.config.handshake_timeout
         };
+        let quiet = session.is_quiet(self.config.unanswered_repeats);
         let due = [
-            session.association.timeout().map(|left| now + left),
+            (!quiet)
+                .then(|| session.association.timeout())
+                .flatten()
+                .map(|left| now + left),
+            session.alert.map(|(due, _)| due),
+            session.anew_at,
             session.insist_at,
             session.rival.as_ref().map(|(due, ..)| *due),
         ]

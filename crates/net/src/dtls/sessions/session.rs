@@ -11,6 +11,9 @@ use homefleet_trust::PeerIdentity;
 use super::Expected;
 use crate::dtls::engine::Association;
 
+/// Purposes remembered for which a peer was accepted.
+const MAX_PURPOSES: usize = 4;
+
 /// The associations with one address.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Slot {
@@ -33,6 +36,18 @@ pub(super) struct Session {
     pub(super) active: Instant,
     /// Last message received, or datagram of a handshake.
     pub(super) heard: Instant,
+    /// Last time that a datagram took the handshake further.
+    pub(super) progressed: Instant,
+    /// An unprotected alert came: when it counts, unless the handshake goes on.
+    pub(super) alert: Option<(Instant, u8)>,
+    /// When a handshake of ours that is answered but gets nowhere is begun anew.
+    pub(super) anew_at: Option<Instant>,
+    /// How often that was done, or done for another reason.
+    pub(super) begun_anew: u8,
+    /// Flights repeated since the peer was last heard.
+    pub(super) repeats: u32,
+    /// Other purposes for which the verifier has accepted the peer too.
+    pub(super) also: Vec<Expected>,
     /// A datagram other than a ClientHello came from the peer.
     pub(super) answered: bool,
     /// When we begin ourselves if the peer, whose handshake this is, says nothing more.
@@ -66,6 +81,12 @@ impl Session {
             started: now,
             active: now,
             heard: now,
+            progressed: now,
+            alert: None,
+            anew_at: None,
+            begun_anew: 0,
+            repeats: 0,
+            also: Vec::new(),
             answered: false,
             insist_at: None,
             yields: 0,
@@ -85,6 +106,7 @@ impl Session {
             return true;
         }
         self.generation = generation;
+        self.also.clear();
         if !self.association.judge() {
             return false;
         }
@@ -93,6 +115,29 @@ impl Session {
             self.peer = decision.and_then(|decision| decision.peer).map(Arc::new);
         }
         self.peer.is_some() || !self.established
+    }
+
+    /// Whether the peer may be asked for something else than what the association was made for.
+    pub(super) fn serves(&mut self, generation: u64, expected: &Expected) -> bool {
+        if !self.established || self.generation != generation {
+            return false;
+        }
+        if self.expected.as_ref() == Some(expected) || self.also.contains(expected) {
+            return true;
+        }
+        // The verifier lets a peer pass that is the host, whichever Endpoint is named: who asks for an Endpoint on an
+        // association that is there wants no other one.
+        let serves =
+            expected.endpoint_id.is_none() && self.association.would_serve(&expected.purpose());
+        if serves && self.also.len() < MAX_PURPOSES {
+            self.also.push(expected.clone());
+        }
+        serves
+    }
+
+    /// Whether a repetition of the flight would go to somebody who has said nothing since the last ones.
+    pub(super) fn is_quiet(&self, repeats: u32) -> bool {
+        self.is_half_open() && self.repeats >= repeats
     }
 
     /// Begun by a stranger who has proven nothing yet.
