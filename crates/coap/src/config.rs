@@ -33,6 +33,11 @@ pub struct Config {
     /// Where the application handles If-Match and If-None-Match (RFC 7252 §5.10.8); elsewhere they are refused
     /// like any critical option that is not understood.
     pub conditional: Vec<Conditional>,
+    /// How many times the bytes that it sent a peer without security gets, until its address is verified by Echo
+    /// (RFC 7252 §11.3, RFC 9175 §2.4); 0 for no limit. Peers behind DTLS are verified.
+    pub amplification: u32,
+    /// How long an Echo value shows that a request is fresh (RFC 9175 §2.3).
+    pub echo_lifetime: Duration,
     /// Largest request or response body in bytes; over it 4.13 with Size1 (RFC 7959 §2.9.3).
     pub max_body: usize,
     /// Preferred block size: 16, 32, … 1024 bytes (RFC 7959 §2.2).
@@ -136,6 +141,8 @@ impl Default for Config {
             separate_after: Duration::from_millis(100),
             understood: vec![number::ACCEPT],
             conditional: Vec::new(),
+            amplification: 3,
+            echo_lifetime: Duration::from_secs(60),
             max_body: 1 << 20,
             block_size: 1024,
             max_message: 1152,

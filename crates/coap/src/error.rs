@@ -125,6 +125,9 @@ pub enum RequestError {
     /// No acknowledgement after MAX_RETRANSMIT (RFC 7252 §4.2), or no response in time.
     #[error("the peer did not answer in time")]
     Timeout,
+    /// The request asked for no response (RFC 7967), and none came: nobody knows what became of it.
+    #[error("no response came, as the request asked")]
+    Unanswered,
     /// The peer rejected the request with RST (RFC 7252 §4.2).
     #[error("the peer rejected the message with a Reset")]
     Reset,
@@ -192,6 +195,9 @@ pub enum ObserveError {
     /// The request does not ask for notifications.
     #[error("the request has no Observe option of value 0")]
     NotAsked,
+    /// Nobody has shown that the client is at its address ([`crate::Config::amplification`]).
+    #[error("the client's address is not verified")]
+    Unverified,
     /// [`crate::Config::max_observations`] or the limit per peer is reached.
     #[error("too many observations")]
     Limit,

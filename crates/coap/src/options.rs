@@ -136,6 +136,11 @@ impl Options {
             .map(|e| self.value(e))
     }
 
+    /// The highest number present.
+    pub(crate) fn highest(&self) -> Option<u16> {
+        self.index.last().map(|entry| entry.number)
+    }
+
     /// The first value of one number.
     pub fn first(&self, number: u16) -> Option<&[u8]> {
         self.index

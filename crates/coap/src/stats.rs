@@ -50,6 +50,18 @@ pub struct Stats {
     pub responses_out: u64,
     /// Separate responses or notifications that nobody acknowledged.
     pub responses_undelivered: u64,
+    /// Responses that the client asked not to get (RFC 7967).
+    pub responses_suppressed: u64,
+    /// Responses made smaller, or replaced by a challenge, because the address is not verified (RFC 9175 §2.4).
+    pub amplification_limited: u64,
+    /// Datagrams not sent because the address is not verified and has had enough.
+    pub amplification_held: u64,
+    /// Echo values sent to be sent back (RFC 9175 §2.3).
+    pub challenges: u64,
+    /// Echo values that came back too late, or that are not ours or not the peer's.
+    pub echoes_invalid: u64,
+    /// Own requests sent once more with an Echo value.
+    pub echoes_sent: u64,
     /// Own requests started.
     pub requests_out: u64,
     /// Responses handed to the application.

@@ -20,9 +20,11 @@ use super::reliable::{Owner, Sent};
 use super::sending::Upload;
 use super::server::check_options;
 use super::timers::{Timer, TimerKey, after};
+use crate::code::Code;
 use crate::error::RequestError;
 use crate::event::{Event, RequestId};
 use crate::message::{Message, Token, Type};
+use crate::no_response::NoResponse;
 use crate::number;
 use crate::options::Options;
 use crate::peer::Peer;
@@ -47,6 +49,10 @@ pub(super) struct ClientRequest {
     pub(super) upload: Option<Upload>,
     pub(super) fetch: Option<Fetch>,
     pub(super) watch: Option<Watch>,
+    /// The value that the server wants to see (RFC 9175 §2.3).
+    pub(super) echo: Option<Box<[u8]>>,
+    /// Sent once more because of it.
+    echoed: bool,
 }
 
 /// What a response leads to.
@@ -109,6 +115,8 @@ impl Endpoint {
             upload: None,
             fetch: None,
             watch: None,
+            echo: None,
+            echoed: false,
         });
         self.tokens.insert((peer, token), id);
         self.stats.requests_out += 1;
@@ -216,14 +224,28 @@ impl Endpoint {
             self.transmit(from, bytes);
         }
         match bad {
-            Some(option) => self.fail(now, id, RequestError::BadResponse { option }),
+            Some(option) => {
+                self.settle(id);
+                self.fail(now, id, RequestError::BadResponse { option });
+            }
             None => self.response_received(now, id, message, false),
         }
     }
 
     fn response_received(&mut self, now: Instant, id: u64, mut message: Message, solicited: bool) {
         if let Err(option) = check_options(&mut message.options, understood) {
+            self.settle(id);
             return self.fail(now, id, RequestError::BadResponse { option });
+        }
+        let Some(peer) = self.requests.get(id).map(|request| request.peer) else {
+            return;
+        };
+        // Its token was ours: 64 random bits that only a reader of the peer's mail can know.
+        self.verified(peer);
+        if let Some(echo) = message.options.first(number::ECHO)
+            && let Some(state) = self.peers.get_mut(peer)
+        {
+            state.echo = Some(echo.into());
         }
         let Some(request) = self.requests.get(id) else {
             return;
@@ -242,11 +264,46 @@ impl Endpoint {
             return;
         }
         self.settle(id);
+        if self.echo_wanted(id, &response) {
+            return self.send_next(now, id);
+        }
         let step = match self.upload_answered(id, response) {
             Ok(step) => step,
             Err(response) => self.fetch_answered(id, response),
         };
         self.take_step(now, id, step);
+    }
+
+    /// 4.01 with Echo: the same request once more, from its beginning, with the value (RFC 9175 §2.3).
+    fn echo_wanted(&mut self, id: u64, response: &Response) -> bool {
+        let Some(request) = self.requests.get_mut(id) else {
+            return false;
+        };
+        let value = response.options.first(number::ECHO);
+        let Some(value) = value.filter(|_| response.code == Code::UNAUTHORIZED && !request.echoed)
+        else {
+            return false;
+        };
+        request.echo = Some(value.into());
+        request.echoed = true;
+        self.stats.echoes_sent += 1;
+        let (peer, old) = (request.peer, request.token);
+        let begun = request.fetch.is_some();
+        let upload = request.upload.take_if(|_| !begun);
+        if let Some(state) = self.peers.get_mut(peer) {
+            state.uploads -= usize::from(upload.is_some());
+            state.echo = None;
+        }
+        if !begun {
+            // Another request, so another token (RFC 9175 §4).
+            let token = self.new_token(peer);
+            self.tokens.remove(&(peer, old));
+            self.tokens.insert((peer, token), id);
+            if let Some(request) = self.requests.get_mut(id) {
+                request.token = token;
+            }
+        }
+        true
     }
 
     pub(super) fn take_step(&mut self, now: Instant, id: u64, step: Step) {
@@ -324,10 +381,17 @@ impl Endpoint {
     }
 
     fn end_request(&mut self, now: Instant, id: u64) -> bool {
+        // A Non-confirmable message that nobody answered keeps its place for as long as PROBING_RATE says.
+        let probing = self
+            .requests
+            .get_mut(id)
+            .is_some_and(|request| request.has_slot && request.slot_timer.take().is_some());
         self.settle(id);
-        let Some(request) = self.requests.remove(id) else {
+        let Some(mut request) = self.requests.remove(id) else {
             return false;
         };
+        let queued = !request.has_slot;
+        request.has_slot &= !probing;
         let peer = request.peer;
         self.tokens.remove(&(peer, request.token));
         if let Some(token) = request.fetch.and_then(|fetch| fetch.token) {
@@ -338,7 +402,7 @@ impl Endpoint {
         if let Some(state) = self.peers.get_mut(peer) {
             state.requests -= 1;
             state.uploads -= usize::from(request.upload.is_some());
-            if !request.has_slot {
+            if queued {
                 state.queue.retain(|work| *work != Work::Request(id));
             }
         }
@@ -356,6 +420,9 @@ impl Endpoint {
             return;
         };
         request.wire = None;
+        if request.request.options.no_response().is_all() {
+            return self.fail(now, id, RequestError::Unanswered);
+        }
         request.timer = Some(self.timers.set(after(now, timeout), Timer::Response(id)));
         self.release_slot(now, id);
     }
@@ -366,18 +433,31 @@ impl Endpoint {
     }
 
     pub(super) fn response_overdue(&mut self, now: Instant, id: u64) {
-        self.request_timed_out(now, id);
+        let unwanted = self
+            .requests
+            .get(id)
+            .map(|request| request.request.options.no_response());
+        if unwanted.is_some_and(|unwanted| unwanted != NoResponse::NONE) {
+            self.fail(now, id, RequestError::Unanswered);
+        } else {
+            self.request_timed_out(now, id);
+        }
     }
 
     pub(super) fn request_reset(&mut self, now: Instant, id: u64) {
+        self.settle(id);
         self.fail(now, id, RequestError::Reset);
     }
 
-    pub(super) fn slot_elapsed(&mut self, now: Instant, id: u64) {
-        if let Some(request) = self.requests.get_mut(id) {
-            request.slot_timer = None;
+    /// PROBING_RATE allows the next message (RFC 7252 §4.7).
+    pub(super) fn slot_elapsed(&mut self, now: Instant, peer: PeerKey, id: u64) {
+        match self.requests.get_mut(id) {
+            Some(request) => {
+                request.slot_timer = None;
+                self.release_slot(now, id);
+            }
+            None => self.free_slot(now, peer),
         }
-        self.release_slot(now, id);
     }
 
     pub(super) fn forget_requests(&mut self, now: Instant, peer: PeerKey) {

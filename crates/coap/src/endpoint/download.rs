@@ -14,6 +14,7 @@ use crate::options::Options;
 use crate::request::Response;
 
 /// What a response repeats of its request, and how it may be cut.
+#[derive(Clone, Copy)]
 pub(super) struct Reply {
     pub(super) token: Token,
     /// Under which key later blocks will be asked for; `None` for answers that are never cut.
@@ -22,6 +23,23 @@ pub(super) struct Reply {
     pub(super) block2: Option<Block>,
     pub(super) payload_hash: u64,
     pub(super) observe: Option<u32>,
+    /// Bytes that the message may have; a body is cut accordingly.
+    pub(super) room: usize,
+}
+
+impl Reply {
+    /// For an answer that is never cut.
+    pub(super) const fn whole(token: Token) -> Reply {
+        Reply {
+            token,
+            key: None,
+            block1: None,
+            block2: None,
+            payload_hash: 0,
+            observe: None,
+            room: usize::MAX,
+        }
+    }
 }
 
 impl Endpoint {
@@ -85,7 +103,8 @@ impl Endpoint {
             self.refuse_beyond(now, context, want);
             return;
         }
-        let block = self.cut(&context.token, &options, want, transfer.body.len());
+        let room = self.room(context.peer).unwrap_or(usize::MAX);
+        let block = self.cut(&context.token, &options, want, transfer.body.len(), room);
         options.set_block2(block);
         let end = (block.offset() + block.size()).min(transfer.body.len());
         let part = transfer
@@ -118,9 +137,9 @@ impl Endpoint {
     }
 
     /// The block to send at the wanted position: no larger than wanted, preferred, or fitting.
-    fn cut(&self, token: &Token, options: &Options, want: Block, len: usize) -> Block {
+    fn cut(&self, token: &Token, options: &Options, want: Block, len: usize, room: usize) -> Block {
         let overhead = encoded_len(token, options, 0) + 6;
-        let room = self.config.max_message.saturating_sub(overhead);
+        let room = self.config.max_message.min(room).saturating_sub(overhead);
         let szx = want
             .szx
             .min(Block::szx_for(self.config.block_size))
@@ -154,7 +173,9 @@ impl Endpoint {
         let len = payload.len();
         let preferred = Block::new(0, false, Block::szx_for(self.config.block_size));
         let overhead = encoded_len(&reply.token, &options, len);
-        let fits = len <= preferred.size() && overhead <= self.config.max_message.max(64);
+        let fits = len <= preferred.size()
+            && overhead <= self.config.max_message.max(64)
+            && (overhead <= reply.room || len == 0);
         let want = reply.block2.unwrap_or(preferred);
         let Some(key) = reply.key else {
             return encode(kind, code, id, &reply.token, &options, &payload);
@@ -177,7 +198,9 @@ impl Endpoint {
             let etag = self.bytes_hash(&payload).to_be_bytes();
             options.set_etag(&etag);
         }
-        let block = self.cut(&reply.token, &options, want, len);
+        // Size2 takes up to six bytes more.
+        let room = reply.room.saturating_sub(6);
+        let block = self.cut(&reply.token, &options, want, len, room);
         let kept = options.clone();
         options.set_block2(block);
         if block.num == 0 {

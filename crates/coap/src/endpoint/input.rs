@@ -65,7 +65,7 @@ impl Endpoint {
                 self.send_reset(from, message.id);
             }
             Type::Confirmable | Type::NonConfirmable if message.code.is_request() => {
-                self.request_received(now, from, message);
+                self.request_received(now, from, message, datagram.len());
             }
             Type::Confirmable | Type::NonConfirmable => self.separate_received(now, from, message),
         }
@@ -91,7 +91,12 @@ impl Endpoint {
             Lookup::Replay(answer) if message.kind == Type::Confirmable => {
                 let answer = answer.to_vec();
                 self.stats.duplicates_replayed += 1;
-                self.transmit_to(peer, answer);
+                if message.code.is_request() {
+                    self.transmit_within(peer, answer);
+                } else {
+                    // An ACK or RST, no longer than what it answers.
+                    self.transmit_to(peer, answer);
+                }
             }
             Lookup::Replay(_) | Lookup::Ignore => self.stats.duplicates_ignored += 1,
         }

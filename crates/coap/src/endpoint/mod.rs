@@ -13,6 +13,7 @@
 mod client;
 mod dedup;
 mod download;
+mod echo;
 mod fetch;
 mod hash;
 mod input;
@@ -41,6 +42,7 @@ use crate::stats::Stats;
 
 use client::ClientRequest;
 use dedup::{Bounds, Dedup};
+use echo::Echo;
 use hash::Keyed;
 use observers::Observation;
 use peers::{PeerKey, Peers};
@@ -64,6 +66,7 @@ pub struct Endpoint {
     timers: Timers,
     peers: Peers,
     dedup: Dedup,
+    echo: Echo,
     /// Confirmable messages of ours that wait for an acknowledgement.
     transmissions: Slab<Transmission>,
     /// Messages of ours that an ACK or RST may name.
@@ -71,6 +74,8 @@ pub struct Endpoint {
     requests: Slab<ClientRequest>,
     /// Tokens of our requests, valid for one peer each (RFC 7252 §5.3.2).
     tokens: HashMap<(PeerKey, Token), u64, Keyed>,
+    /// The last Request-Tag (RFC 9175 §3.4).
+    next_tag: u32,
     exchanges: Slab<Exchange>,
     /// Exchanges by when they are acknowledged with an Empty message.
     separate: VecDeque<(Instant, u64)>,
@@ -86,6 +91,10 @@ impl Endpoint {
     pub fn new(config: Config, seed: [u8; 32]) -> Endpoint {
         let mut rng = ChaCha12Rng::from_seed(seed);
         let hash = Keyed::new(rng.next_u64(), rng.next_u64());
+        let mut key = [0; 32];
+        rng.fill_bytes(&mut key);
+        let echo = Echo::new(key, config.echo_lifetime);
+        let verify = config.amplification > 0;
         let dedup = Dedup::new(&Bounds {
             per_peer: config.dedup_per_peer,
             total: config.dedup_total,
@@ -101,12 +110,14 @@ impl Endpoint {
             out: VecDeque::new(),
             events: VecDeque::new(),
             timers: Timers::new(),
-            peers: Peers::new(hash),
+            peers: Peers::new(hash, verify),
             dedup,
+            echo,
             transmissions: Slab::new(),
             sent: HashMap::with_hasher(hash),
             requests: Slab::new(),
             tokens: HashMap::with_hasher(hash),
+            next_tag: 0,
             exchanges: Slab::new(),
             separate: VecDeque::new(),
             overdue: VecDeque::new(),
@@ -164,7 +175,7 @@ impl Endpoint {
             match timer {
                 Timer::Retransmit(key) => self.retransmit(now, key),
                 Timer::Response(id) => self.response_overdue(now, id),
-                Timer::Slot(id) => self.slot_elapsed(now, id),
+                Timer::Slot(peer, id) => self.slot_elapsed(now, peer, id),
                 Timer::Reregister(id) => self.register_again(now, id),
             }
         }

@@ -49,7 +49,8 @@ impl Endpoint {
     ///
     /// # Errors
     /// When the request does not ask for notifications, or there are too many observers; the exchange can
-    /// still be answered, and its client then knows that it is not registered.
+    /// still be answered, and its client then knows that it is not registered. Notifications go to verified
+    /// addresses only ([`crate::Config::amplification`]): from another, a success is answered with 4.01 and Echo.
     pub fn accept_observer(&mut self, exchange: ExchangeId) -> Result<ObservationId, ObserveError> {
         let Some(state) = self.exchanges.get(exchange.0) else {
             return Err(ObserveError::UnknownExchange);
@@ -59,6 +60,12 @@ impl Endpoint {
         }
         let context = state.context;
         let payload_hash = state.payload_hash;
+        if self.room(context.peer).is_some() {
+            if let Some(state) = self.exchanges.get_mut(exchange.0) {
+                state.to_challenge = true;
+            }
+            return Err(ObserveError::Unverified);
+        }
         let place = (context.peer, context.token);
         let known = self.observers.get(&place).copied();
         let same = known.filter(|id| {
@@ -182,7 +189,7 @@ impl Endpoint {
         self.sent
             .insert((peer, message_id), Sent::NonNotification(id));
         self.stats.notifications_out += 1;
-        self.transmit_to(peer, bytes);
+        self.transmit_within(peer, bytes);
     }
 
     /// Sends what waits as Confirmable notification; a place in NSTART is taken already.
@@ -260,6 +267,7 @@ impl Endpoint {
             block2: observation.block2,
             payload_hash: observation.payload_hash,
             observe: response.code.is_success().then_some(observation.seq),
+            room: usize::MAX,
         };
         Some(self.encode_reply(now, peer, kind, message_id, &reply, response))
     }

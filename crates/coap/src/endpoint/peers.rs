@@ -36,6 +36,12 @@ pub(super) struct PeerState {
     /// Whether the forgetting queue holds this peer for its message IDs.
     pub(super) ids_held: bool,
     pub(super) ids: MessageIds,
+    /// Somebody reads what is sent to this address (RFC 9175 §2.4).
+    pub(super) verified: bool,
+    /// Bytes that may be sent there until it is.
+    pub(super) allowance: u32,
+    /// A value to be sent back with the next request (RFC 9175 §2.3).
+    pub(super) echo: Option<Box<[u8]>>,
 }
 
 impl PeerState {
@@ -49,6 +55,18 @@ impl PeerState {
             && self.observations == 0
             && self.transmissions == 0
             && !self.ids_held
+    }
+}
+
+impl PeerState {
+    /// Counts an upload, and gives it a Request-Tag where one is needed: beside another upload, and behind DTLS, where
+    /// blocks of one that was given up may still be on their way (RFC 9175 §3.4, §3.5). No tag is used twice.
+    pub(super) fn tag(&mut self, next: &mut u32) -> Option<u32> {
+        self.uploads += 1;
+        (self.uploads > 1 || self.peer.session.is_some()).then(|| {
+            *next = next.wrapping_add(1).max(1);
+            *next
+        })
     }
 }
 
@@ -86,13 +104,16 @@ impl MessageIds {
 pub(super) struct Peers {
     keys: HashMap<Peer, PeerKey, Keyed>,
     states: Slab<PeerState>,
+    /// Whether addresses without security have to be verified.
+    verify: bool,
 }
 
 impl Peers {
-    pub(super) fn new(hash: Keyed) -> Peers {
+    pub(super) fn new(hash: Keyed, verify: bool) -> Peers {
         Peers {
             keys: HashMap::with_hasher(hash),
             states: Slab::new(),
+            verify,
         }
     }
 
@@ -123,6 +144,9 @@ impl Peers {
                 since: None,
                 last: None,
             },
+            verified: peer.session.is_some() || !self.verify,
+            allowance: 0,
+            echo: None,
         });
         self.keys.insert(peer, key);
         key

@@ -63,7 +63,7 @@ impl Endpoint {
         attempt: u32,
         timeout: Duration,
     ) -> u64 {
-        self.transmit_to(peer, bytes.clone());
+        self.transmit_for(peer, owner, bytes.clone());
         let at = after(now, timeout);
         let key = self.transmissions.insert(Transmission {
             peer,
@@ -137,7 +137,17 @@ impl Endpoint {
         };
         transmission.timer = self.timers.set(after(now, timeout), Timer::Retransmit(key));
         let (peer, bytes) = (transmission.peer, transmission.bytes.clone());
-        self.transmit_to(peer, bytes);
+        self.transmit_for(peer, owner, bytes);
+    }
+
+    /// Requests are our own wish; what answers a peer is bounded while its address is not verified.
+    fn transmit_for(&mut self, peer: PeerKey, owner: Owner, bytes: Vec<u8>) {
+        match owner {
+            Owner::Request(_) => self.transmit_to(peer, bytes),
+            Owner::Notification(_) | Owner::Response | Owner::Orphan => {
+                self.transmit_within(peer, bytes);
+            }
+        }
     }
 
     fn given_up(&mut self, now: Instant, peer: PeerKey, owner: Owner) {

@@ -3,8 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use rand_core::Rng;
-
 use super::Endpoint;
 use super::client::{OnWire, Step};
 use super::peers::Work;
@@ -24,7 +22,7 @@ pub(super) struct Upload {
     /// Bytes in it.
     len: usize,
     szx: u8,
-    /// Tells concurrent uploads apart (RFC 9175 §3.4).
+    /// Tells uploads apart (RFC 9175 §3.4).
     tag: Option<u32>,
 }
 
@@ -71,17 +69,24 @@ impl Endpoint {
         request.wire = Some(OnWire::Non(message_id));
         let timeout = self.config.response_timeout;
         let rate = f64::from(self.config.probing_rate.max(1));
-        let probing = Duration::from_secs_f64(bytes.len() as f64 / rate).min(timeout);
+        let probing = Duration::from_secs_f64(bytes.len() as f64 / rate);
         let timer = self.timers.set(after(now, timeout), Timer::Response(id));
         request.timer = Some(timer);
-        request.slot_timer = Some(self.timers.set(after(now, probing), Timer::Slot(id)));
+        let slot = Timer::Slot(peer, id);
+        request.slot_timer = Some(self.timers.set(after(now, probing), slot));
+        let last = request.fetch.is_none()
+            && (request.upload.as_ref())
+                .is_none_or(|u| u.offset + u.len >= request.request.payload.len());
+        let forgotten = last && request.request.options.no_response().is_all();
         self.sent.insert((peer, message_id), Sent::NonRequest(id));
         self.transmit_to(peer, bytes);
+        if forgotten {
+            self.fail(now, id, RequestError::Unanswered);
+        }
     }
 
     fn encode_step(&mut self, id: u64, message_id: u16) -> Option<Result<Vec<u8>, RequestError>> {
         let block_szx = Block::szx_for(self.config.block_size);
-        let tag = self.rng.next_u32();
         let max_message = self.config.max_message;
         let state = self.requests.get_mut(id)?;
         let kind = if state.request.confirmable {
@@ -92,7 +97,16 @@ impl Endpoint {
         let code = state.request.code;
         let body = &state.request.payload;
         let mut options = state.request.options.clone();
+        if state.echo.is_none() {
+            state.echo = self.peers.get_mut(state.peer).and_then(|p| p.echo.take());
+        }
+        if let Some(echo) = &state.echo {
+            options.set(number::ECHO, echo);
+        }
         if let Some(fetch) = &state.fetch {
+            if let Some(tag) = state.upload.as_ref().and_then(|upload| upload.tag) {
+                options.set_uint(number::REQUEST_TAG, tag);
+            }
             options.remove(number::OBSERVE);
             options.set_block2(fetch.wanted());
             let token = fetch.token.unwrap_or(state.token);
@@ -114,17 +128,13 @@ impl Endpoint {
         let room = max_message.saturating_sub(encoded_len(&state.token, &options, 0) + 24);
         let szx = block_szx.min(Block::szx_for(room));
         if state.upload.is_none() && body.len() > Block::new(0, false, szx).size() {
-            let uploads = self.peers.get_mut(state.peer).map(|peer| &mut peer.uploads);
-            let mut busy = false;
-            if let Some(uploads) = uploads {
-                busy = *uploads > 0;
-                *uploads += 1;
-            }
+            let tag =
+                (self.peers.get_mut(state.peer)).and_then(|peer| peer.tag(&mut self.next_tag));
             state.upload = Some(Upload {
                 offset: 0,
                 len: 0,
                 szx,
-                tag: busy.then_some(tag),
+                tag,
             });
         }
         let Some(upload) = &mut state.upload else {
@@ -144,7 +154,7 @@ impl Endpoint {
             options.set_size1(u32::try_from(body.len()).unwrap_or(u32::MAX));
         }
         if let Some(tag) = upload.tag {
-            options.set(number::REQUEST_TAG, &tag.to_be_bytes());
+            options.set_uint(number::REQUEST_TAG, tag);
         }
         let bytes = encode(kind, code, message_id, &state.token, &options, payload);
         Some(Ok(bytes))
@@ -167,14 +177,13 @@ impl Endpoint {
                 Some(block)
                     if response.code == Code::REQUEST_ENTITY_TOO_LARGE && body > block.size() =>
                 {
-                    if let Some(peer) = self.peers.get_mut(state.peer) {
-                        peer.uploads += 1;
-                    }
+                    let peer = self.peers.get_mut(state.peer);
+                    let tag = peer.and_then(|peer| peer.tag(&mut self.next_tag));
                     state.upload = Some(Upload {
                         offset: 0,
                         len: 0,
                         szx: block.szx,
-                        tag: None,
+                        tag,
                     });
                     Ok(Step::Again)
                 }

@@ -6,7 +6,7 @@
 //!             replayed      4.02     2.31, 4.08, 4.13, next block
 //! ```
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Endpoint;
 use super::dedup::Seen;
@@ -19,6 +19,7 @@ use crate::code::Code;
 use crate::error::RespondError;
 use crate::event::{Event, ExchangeId};
 use crate::message::{Message, Token, Type};
+use crate::no_response::NoResponse;
 use crate::number;
 use crate::options::Options;
 use crate::peer::Peer;
@@ -34,6 +35,20 @@ pub(super) struct Context {
     pub(super) seen: Seen,
     /// Method and cache key.
     pub(super) key: u64,
+    /// GET or FETCH.
+    pub(super) safe: bool,
+    /// Classes of responses that the client does not want (RFC 7967 §2).
+    no_response: NoResponse,
+    /// How old the request is at most, by its Echo value.
+    pub(super) echo_age: Option<Duration>,
+}
+
+impl Context {
+    /// Whether the client does not want a response of this code (RFC 7967 §2). Within a block-wise transfer it needs the
+    /// answers to its blocks; one that is registered as observer wants responses.
+    fn unwanted(&self, reply: &Reply, code: Code) -> bool {
+        self.no_response.covers(code) && code != Code::CONTINUE && reply.observe.is_none()
+    }
 }
 
 /// A request that waits for the application.
@@ -49,6 +64,8 @@ pub(super) struct Exchange {
     pub(super) wants_notifications: bool,
     /// The client asks for the size of the body (RFC 7959 §4).
     wants_size: bool,
+    /// A success is not to be sent to an address that is not verified.
+    pub(super) to_challenge: bool,
     pub(super) observation: Option<u64>,
 }
 
@@ -89,8 +106,15 @@ pub(super) fn check_options(
 }
 
 impl Endpoint {
-    pub(super) fn request_received(&mut self, now: Instant, from: Peer, mut message: Message) {
+    pub(super) fn request_received(
+        &mut self,
+        now: Instant,
+        from: Peer,
+        mut message: Message,
+        len: usize,
+    ) {
         let peer = self.intern(from);
+        self.allow(peer, len);
         if self.is_duplicate(now, peer, &message) {
             return;
         }
@@ -109,8 +133,15 @@ impl Endpoint {
                 confirmable,
             ),
             key: 0,
+            safe: message.code.is_safe(),
+            no_response: NoResponse::NONE,
+            echo_age: None,
         };
         self.stats.requests_in += 1;
+        if message.options.highest() >= Some(number::ECHO) {
+            context.no_response = message.options.no_response();
+            context.echo_age = self.check_echo(now, peer, &message.options);
+        }
         // RFC 7252 §5.10.2: Proxy-Uri and Proxy-Scheme are understood as far as being refused.
         let wants_proxy = message.options.contains(number::PROXY_URI)
             || message.options.contains(number::PROXY_SCHEME);
@@ -206,6 +237,7 @@ impl Endpoint {
             payload_hash,
             wants_notifications: observe == Some(0) && message.code.is_safe(),
             wants_size: message.options.contains(number::SIZE2),
+            to_challenge: false,
             observation: None,
         });
         self.separate
@@ -241,6 +273,9 @@ impl Endpoint {
             return Err(RespondError::UnknownExchange);
         };
         let context = exchange.context;
+        if exchange.to_challenge && response.code.is_success() {
+            response = self.challenge_response(now, context.peer, usize::MAX);
+        }
         if exchange.wants_size && response.code.is_success() {
             let size = u32::try_from(response.payload.len()).unwrap_or(u32::MAX);
             response.options.set_size2(size);
@@ -255,11 +290,16 @@ impl Endpoint {
             block2: exchange.block2,
             payload_hash: exchange.payload_hash,
             observe,
+            room: usize::MAX,
         };
         if exchange.acknowledged {
+            if context.unwanted(&reply, response.code) {
+                self.stats.responses_suppressed += 1;
+                self.peers.release(context.peer);
+                return Ok(());
+            }
             let id = self.message_id(now, context.peer);
-            let bytes =
-                self.encode_reply(now, context.peer, Type::Confirmable, id, &reply, response);
+            let bytes = self.encode_within(now, &context, Type::Confirmable, id, &reply, response);
             self.send_confirmable(now, context.peer, id, bytes, Owner::Response);
             self.stats.responses_out += 1;
         } else {
@@ -271,15 +311,7 @@ impl Endpoint {
 
     /// Answers at once what the application never sees.
     pub(super) fn answer(&mut self, now: Instant, context: &Context, response: Response) {
-        let reply = Reply {
-            token: context.token,
-            key: None,
-            block1: None,
-            block2: None,
-            payload_hash: 0,
-            observe: None,
-        };
-        self.send_answer(now, context, &reply, response);
+        self.send_answer(now, context, &Reply::whole(context.token), response);
     }
 
     /// Piggybacked on the ACK, or Non-confirmable for a Non-confirmable request (RFC 7252 §5.2).
@@ -290,18 +322,37 @@ impl Endpoint {
         reply: &Reply,
         response: Response,
     ) {
+        if context.unwanted(reply, response.code) {
+            self.stats.responses_suppressed += 1;
+            if context.confirmable {
+                self.send_empty_ack(context);
+            }
+            return;
+        }
         let (kind, id) = if context.confirmable {
             (Type::Acknowledgement, context.id)
         } else {
             (Type::NonConfirmable, self.message_id(now, context.peer))
         };
-        let bytes = self.encode_reply(now, context.peer, kind, id, reply, response);
+        let bytes = self.encode_within(now, context, kind, id, reply, response);
         self.stats.responses_out += 1;
-        let to = self.peers.get(context.peer).map(|state| state.peer);
         if context.confirmable {
-            // At the bound this may forget the very peer.
-            self.dedup.answer(&mut self.peers, context.seen, &bytes);
+            self.remember_answer(context, bytes);
+        } else {
+            self.transmit_within(context.peer, bytes);
         }
+    }
+
+    fn send_empty_ack(&mut self, context: &Context) {
+        let bytes = Message::empty(Type::Acknowledgement, context.id).encode();
+        self.remember_answer(context, bytes);
+    }
+
+    /// Sends an ACK, and again for each repetition of the request.
+    fn remember_answer(&mut self, context: &Context, bytes: Vec<u8>) {
+        let to = self.spend(context.peer, bytes.len());
+        // At the bound this may forget the very peer.
+        self.dedup.answer(&mut self.peers, context.seen, &bytes);
         if let Some(to) = to {
             self.transmit(to, bytes);
         }
@@ -334,10 +385,8 @@ impl Endpoint {
             let context = exchange.context;
             if context.confirmable {
                 exchange.acknowledged = true;
-                let bytes = Message::empty(Type::Acknowledgement, context.id).encode();
-                self.dedup.answer(&mut self.peers, context.seen, &bytes);
                 self.stats.separate_acks += 1;
-                self.transmit_to(context.peer, bytes);
+                self.send_empty_ack(&context);
             }
             self.overdue
                 .push_back((after(at, self.config.exchange_timeout), id));

@@ -10,8 +10,8 @@ pub(super) enum Timer {
     Retransmit(u64),
     /// A request has waited long enough for its response.
     Response(u64),
-    /// A Non-confirmable request no longer counts as outstanding (PROBING_RATE).
-    Slot(u64),
+    /// A Non-confirmable request to a peer no longer counts as outstanding (PROBING_RATE).
+    Slot(u64, u64),
     /// Notifications are overdue: register again.
     Reregister(u64),
 }

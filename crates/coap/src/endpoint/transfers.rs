@@ -79,12 +79,15 @@ impl Transfers {
 
 impl Endpoint {
     /// Hash of what makes two requests "the same" for a transfer: method and cache key (RFC 7252 §5.6,
-    /// RFC 7959 §2.4), Block options and Observe excepted.
+    /// RFC 7959 §2.4), Block options, Observe and No-Response excepted.
     pub(super) fn request_key(&self, code: Code, options: &Options) -> u64 {
         let mut hasher = self.hash.build_hasher();
         hasher.write_u8(code.byte());
         for (number, value) in options.iter() {
-            let apart = matches!(number, number::BLOCK1 | number::BLOCK2 | number::OBSERVE);
+            let apart = matches!(
+                number,
+                number::BLOCK1 | number::BLOCK2 | number::OBSERVE | number::NO_RESPONSE
+            );
             if !apart && !number::is_no_cache_key(number) {
                 hasher.write_u32((u32::from(number) << 16) | (value.len() as u32 & 0xffff));
                 hasher.write(value);

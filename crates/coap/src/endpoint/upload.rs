@@ -154,12 +154,8 @@ impl Endpoint {
         response: Response,
     ) {
         let reply = Reply {
-            token: context.token,
-            key: None,
             block1,
-            block2: None,
-            payload_hash: 0,
-            observe: None,
+            ..Reply::whole(context.token)
         };
         self.send_answer(now, context, &reply, response);
     }

@@ -15,3 +15,5 @@ mod rfc6690;
 mod rfc7252;
 mod rfc7641;
 mod rfc7959;
+mod rfc7967;
+mod rfc9175;

@@ -73,7 +73,12 @@ impl Pair {
         change: impl FnOnce(&mut Config, &mut Config),
         handler: Handler,
     ) -> Pair {
-        let (mut client, mut server) = (Config::default(), Config::default());
+        // The tests of section 2.4 of RFC 9175 switch it on.
+        let plain = Config {
+            amplification: 0,
+            ..Config::default()
+        };
+        let (mut client, mut server) = (plain.clone(), plain);
         change(&mut client, &mut server);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut bytes = || {

@@ -32,7 +32,11 @@ impl Solo {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Solo {
-        let mut config = Config::default();
+        // The tests of section 2.4 of RFC 9175 switch it on.
+        let mut config = Config {
+            amplification: 0,
+            ..Config::default()
+        };
         change(&mut config);
         Solo {
             endpoint: Endpoint::new(config, [42; 32]),
