@@ -15,7 +15,7 @@
 //!
 //! # Non-goals
 //!
-//! - Session contexts, roles other than full access, other MTPs: later.
+//! - Session contexts, challenges, other MTPs: later.
 
 pub mod cli;
 pub mod config;
@@ -31,6 +31,7 @@ mod device;
 mod notify;
 mod random;
 mod request;
+mod role;
 mod time;
 
 pub use self::{

@@ -21,6 +21,7 @@ use crate::{
     notify::{self, Notice},
     provider::Now,
     request::PROTOCOL_VERSIONS,
+    role::{FULL_ACCESS, Rights},
 };
 
 /// Facts in the store.
@@ -35,6 +36,8 @@ pub(super) mod fact {
     pub(crate) const FACTORY: &str = "factory_controller";
     /// `Device.DeviceInfo.SoftwareVersion` at the last start.
     pub(crate) const SOFTWARE: &str = "software_version";
+    /// The roles were entered, and the Controllers from before given one.
+    pub(crate) const ROLES: &str = "roles";
     /// With a controller's Endpoint ID behind it: it has answered an OnBoardRequest.
     pub(crate) const ONBOARDED: &str = "onboarded ";
 }
@@ -43,6 +46,7 @@ impl Engine {
     /// Everything a start means.
     pub(super) fn boot(&mut self, now: Now) -> Result<(), EngineError> {
         self.enter_own_rows();
+        self.enter_trust()?;
         self.end_volatile_subscriptions();
         self.enter_factory_controller(now)?;
         let boots: u64 = self
@@ -114,6 +118,7 @@ impl Engine {
                 .ensure_row(&table("Device.LocalAgent.Certificate."), &keys)
             {
                 Ok(row) => {
+                    self.file_cas.push(row.clone());
                     self.fingerprints.insert(row, certificate.sha256);
                 }
                 Err(error) => {
@@ -142,8 +147,11 @@ impl Engine {
             return Ok(());
         }
         self.batch.facts.push((fact::FACTORY.into(), wanted));
-        if let Err(error) = self.write_factory_controller(&controller, now) {
-            tracing::error!(%error, "the tree refused the controller of the configuration file");
+        match self.write_factory_controller(&controller, now) {
+            Ok(row) => self.assign(&row, FULL_ACCESS),
+            Err(error) => {
+                tracing::error!(%error, "the tree refused the controller of the configuration file");
+            }
         }
         Ok(())
     }
@@ -152,7 +160,7 @@ impl Engine {
         &mut self,
         controller: &ControllerConfig,
         now: Now,
-    ) -> Result<(), homefleet_model::error::PutError> {
+    ) -> Result<ObjectPath, homefleet_model::error::PutError> {
         let tree = &mut self.device.tree;
         let endpoint_id = controller.endpoint_id.to_string();
         let known = tree
@@ -203,7 +211,7 @@ impl Engine {
                 tree.put_persistent(&boot.param(name), value)?;
             }
         }
-        Ok(())
+        Ok(row)
     }
 
     /// Notifications of persistent subscriptions that were not answered go on; the others are forgotten.
@@ -312,6 +320,7 @@ impl Engine {
     /// The parameters that a controller wants with `Boot!`, as a JSON object.
     fn boot_parameters(&self, controller: &ObjectPath) -> String {
         let tree = &self.device.tree;
+        let rights = Rights::of(tree, controller);
         let mut values = BTreeMap::new();
         for row in tree.rows(&controller.child("BootParameter")) {
             if !is_true(tree, &row, "Enable") {
@@ -320,8 +329,11 @@ impl Engine {
             let Ok(path) = Path::parse(text(tree, &row, "ParameterName")) else {
                 continue;
             };
-            for item in tree.resolve(&path).unwrap_or_default() {
-                if let Resolved::Param(param) = item {
+            let resolved = tree.resolve(&path).unwrap_or_default();
+            for item in rights.matched(tree, &path, resolved) {
+                if let Resolved::Param(param) = item
+                    && rights.reads(param.as_str())
+                {
                     values.insert(
                         param.to_string(),
                         tree.text(param.as_str()).unwrap_or_default().to_owned(),

@@ -43,13 +43,24 @@ impl Engine {
         caller: &Caller,
         operate: &Operate,
     ) -> Result<Option<Response>, Failure> {
-        let calls = request::operate(&mut self.device, operate, now)?;
+        let calls = request::operate(&mut self.device, &caller.rights, operate, now)?;
         let mut results = Vec::new();
         for call in calls {
             let path = call.path();
-            tracing::info!(command = path, from = caller.endpoint_id, "operate");
+            tracing::info!(
+                command = path,
+                from = caller.endpoint_id,
+                permitted = call.permitted,
+                "operate"
+            );
             // R-OPR.1: a failure concerns this object only.
-            let operated = if call.command.is_async {
+            let operated = if !call.permitted {
+                self.stats.permission_denied += 1;
+                Operated::Failed(OperateError {
+                    code: 7006,
+                    message: "no role of this Controller permits it".into(),
+                })
+            } else if call.command.is_async {
                 self.start(caller, call)
             } else {
                 self.run(&call)

@@ -38,6 +38,7 @@ mod duplicates;
 mod periodic;
 mod receive;
 mod settle;
+mod trust;
 
 pub(crate) use self::boot::json_object;
 use self::{commands::Request, duplicates::Duplicates, periodic::Periodic};
@@ -92,10 +93,18 @@ pub struct CertificateInfo {
 pub struct Inbound {
     /// The Record.
     pub record: Record,
-    /// The MTP is encrypted, and the peer's certificate holds the Record's `from_id` (R-SEC.0a).
-    pub secure: bool,
+    /// Who sent it: the MTP is encrypted, and the peer's certificate holds the Record's `from_id` (R-SEC.0a).
+    /// Absent: it came unencrypted.
+    pub peer: Option<Peer>,
     /// URI to which answers go (R-COAP.2a).
     pub reply_to: String,
+}
+
+/// The certificate by which the sender of a Record was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// SHA-256 of the trusted CA that its path ended in, which is the first of the chain that is trusted (R-SEC.25).
+    pub anchor: Option<[u8; 32]>,
 }
 
 /// What the engine wants done.
@@ -183,6 +192,8 @@ pub struct Engine {
     next_request: u32,
     /// SHA-256 of the certificates in `Device.LocalAgent.Certificate.`.
     fingerprints: BTreeMap<ObjectPath, [u8; 32]>,
+    /// The CAs of the configuration file, in that table.
+    file_cas: Vec<ObjectPath>,
     reach: BTreeMap<ObjectPath, Reach>,
     random: Random,
     started: Instant,
@@ -237,6 +248,7 @@ impl Engine {
             requests: BTreeMap::new(),
             next_request: 1,
             fingerprints: BTreeMap::new(),
+            file_cas: Vec::new(),
             reach: BTreeMap::new(),
             random,
             started: now.instant,

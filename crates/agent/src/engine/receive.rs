@@ -7,15 +7,22 @@ use homefleet_usp::{
     record::{PayloadSecurity, RecordBody},
 };
 
-use super::{Action, Engine, Inbound, Transmit};
+use super::{Action, Engine, Inbound, Peer, Transmit};
 use crate::{
     local_agent,
     provider::Now,
     request::{self, Bounds, Caller, Failure, Fault},
+    role::Rights,
 };
 
 /// What a Record adds to its Message at most: two Endpoint IDs and the fields around them.
 const RECORD_OVERHEAD: usize = 512;
+
+/// Who sent a request.
+struct Sender {
+    endpoint_id: EndpointId,
+    peer: Option<Peer>,
+}
 
 /// An answer that waits until everything it promises is on disk.
 #[derive(Debug)]
@@ -33,9 +40,10 @@ impl Engine {
     pub(super) fn receive(&mut self, now: Now, inbound: Inbound) -> Option<Answer> {
         let Inbound {
             record,
-            secure,
+            peer,
             reply_to,
         } = inbound;
+        let secure = peer.is_some();
         // R-MTP.5: a Record for somebody else is ignored; R-ARC.2: so is one from ourselves.
         if record.to_id != self.settings.endpoint_id || record.from_id == self.settings.endpoint_id
         {
@@ -77,6 +85,10 @@ impl Engine {
         };
         match message.body {
             Body::Request(request) => {
+                let from = Sender {
+                    endpoint_id: from,
+                    peer,
+                };
                 self.request(now, from, reply_to, message.id, request, payload)
             }
             Body::Response(Response::NotifyResp(_)) => {
@@ -143,12 +155,16 @@ impl Engine {
     fn request(
         &mut self,
         now: Now,
-        from: EndpointId,
+        sender: Sender,
         reply_to: String,
         id: MsgId,
         request: Request,
         payload: &[u8],
     ) -> Option<Answer> {
+        let Sender {
+            endpoint_id: from,
+            peer,
+        } = sender;
         if let Some(known) = self
             .duplicates
             .find(now.instant, from.as_str(), id.as_str(), payload)
@@ -165,7 +181,7 @@ impl Engine {
         self.stats.requests += 1;
         // Who is nobody here does not push the answers of controllers out.
         let known = local_agent::controller(&self.device.tree, from.as_str()).is_some();
-        let result = self.process(now, &from, &request);
+        let result = self.process(now, &from, peer.as_ref(), &request);
         let message = match result {
             Ok(Some(response)) => Some(Message::response(id.clone(), response)),
             Ok(None) => None,
@@ -187,6 +203,7 @@ impl Engine {
         &mut self,
         now: Now,
         from: &EndpointId,
+        peer: Option<&Peer>,
         request: &Request,
     ) -> Result<Option<Response>, Failure> {
         let Some(row) = local_agent::controller(&self.device.tree, from.as_str()) else {
@@ -199,9 +216,18 @@ impl Engine {
             .into());
         };
         self.reach.remove(&row);
+        self.determine_role(&row, peer);
+        let rights = Rights::of(&self.device.tree, &row);
+        if rights.is_empty() {
+            self.stats.permission_denied += 1;
+            return Err(
+                Fault::new(7006, format!("{from} has no role that permits anything")).into(),
+            );
+        }
         let caller = Caller {
             endpoint_id: from.to_string(),
             row,
+            rights,
         };
         self.refresh_own(now);
         match request {

@@ -1,5 +1,7 @@
 //! After everything that can change something: tell those concerned, write to disk, then act.
 
+use std::collections::BTreeMap;
+
 use homefleet_model::{path::ObjectPath, tree::Change};
 use homefleet_usp::{
     error::ErrorCode,
@@ -11,6 +13,7 @@ use crate::{
     controllers,
     notify::{self, Outgoing},
     provider::Now,
+    role::Rights,
     store::Batch,
 };
 
@@ -154,7 +157,20 @@ impl Engine {
     /// Gives the collected notices to the outbox.
     fn post(&mut self, now: Now) -> Vec<Outgoing> {
         let mut out = Vec::new();
-        for notice in std::mem::take(&mut self.notices) {
+        let mut rights: BTreeMap<ObjectPath, Rights> = BTreeMap::new();
+        for mut notice in std::mem::take(&mut self.notices) {
+            let recipient = rights
+                .entry(notice.recipient.clone())
+                .or_insert_with_key(|row| {
+                    // As the view has it: one that was deleted is told so.
+                    let known = self.controllers.get(row);
+                    let roles = known.map_or(&[][..], |known| &known.roles);
+                    Rights::of_roles(&self.device.tree, roles)
+                });
+            if !self.may_tell(recipient, &mut notice) {
+                self.stats.permission_denied += 1;
+                continue;
+            }
             let Some(controller) = self
                 .controllers
                 .get(&notice.recipient)

@@ -5,7 +5,7 @@ use homefleet_model::{
     tree::Tree,
 };
 
-use crate::request::Fault;
+use crate::{request::Fault, role};
 
 pub mod schema;
 
@@ -42,11 +42,53 @@ pub(crate) fn check_set(
             format!("{path} was given its value when the row was made and keeps it"),
         ));
     }
+    if role::is_protected(tree, &path.object(), false) {
+        return Err(Fault::new(
+            7013,
+            format!("{path}: the agent's own role stays as it is; make another one"),
+        ));
+    }
+    if table == "Device.LocalAgent.ControllerTrust.Role.{i}.Permission.{i}" {
+        check_permission(path, value)?;
+    }
     if supported == "Device.LocalAgent.Subscription.{i}.ReferenceList" {
         for reference in homefleet_model::value::list_items(value) {
             homefleet_model::path::Path::parse(reference)
                 .map_err(|error| Fault::new(7012, format!("{reference}: {error}")))?;
         }
+    }
+    Ok(())
+}
+
+/// The form of a permission: strings of `rwxn`, and targets that are paths.
+fn check_permission(path: &ParamPath, value: &str) -> Result<(), Fault> {
+    match path.name() {
+        "Param" | "Obj" | "InstantiatedObj" | "CommandEvent" => {
+            role::Grant::parse(value).map(drop).ok_or_else(|| {
+                Fault::new(
+                    7012,
+                    format!("{path}: {value:?} is not rwxn, with - for what is not granted"),
+                )
+            })
+        }
+        "Targets" => homefleet_model::value::list_items(value).try_for_each(|target| {
+            use homefleet_model::path::Path;
+            Path::parse_reference(target)
+                .or_else(|_| Path::parse(&format!("{target}.")))
+                .map(drop)
+                .map_err(|error| Fault::new(7012, format!("{target}: {error}")))
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A controller wants to delete `row`, which the schema allows.
+pub(crate) fn check_delete(tree: &Tree, row: &ObjectPath) -> Result<(), Fault> {
+    if role::is_protected(tree, row, true) {
+        return Err(Fault::new(
+            7024,
+            format!("{row} is the agent's own and stays"),
+        ));
     }
     Ok(())
 }
@@ -57,6 +99,12 @@ pub(crate) fn check_add(
     table: &ObjectPath,
     max_subscriptions: usize,
 ) -> Result<(), Fault> {
+    if role::is_protected(tree, table, false) {
+        return Err(Fault::new(
+            7017,
+            format!("{table}: the agent's own role stays as it is; make another one"),
+        ));
+    }
     match table.as_str() {
         "Device.LocalAgent.Subscription." if tree.rows(table).len() >= max_subscriptions => {
             Err(Fault::new(

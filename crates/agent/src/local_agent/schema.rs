@@ -12,6 +12,17 @@ static REFERENCES: ListType = ListType {
     item: Type::string(256),
     ..ListType::of(Type::STRING)
 };
+static ROLES: ListType = ListType::of(Type::Reference(Strength::Strong));
+static ONE_ROLE: ListType = ListType {
+    max_items: Some(1),
+    ..ListType::of(Type::Reference(Strength::Strong))
+};
+static CERTIFICATES: ListType = ListType::of(Type::Reference(Strength::Strong));
+/// Bounded, because every request of a restricted Controller is compared with it.
+static TARGETS: ListType = ListType {
+    max: Some(4096),
+    ..ListType::of(Type::STRING)
+};
 static FINGERPRINTS: ListType = ListType::of(Type::Enum(&[
     "SHA-1", "SHA-224", "SHA-256", "SHA-384", "SHA-512",
 ]));
@@ -24,6 +35,10 @@ pub const DATA_MODEL_URI: &str = "urn:broadband-forum-org:tr-181-2-16-0-usp";
 
 const PORT: Type = Type::UnsignedIntIn(1, 65_535);
 const NUMBER: Type = Type::UnsignedInt;
+
+/// `rwxn`, with `-` for what is not granted; its form is checked beside the type.
+const PERMISSION: Type = Type::string(4);
+const NOTHING: &str = "----";
 
 const fn alias() -> Param {
     Param::rw("Alias", Type::string(64))
@@ -126,6 +141,9 @@ pub static OBJECTS: &[Object] = &[
                 Type::UnsignedIntIn(1000, 65_535),
             )
             .default("2000"),
+            Param::rw("Credential", Type::list(&CERTIFICATES)),
+            Param::rw("AssignedRole", Type::list(&ROLES)),
+            Param::ro("InheritedRole", Type::list(&ROLES)),
             Param::ro("MTPNumberOfEntries", NUMBER),
             Param::ro("BootParameterNumberOfEntries", NUMBER),
         ],
@@ -185,6 +203,61 @@ pub static OBJECTS: &[Object] = &[
             input: &["FingerprintAlgorithm"],
             output: &["Fingerprint"],
         }],
+        ..Object::EMPTY
+    },
+    Object {
+        // Challenges and SecuredRoles are not offered.
+        path: "Device.LocalAgent.ControllerTrust.",
+        params: &[
+            Param::rw("UntrustedRole", Type::list(&ONE_ROLE)),
+            Param::rw("BannedRole", Type::Reference(Strength::Strong)),
+            Param::ro("RoleNumberOfEntries", NUMBER),
+            Param::ro("CredentialNumberOfEntries", NUMBER),
+        ],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.ControllerTrust.Role.{i}.",
+        access: ObjectAccess::AddDelete,
+        unique_keys: &[&["Name"], &["Alias"]],
+        params: &[
+            alias(),
+            enable(),
+            Param::rw("Name", Type::string(64)),
+            Param::ro("PermissionNumberOfEntries", NUMBER),
+        ],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.ControllerTrust.Role.{i}.Permission.{i}.",
+        access: ObjectAccess::AddDelete,
+        unique_keys: &[&["Order"], &["Alias"]],
+        params: &[
+            alias(),
+            enable(),
+            Param::rw("Order", NUMBER).default("0"),
+            Param::rw("Targets", Type::list(&TARGETS)),
+            Param::rw("Param", PERMISSION).default(NOTHING),
+            Param::rw("Obj", PERMISSION).default(NOTHING),
+            Param::rw("InstantiatedObj", PERMISSION).default(NOTHING),
+            Param::rw("CommandEvent", PERMISSION).default(NOTHING),
+        ],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.LocalAgent.ControllerTrust.Credential.{i}.",
+        access: ObjectAccess::AddDelete,
+        unique_keys: &[&["Credential"], &["Alias"]],
+        params: &[
+            alias(),
+            enable(),
+            Param::rw("Role", Type::list(&ROLES)),
+            Param::rw("Credential", Type::Reference(Strength::Strong)),
+            Param::rw(
+                "AllowedUses",
+                Type::Enum(&["MTP-only", "MTP-and-USP", "MTP-and-broker"]),
+            ),
+        ],
         ..Object::EMPTY
     },
     Object {

@@ -14,9 +14,17 @@ use homefleet_usp::proto::msg::{
 };
 
 use super::{
-    Bounds, Caller, Failure, Fault, param_error, parse, set::relative, unique_keys, write::Writer,
+    Bounds, Caller, Failure, Fault, denied, param_error, parse,
+    set::{permit, relative},
+    unique_keys,
+    write::Writer,
 };
-use crate::{device::Device, local_agent, provider::Now};
+use crate::{
+    device::Device,
+    local_agent,
+    provider::Now,
+    role::{Kind, Right},
+};
 
 /// One row could not be made.
 struct RowFailure {
@@ -34,7 +42,7 @@ pub(super) fn add(
 ) -> Result<AddResp, Failure> {
     let mut targets = Vec::new();
     for create in &request.create_objs {
-        targets.push(tables(device, &create.obj_path, now));
+        targets.push(tables(device, caller, &create.obj_path, now));
     }
     let mut writer = Writer::new(device);
     let start = writer.mark();
@@ -80,11 +88,17 @@ pub(super) fn add(
 }
 
 /// The tables that `text` names.
-fn tables(device: &mut Device, text: &str, now: Now) -> Result<Vec<ObjectPath>, Fault> {
+fn tables(
+    device: &mut Device,
+    caller: &Caller,
+    text: &str,
+    now: Now,
+) -> Result<Vec<ObjectPath>, Fault> {
     let path = parse(text)?;
     device.refresh(&path, now);
     let mut tables = Vec::new();
-    for item in device.resolve(&path)? {
+    let resolved = device.resolve(&path)?;
+    for item in caller.rights.matched(&device.tree, &path, resolved) {
         match item {
             Resolved::Table(table) => tables.push(table),
             _ => return Err(Fault::new(7018, format!("{text} is not a table"))),
@@ -118,6 +132,12 @@ fn create_row(
         fault,
         errors: Vec::new(),
     };
+    if !caller
+        .rights
+        .allow(Kind::Object, table.as_str(), Right::Write)
+    {
+        return Err(plain(denied(table)));
+    }
     local_agent::check_add(writer.tree(), table, bounds.max_subscriptions).map_err(plain)?;
     let mark = writer.mark();
     let row = writer.add(table).map_err(plain)?;
@@ -142,8 +162,10 @@ fn create_row(
     let mut errors = Vec::new();
     let mut failed = None;
     for setting in &create.param_settings {
-        let outcome = relative(&row, &setting.param)
-            .and_then(|path| writer.set(&path, &setting.value, Some(&row)));
+        let outcome = relative(&row, &setting.param).and_then(|path| {
+            permit(&caller.rights, &path)?;
+            writer.set(&path, &setting.value, Some(&row))
+        });
         if let Err(fault) = outcome {
             errors.push(ParameterError {
                 param: setting.param.clone(),
@@ -171,7 +193,9 @@ fn create_row(
     Ok(OperationSuccess {
         instantiated_path: row.to_string(),
         param_errs: errors,
-        unique_keys: unique_keys(writer.tree(), &row).into_iter().collect(),
+        unique_keys: unique_keys(writer.tree(), &caller.rights, &row)
+            .into_iter()
+            .collect(),
     })
 }
 

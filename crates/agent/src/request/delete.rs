@@ -12,24 +12,31 @@ use homefleet_usp::proto::msg::{
     },
 };
 
-use super::{Failure, Fault, param_error, parse, write::Writer};
-use crate::{device::Device, provider::Now};
+use super::{Failure, Fault, denied, param_error, parse, write::Writer};
+use crate::{
+    device::Device,
+    local_agent,
+    provider::Now,
+    role::{Kind, Right, Rights},
+};
 
 /// Answers a Delete.
 pub(super) fn delete(
     device: &mut Device,
+    rights: &Rights,
     request: &Delete,
     now: Now,
 ) -> Result<DeleteResp, Failure> {
     let mut targets = Vec::new();
     for path in &request.obj_paths {
-        targets.push(rows(device, path, request.allow_partial, now));
+        targets.push(rows(device, rights, path, request.allow_partial, now));
     }
     let mut writer = Writer::new(device);
     let start = writer.mark();
     let mut results = Vec::new();
     for (requested, rows) in request.obj_paths.iter().zip(targets) {
-        let outcome = rows.and_then(|rows| delete_rows(&mut writer, &rows, request.allow_partial));
+        let outcome =
+            rows.and_then(|rows| delete_rows(&mut writer, rights, &rows, request.allow_partial));
         let status = match outcome {
             Ok(success) => operation_status::OperStatus::OperSuccess(success),
             Err(fault) if request.allow_partial => {
@@ -60,6 +67,7 @@ pub(super) fn delete(
 /// The rows that `text` names.
 fn rows(
     device: &mut Device,
+    rights: &Rights,
     text: &str,
     allow_partial: bool,
     now: Now,
@@ -72,7 +80,7 @@ fn rows(
         other => other?,
     };
     let mut rows = Vec::new();
-    for item in resolved {
+    for item in rights.matched(&device.tree, &path, resolved) {
         match item {
             Resolved::Object(row) if row.instance().is_some() => rows.push(row),
             Resolved::Object(_) | Resolved::Table(_) => {
@@ -91,32 +99,47 @@ fn rows(
 
 fn delete_rows(
     writer: &mut Writer<'_>,
+    rights: &Rights,
     rows: &[ObjectPath],
     allow_partial: bool,
 ) -> Result<OperationSuccess, Fault> {
     let mut success = OperationSuccess::default();
-    let mut first = None;
+    let (mut first, mut deleted) = (None, false);
     for row in rows {
+        // R-DEL.2, R-DEL.4: what may not be read is not named.
+        let shown = rights.allow(Kind::Row, row.as_str(), Right::Read);
         if !writer.tree().exists(row) {
             // Gone with a row above it that the same path named.
             continue;
         }
-        match writer.delete(row) {
-            Ok(()) => success.affected_paths.push(row.to_string()),
+        let outcome = if rights.allow(Kind::Row, row.as_str(), Right::Write) {
+            local_agent::check_delete(writer.tree(), row).and_then(|()| writer.delete(row))
+        } else {
+            Err(denied(row))
+        };
+        match outcome {
+            Ok(()) => {
+                deleted = true;
+                if shown {
+                    success.affected_paths.push(row.to_string());
+                }
+            }
             Err(fault) if !allow_partial => return Err(fault),
             Err(fault) => {
-                success.unaffected_path_errs.push(UnaffectedPathError {
-                    unaffected_path: row.to_string(),
-                    err_code: fault.code,
-                    err_msg: fault.message.clone(),
-                });
+                if shown {
+                    success.unaffected_path_errs.push(UnaffectedPathError {
+                        unaffected_path: row.to_string(),
+                        err_code: fault.code,
+                        err_msg: fault.message.clone(),
+                    });
+                }
                 first.get_or_insert(fault);
             }
         }
     }
     match first {
         // Nothing was deleted: that is no success, not even a partial one.
-        Some(fault) if success.affected_paths.is_empty() => Err(fault),
+        Some(fault) if !deleted => Err(fault),
         _ => Ok(success),
     }
 }

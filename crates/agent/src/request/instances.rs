@@ -10,17 +10,22 @@ use homefleet_usp::proto::msg::{
 };
 
 use super::{Bounds, Failure, Fault, parse, unique_keys};
-use crate::{device::Device, provider::Now};
+use crate::{
+    device::Device,
+    provider::Now,
+    role::{Kind, Right, Rights},
+};
 
 /// Answers a GetInstances: one result for each requested path, each with its own error.
 pub(super) fn get_instances(
     device: &mut Device,
+    rights: &Rights,
     request: &GetInstances,
     bounds: Bounds,
     now: Now,
 ) -> Result<GetInstancesResp, Failure> {
     let results = request.obj_paths.iter().map(|path| {
-        match one(device, path, request.first_level_only, now) {
+        match one(device, rights, path, request.first_level_only, now) {
             Ok(curr_insts) => RequestedPathResult {
                 requested_path: path.clone(),
                 curr_insts,
@@ -53,6 +58,7 @@ fn size(result: &RequestedPathResult) -> usize {
 
 fn one(
     device: &mut Device,
+    rights: &Rights,
     text: &str,
     first_level_only: bool,
     now: Now,
@@ -60,16 +66,26 @@ fn one(
     let path = parse(text)?;
     device.refresh(&path, now);
     let mut found = Vec::new();
-    for item in device.resolve(&path)? {
+    let resolved = device.resolve(&path)?;
+    for item in rights.matched(&device.tree, &path, resolved) {
+        // R-GIN.0: a row without Read is not there, and nothing in it.
+        if let Resolved::Object(object) | Resolved::Table(object) = &item
+            && !rights.finds(object, 0)
+        {
+            if path.is_search() {
+                continue;
+            }
+            return Err(Fault::new(7016, format!("{text} does not exist")));
+        }
         match item {
             Resolved::Table(table) => {
                 for row in device.tree.rows(&table) {
-                    collect(&device.tree, &row, first_level_only, &mut found);
+                    collect(&device.tree, rights, &row, first_level_only, &mut found);
                 }
             }
             // A search expression at the end names rows, not their table.
             Resolved::Object(row) if row.instance().is_some() => {
-                collect(&device.tree, &row, first_level_only, &mut found);
+                collect(&device.tree, rights, &row, first_level_only, &mut found);
             }
             Resolved::Object(object) => {
                 return Err(Fault::new(
@@ -85,23 +101,32 @@ fn one(
     Ok(found)
 }
 
-fn collect(tree: &Tree, row: &ObjectPath, first_level_only: bool, found: &mut Vec<CurrInstance>) {
+fn collect(
+    tree: &Tree,
+    rights: &Rights,
+    row: &ObjectPath,
+    first_level_only: bool,
+    found: &mut Vec<CurrInstance>,
+) {
+    if !rights.allow(Kind::Row, row.as_str(), Right::Read) {
+        return;
+    }
     found.push(CurrInstance {
         instantiated_obj_path: row.to_string(),
-        unique_keys: unique_keys(tree, row).into_iter().collect(),
+        unique_keys: unique_keys(tree, rights, row).into_iter().collect(),
     });
     if !first_level_only {
-        below(tree, row, found);
+        below(tree, rights, row, found);
     }
 }
 
 /// The rows of every table below `object`, depth first.
-fn below(tree: &Tree, object: &ObjectPath, found: &mut Vec<CurrInstance>) {
+fn below(tree: &Tree, rights: &Rights, object: &ObjectPath, found: &mut Vec<CurrInstance>) {
     for child in tree.children(object) {
         if child.instance().is_some() {
-            collect(tree, &child, false, found);
+            collect(tree, rights, &child, false, found);
         } else {
-            below(tree, &child, found);
+            below(tree, rights, &child, found);
         }
     }
 }

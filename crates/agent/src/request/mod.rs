@@ -13,7 +13,7 @@ use homefleet_usp::{
     proto::msg::error::ParamError,
 };
 
-use crate::{device::Device, provider::Now};
+use crate::{device::Device, provider::Now, role::Rights};
 
 mod add;
 mod delete;
@@ -39,6 +39,16 @@ pub(crate) struct Caller {
     pub endpoint_id: String,
     /// Its row of `Device.LocalAgent.Controller.`.
     pub row: ObjectPath,
+    /// What its roles permit.
+    pub rights: Rights,
+}
+
+/// 7006: the Controller's roles do not permit it.
+fn denied(what: impl std::fmt::Display) -> Fault {
+    Fault::new(
+        7006,
+        format!("{what}: no role of this Controller permits it"),
+    )
 }
 
 /// Why something could not be done: a USP error code and a text for a person.
@@ -122,18 +132,19 @@ pub(crate) fn process(
     bounds: Bounds,
     now: Now,
 ) -> Result<Response, Failure> {
+    let rights = &caller.rights;
     match request {
-        Request::Get(get) => get::get(device, get, bounds, now).map(Into::into),
+        Request::Get(get) => get::get(device, rights, get, bounds, now).map(Into::into),
         Request::GetInstances(get) => {
-            instances::get_instances(device, get, bounds, now).map(Into::into)
+            instances::get_instances(device, rights, get, bounds, now).map(Into::into)
         }
         Request::GetSupportedDm(get) => {
-            supported::get_supported_dm(device, get, bounds, now).map(Into::into)
+            supported::get_supported_dm(device, rights, get, bounds, now).map(Into::into)
         }
         Request::GetSupportedProtocol(_) => Ok(supported::get_supported_protocol().into()),
-        Request::Set(set) => set::set(device, set, now).map(Into::into),
+        Request::Set(set) => set::set(device, rights, set, now).map(Into::into),
         Request::Add(add) => add::add(device, caller, add, bounds, now).map(Into::into),
-        Request::Delete(delete) => delete::delete(device, delete, now).map(Into::into),
+        Request::Delete(delete) => delete::delete(device, rights, delete, now).map(Into::into),
         // Operate is answered by `operate`; the rest only a controller can answer.
         Request::Operate(_)
         | Request::Notify(_)
@@ -158,10 +169,13 @@ pub(crate) fn param_error(path: impl ToString, fault: &Fault) -> ParamError {
     }
 }
 
-/// Unique keys of a row, as every response that names a row carries them.
-pub(crate) fn unique_keys(
+/// Unique keys of a row that may be read, as every response that names a row carries them (R-ADD.6, R-GIN.1).
+fn unique_keys(
     tree: &Tree,
+    rights: &Rights,
     row: &ObjectPath,
 ) -> std::collections::BTreeMap<String, String> {
-    tree.unique_keys(row)
+    let mut keys = tree.unique_keys(row);
+    rights.readable_keys(row, &mut keys);
+    keys
 }

@@ -11,10 +11,11 @@ use homefleet_usp::proto::msg::{
     },
 };
 
-use super::{Fault, parse};
+use super::{Fault, denied, parse};
 use crate::{
     device::Device,
     provider::{Now, OperateError},
+    role::{Kind, Right, Rights},
 };
 
 /// One command on one object.
@@ -28,6 +29,8 @@ pub(crate) struct Invocation {
     pub(crate) args: BTreeMap<String, String>,
     /// The controller's reference.
     pub(crate) key: String,
+    /// Whether the controller may run it.
+    pub(crate) permitted: bool,
 }
 
 /// What became of an invocation.
@@ -51,19 +54,28 @@ impl Invocation {
 /// What an Operate calls; an error is for the whole message.
 pub(crate) fn operate(
     device: &mut Device,
+    rights: &Rights,
     request: &Operate,
     now: Now,
 ) -> Result<Vec<Invocation>, Fault> {
     let path = parse(&request.command)?;
     device.refresh(&path, now);
     let mut calls = Vec::new();
-    for item in device.resolve(&path)? {
+    let resolved = device.resolve(&path)?;
+    let (mut any, mut first) = (false, None);
+    for item in rights.matched(&device.tree, &path, resolved) {
         let Resolved::Command(object, command) = item else {
             return Err(Fault::new(
                 7026,
                 format!("{} is not a command", request.command),
             ));
         };
+        let full = format!("{object}{}", command.name);
+        let permitted = rights.allow(Kind::CommandEvent, &full, Right::Execute);
+        any |= permitted;
+        if !permitted {
+            first.get_or_insert_with(|| denied(full));
+        }
         // R-OPR.6: arguments that the command does not know are ignored.
         let known = |name: &str| command.input.contains(&supported(name).as_str());
         let args = request
@@ -77,9 +89,14 @@ pub(crate) fn operate(
             command,
             args,
             key: request.command_key.clone(),
+            permitted,
         });
     }
-    Ok(calls)
+    match first {
+        // Nothing of it is permitted: that concerns the whole message.
+        Some(fault) if !any => Err(fault),
+        _ => Ok(calls),
+    }
 }
 
 /// `Result.1.Name` in supported form: `Result.{i}.Name`.

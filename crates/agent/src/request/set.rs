@@ -22,8 +22,12 @@ use homefleet_usp::proto::msg::{
     },
 };
 
-use super::{Failure, Fault, param_error, parse, write::Writer};
-use crate::{device::Device, provider::Now};
+use super::{Failure, Fault, denied, param_error, parse, write::Writer};
+use crate::{
+    device::Device,
+    provider::Now,
+    role::{Kind, Right, Rights},
+};
 
 /// One path of the message failed.
 struct PathFailure {
@@ -32,10 +36,15 @@ struct PathFailure {
 }
 
 /// Answers a Set.
-pub(super) fn set(device: &mut Device, request: &Set, now: Now) -> Result<SetResp, Failure> {
+pub(super) fn set(
+    device: &mut Device,
+    rights: &Rights,
+    request: &Set,
+    now: Now,
+) -> Result<SetResp, Failure> {
     let mut targets = Vec::new();
     for update in &request.update_objs {
-        targets.push(objects(device, &update.obj_path, now));
+        targets.push(objects(device, rights, &update.obj_path, now));
     }
     let mut writer = Writer::new(device);
     let start = writer.mark();
@@ -43,7 +52,7 @@ pub(super) fn set(device: &mut Device, request: &Set, now: Now) -> Result<SetRes
     for (update, target) in request.update_objs.iter().zip(targets) {
         let mark = writer.mark();
         let outcome = match target {
-            Ok(objects) => update_all(&mut writer, &objects, update, request.allow_partial),
+            Ok(objects) => update_all(&mut writer, rights, &objects, update, request.allow_partial),
             Err(fault) => Err(PathFailure {
                 fault,
                 instances: Vec::new(),
@@ -87,11 +96,17 @@ pub(super) fn set(device: &mut Device, request: &Set, now: Now) -> Result<SetRes
 }
 
 /// The objects that `text` names.
-fn objects(device: &mut Device, text: &str, now: Now) -> Result<Vec<ObjectPath>, Fault> {
+fn objects(
+    device: &mut Device,
+    rights: &Rights,
+    text: &str,
+    now: Now,
+) -> Result<Vec<ObjectPath>, Fault> {
     let path = parse(text)?;
     device.refresh(&path, now);
     let mut objects = Vec::new();
-    for item in device.resolve(&path)? {
+    let resolved = device.resolve(&path)?;
+    for item in rights.matched(&device.tree, &path, resolved) {
         match item {
             Resolved::Object(object) => objects.push(object),
             Resolved::Table(_) => {
@@ -114,6 +129,7 @@ fn objects(device: &mut Device, text: &str, now: Now) -> Result<Vec<ObjectPath>,
 /// Updates every object of one path; one failing object fails the path (R-SET.2a).
 fn update_all(
     writer: &mut Writer<'_>,
+    rights: &Rights,
     objects: &[ObjectPath],
     update: &UpdateObject,
     independent: bool,
@@ -122,7 +138,7 @@ fn update_all(
     let mut failures = Vec::new();
     let mut first = None;
     for object in objects {
-        match update_one(writer, object, &update.param_settings, independent) {
+        match update_one(writer, rights, object, &update.param_settings, independent) {
             Ok(result) => results.push(result),
             Err((fault, param_errs)) => {
                 failures.push(UpdatedInstanceFailure {
@@ -144,6 +160,7 @@ fn update_all(
 
 fn update_one(
     writer: &mut Writer<'_>,
+    rights: &Rights,
     object: &ObjectPath,
     settings: &[UpdateParamSetting],
     independent: bool,
@@ -153,8 +170,10 @@ fn update_one(
     let mut updated: Vec<ParamPath> = Vec::new();
     let mut required_failed = false;
     for setting in settings {
-        let outcome = relative(object, &setting.param)
-            .and_then(|path| writer.set(&path, &setting.value, None).map(|()| path));
+        let outcome = relative(object, &setting.param).and_then(|path| {
+            permit(rights, &path)?;
+            writer.set(&path, &setting.value, None).map(|()| path)
+        });
         match outcome {
             Ok(path) => updated.push(path),
             Err(fault) => {
@@ -183,12 +202,23 @@ fn update_one(
     };
     Ok(UpdatedInstanceResult {
         affected_path: object.to_string(),
+        // R-SET.3
         updated_params: updated
             .iter()
+            .filter(|path| rights.reads(path.as_str()))
             .map(|path| (name(path), value(path)))
             .collect(),
         param_errs: errors,
     })
+}
+
+/// R-SEC.1: before anything is done, and before it is said whether there is such a parameter.
+pub(super) fn permit(rights: &Rights, path: &ParamPath) -> Result<(), Fault> {
+    if rights.allow(Kind::Param, path.as_str(), Right::Write) {
+        Ok(())
+    } else {
+        Err(denied(path))
+    }
 }
 
 /// The parameter that `relative` names below `object`.

@@ -15,7 +15,12 @@ use homefleet_usp::proto::msg::{
 };
 
 use super::{Bounds, Failure, Fault, PROTOCOL_VERSIONS};
-use crate::{device::Device, local_agent::schema::DATA_MODEL_URI, provider::Now};
+use crate::{
+    device::Device,
+    local_agent::schema::DATA_MODEL_URI,
+    provider::Now,
+    role::{Kind, Right, Rights},
+};
 
 /// Answers a GetSupportedProtocol.
 pub(super) fn get_supported_protocol() -> GetSupportedProtocolResp {
@@ -27,27 +32,29 @@ pub(super) fn get_supported_protocol() -> GetSupportedProtocolResp {
 /// Answers a GetSupportedDM: one result for each requested path, each with its own error.
 pub(super) fn get_supported_dm(
     device: &mut Device,
+    rights: &Rights,
     request: &GetSupportedDm,
     bounds: Bounds,
     now: Now,
 ) -> Result<GetSupportedDmResp, Failure> {
-    let results = request
-        .obj_paths
-        .iter()
-        .map(|path| match one(device, path, request, now) {
-            Ok(supported_objs) => RequestedObjectResult {
-                req_obj_path: path.clone(),
-                data_model_inst_uri: DATA_MODEL_URI.into(),
-                supported_objs,
-                ..Default::default()
-            },
-            Err(fault) => RequestedObjectResult {
-                req_obj_path: path.clone(),
-                err_code: fault.code,
-                err_msg: fault.message,
-                ..Default::default()
-            },
-        });
+    let results =
+        request
+            .obj_paths
+            .iter()
+            .map(|path| match one(device, rights, path, request, now) {
+                Ok(supported_objs) => RequestedObjectResult {
+                    req_obj_path: path.clone(),
+                    data_model_inst_uri: DATA_MODEL_URI.into(),
+                    supported_objs,
+                    ..Default::default()
+                },
+                Err(fault) => RequestedObjectResult {
+                    req_obj_path: path.clone(),
+                    err_code: fault.code,
+                    err_msg: fault.message,
+                    ..Default::default()
+                },
+            });
     Ok(GetSupportedDmResp {
         req_obj_results: super::collect(results, bounds, size)?,
     })
@@ -64,6 +71,7 @@ fn size(result: &RequestedObjectResult) -> usize {
 
 fn one(
     device: &mut Device,
+    rights: &Rights,
     text: &str,
     request: &GetSupportedDm,
     now: Now,
@@ -82,26 +90,51 @@ fn one(
         .object(&object)
         .or_else(|| schema.object(&format!("{object}{{i}}.")))
         .ok_or_else(unsupported)?;
+    // R-GSP.0: what may not be read is not supported.
     if !leaf.is_empty() {
         let mut result = bare(info);
-        if let Some(command) = info.command(leaf) {
+        if let Some(command) = info
+            .command(leaf)
+            .filter(|one| shows(rights, info, one.name))
+        {
             result.supported_commands = vec![supported_command(command)];
-        } else if let Some(event) = info.event(leaf) {
+        } else if let Some(event) = info.event(leaf).filter(|one| shows(rights, info, one.name)) {
             result.supported_events = vec![supported_event(event)];
-        } else if let Some(param) = info.param(leaf) {
+        } else if let Some(param) = info.param(leaf).filter(|one| reads(rights, info, one.name)) {
             result.supported_params = vec![supported_param(param)];
         } else {
             return Err(unsupported());
         }
         return Ok(vec![result]);
     }
-    let mut results = vec![full(info, request)];
+    if !knows(rights, info) {
+        return Err(unsupported());
+    }
+    let mut results = vec![full(info, rights, request)];
     if request.first_level_only {
-        results.extend(schema.children(info).map(bare));
+        let children = schema.children(info).filter(|child| knows(rights, child));
+        results.extend(children.map(bare));
     } else {
-        below(schema, info, request, &mut results);
+        below(schema, info, rights, request, &mut results);
     }
     Ok(results)
+}
+
+/// Whether the object may be known; the permission of a table is on the table, not on a row of it.
+fn knows(rights: &Rights, info: &ObjectInfo) -> bool {
+    let path = info.path();
+    let object = path.strip_suffix("{i}.").unwrap_or(path);
+    rights.allow(Kind::Object, object, Right::Read)
+}
+
+fn reads(rights: &Rights, info: &ObjectInfo, name: &str) -> bool {
+    rights.is_full() || rights.reads(&format!("{}{name}", info.path()))
+}
+
+/// Whether a command or an event may be known.
+fn shows(rights: &Rights, info: &ObjectInfo, name: &str) -> bool {
+    let path = || format!("{}{name}", info.path());
+    rights.is_full() || rights.allow(Kind::CommandEvent, &path(), Right::Read)
 }
 
 /// A path with instance numbers must name something that exists.
@@ -137,12 +170,15 @@ fn instantiated(device: &mut Device, object: &str, now: Now) -> Result<(), Fault
 fn below(
     schema: &Schema,
     info: &ObjectInfo,
+    rights: &Rights,
     request: &GetSupportedDm,
     results: &mut Vec<SupportedObjectResult>,
 ) {
     for child in schema.children(info) {
-        results.push(full(child, request));
-        below(schema, child, request, results);
+        if knows(rights, child) {
+            results.push(full(child, rights, request));
+        }
+        below(schema, child, rights, request, results);
     }
 }
 
@@ -163,12 +199,13 @@ fn bare(info: &ObjectInfo) -> SupportedObjectResult {
 }
 
 /// The object with what the request wants of it.
-fn full(info: &ObjectInfo, request: &GetSupportedDm) -> SupportedObjectResult {
+fn full(info: &ObjectInfo, rights: &Rights, request: &GetSupportedDm) -> SupportedObjectResult {
     let mut result = bare(info);
     if request.return_params {
         result.supported_params = info
             .params()
             .iter()
+            .filter(|param| reads(rights, info, param.name))
             .map(|param| supported_param(param))
             .collect();
     }
@@ -176,6 +213,7 @@ fn full(info: &ObjectInfo, request: &GetSupportedDm) -> SupportedObjectResult {
         result.supported_commands = info
             .commands()
             .iter()
+            .filter(|command| shows(rights, info, command.name))
             .map(|command| supported_command(command))
             .collect();
     }
@@ -183,6 +221,7 @@ fn full(info: &ObjectInfo, request: &GetSupportedDm) -> SupportedObjectResult {
         result.supported_events = info
             .events()
             .iter()
+            .filter(|event| shows(rights, info, event.name))
             .map(|event| supported_event(event))
             .collect();
     }
@@ -190,7 +229,9 @@ fn full(info: &ObjectInfo, request: &GetSupportedDm) -> SupportedObjectResult {
         let set = |keys: &&[&str]| SupportedUniqueKeySet {
             key_names: keys.iter().map(|&key| key.into()).collect(),
         };
-        result.unique_key_sets = info.unique_keys().iter().map(set).collect();
+        let readable = |keys: &&&[&str]| keys.iter().all(|key| reads(rights, info, key));
+        let keys = info.unique_keys().iter().filter(readable);
+        result.unique_key_sets = keys.map(set).collect();
     }
     result
 }

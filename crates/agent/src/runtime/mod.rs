@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     config::{Config, Restart, TimeSource},
-    engine::{Action, Engine, EngineError, Inbound, OwnMtp, Settings, Stats},
+    engine::{Action, Engine, EngineError, Inbound, OwnMtp, Peer, Settings, Stats},
     provider::{self, Now, OperateError, Provider, Wake, time::Clock},
     store::{Store, StoreError},
 };
@@ -567,7 +567,9 @@ fn handle(engine: &mut Engine, now: Now, event: Event) {
                 now,
                 Inbound {
                     record,
-                    secure: identity.is_some(),
+                    peer: identity.map(|identity| Peer {
+                        anchor: identity.anchor,
+                    }),
                     reply_to: reply_to.uri.to_string(),
                 },
             );

@@ -8,7 +8,7 @@ use std::{
 
 use homefleet_agent::{
     config::{ControllerConfig, Limits},
-    engine::{Action, Engine, Inbound, OwnMtp, Settings},
+    engine::{Action, Engine, Inbound, OwnMtp, Peer, Settings},
     provider::{Now, OperateError, Operation, Provider, ProviderError, Running},
     store::Store,
 };
@@ -226,7 +226,15 @@ pub(crate) struct Bench {
     pub(crate) running: Vec<(ObjectPath, Running)>,
     pub(crate) aborted: Vec<ObjectPath>,
     next_id: u32,
+    /// The certificate that senders show.
+    pub(crate) peer: Peer,
 }
+
+/// The agent's own role that may do everything.
+pub(crate) const FULL_ACCESS: &str = "Device.LocalAgent.ControllerTrust.Role.1";
+
+/// SHA-256 of the trusted CA.
+pub(crate) const CA: [u8; 32] = [0xAB; 32];
 
 pub(crate) fn id(text: &str) -> EndpointId {
     text.parse().unwrap()
@@ -249,7 +257,7 @@ pub(crate) fn settings() -> Settings {
         certificates: vec![homefleet_agent::engine::CertificateInfo {
             serial: "0A".into(),
             issuer: "CN=Test CA".into(),
-            sha256: [0xAB; 32],
+            sha256: CA,
         }],
         wait_for_time: Duration::ZERO,
     }
@@ -288,6 +296,7 @@ impl Bench {
             running: Vec::new(),
             aborted: Vec::new(),
             next_id: 1,
+            peer: Peer { anchor: Some(CA) },
         };
         bench.drain();
         bench
@@ -321,7 +330,7 @@ impl Bench {
     pub(crate) fn record(&mut self, record: Record, secure: bool) {
         let inbound = Inbound {
             record,
-            secure,
+            peer: secure.then(|| self.peer.clone()),
             reply_to: REPLY_TO.into(),
         };
         self.engine.handle_record(self.now, inbound);

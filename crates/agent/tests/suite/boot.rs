@@ -8,7 +8,7 @@ use homefleet_usp::{
     proto::msg::notify::{Event, Notification},
 };
 
-use crate::bench::{Bench, STRANGER, settings};
+use crate::bench::{Bench, FULL_ACCESS, STRANGER, settings};
 
 fn open(directory: &Path) -> Bench {
     Bench::started(settings(), Store::open(directory).unwrap())
@@ -333,7 +333,11 @@ fn r_sec_21_a_restart_reads_permissions_anew() {
     let mut bench = settled(directory.path());
     bench.add(
         "Device.LocalAgent.Controller.",
-        &[("EndpointID", STRANGER), ("Enable", "true")],
+        &[
+            ("EndpointID", STRANGER),
+            ("Enable", "true"),
+            ("AssignedRole", FULL_ACCESS),
+        ],
     );
     let ask = || homefleet_usp::message::get(["Device."], 1);
     assert!(matches!(bench.ask_as(STRANGER, ask()), Body::Response(_)));

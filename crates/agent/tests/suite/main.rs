@@ -16,4 +16,5 @@ mod provider;
 mod provider_live;
 mod records;
 mod requests;
+mod roles;
 mod schema;

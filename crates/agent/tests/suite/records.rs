@@ -8,7 +8,7 @@ use homefleet_usp::{
 
 use homefleet_agent::engine::Inbound;
 
-use crate::bench::{AGENT, Bench, CONTROLLER, STRANGER, id, record_with, settings};
+use crate::bench::{AGENT, Bench, CONTROLLER, FULL_ACCESS, STRANGER, id, record_with, settings};
 
 fn request(msg_id: &str) -> Message {
     Message::request(msg_id, get(["Device.X_Test.Label"], 0))
@@ -71,7 +71,11 @@ fn a_disabled_controller_is_refused() {
     let mut bench = Bench::new();
     bench.add(
         "Device.LocalAgent.Controller.",
-        &[("EndpointID", STRANGER), ("Enable", "true")],
+        &[
+            ("EndpointID", STRANGER),
+            ("Enable", "true"),
+            ("AssignedRole", FULL_ACCESS),
+        ],
     );
     assert!(matches!(
         bench.ask_as(STRANGER, get(["Device."], 1)),
@@ -241,7 +245,7 @@ fn an_answer_never_leaves_on_a_weaker_channel() {
         bench.now,
         Inbound {
             record,
-            secure: true,
+            peer: Some(bench.peer.clone()),
             reply_to,
         },
     );
