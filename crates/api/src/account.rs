@@ -118,7 +118,7 @@ pub struct Audit {
     /// Name and identifier of the token.
     pub who: String,
     /// What: `task.create`, `task.cancel`, `device.remove`, `device.label`, `token.create`, `token.revoke`,
-    /// `session.open`, `device.certificate`.
+    /// `session.open`, `device.certificate`, `tls.reload`.
     pub action: String,
     /// On what: Endpoint ID, task ID or token ID.
     pub subject: String,

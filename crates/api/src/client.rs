@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, NewTask, NewToken,
-    ParameterPage, Problem, ProblemCode, ServerInfo, Task, TaskPage, TaskState, TokenList,
+    ParameterPage, Problem, ProblemCode, ServerInfo, Task, TaskPage, TaskState, Tls, TokenList,
 };
 
 /// How long an answer may take beyond the time a request asks the server to hold it.
@@ -128,6 +128,22 @@ impl Client {
     /// As every request: see [`ClientError`].
     pub fn info(&self) -> Result<ServerInfo, ClientError> {
         self.get("/info", &[], Duration::ZERO)
+    }
+
+    /// `GET /tls`: the certificates in force, and the peers refused.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn tls(&self) -> Result<Tls, ClientError> {
+        self.get("/tls", &[], Duration::ZERO)
+    }
+
+    /// `POST /tls/reload`: takes over new certificate files.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`]; [`ClientError::Refused`] when a file is no good.
+    pub fn reload_tls(&self) -> Result<Tls, ClientError> {
+        self.post("/tls/reload", &[], &(), Duration::ZERO)
     }
 
     /// `GET /devices`: a page of devices, of those that match `search` if given.

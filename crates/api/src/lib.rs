@@ -8,6 +8,7 @@
 //! - [`task`]: an operation on a device, its states and its typed result,
 //! - [`event`]: what the live stream `/api/v1/events` tells,
 //! - [`account`]: tokens, roles and the audit log,
+//! - [`tls`]: the server's own certificate, whom it trusts, whom it refused,
 //! - [`problem`]: the one shape of every error answer,
 //! - [`openapi`]: the OpenAPI document,
 //! - [`client`]: a blocking client.
@@ -23,6 +24,7 @@ pub mod event;
 pub mod openapi;
 pub mod problem;
 pub mod task;
+pub mod tls;
 
 pub use account::{Audit, AuditPage, CreatedToken, NewToken, Role, ServerInfo, Token, TokenList};
 pub use device::{
@@ -37,6 +39,7 @@ pub use task::{
     ParamSupport, PathError, ResolvedObject, SetObject, SetResult, SupportedResult, Task,
     TaskError, TaskErrorCode, TaskPage, TaskResult, TaskState, UpdatedInstance,
 };
+pub use tls::{OwnCertificate, PeerRefusal, Tls, TrustedCertificate};
 
 /// A time as RFC 3339 text in UTC with milliseconds, for example `2026-11-20T19:17:00.123Z`.
 pub type Timestamp = String;

@@ -7,7 +7,7 @@ use utoipa::{Modify, OpenApi};
 
 use crate::{
     AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, NewTask, NewToken,
-    ParameterPage, Problem, ServerInfo, Task, TaskPage, TokenList,
+    ParameterPage, Problem, ServerInfo, Task, TaskPage, Tls, TokenList,
 };
 
 /// The document as JSON text, with every path, type and error of `/api/v1`.
@@ -34,6 +34,8 @@ pub fn document() -> String {
         cancel_task,
         events,
         info,
+        show_tls,
+        reload_tls,
         list_tokens,
         create_token,
         revoke_token,
@@ -145,6 +147,19 @@ fn events() {}
     responses((status = 200, body = ServerInfo), (status = "4XX", body = Problem)))]
 #[allow(dead_code)]
 fn info() {}
+
+#[utoipa::path(get, path = "/api/v1/tls", tag = "server", summary = "The server's own certificate, whom it trusts, and whom it refused",
+    responses((status = 200, body = Tls), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn show_tls() {}
+
+#[utoipa::path(post, path = "/api/v1/tls/reload", tag = "server", summary = "Reads the certificate files again and takes over what changed (admin)",
+    responses(
+        (status = 200, body = Tls),
+        (status = 409, body = Problem, description = "A file is no good; the old ones stay in force"),
+        (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn reload_tls() {}
 
 #[utoipa::path(get, path = "/api/v1/tokens", tag = "accounts", summary = "Tokens, without their secrets (admin)",
     responses((status = 200, body = TokenList), (status = "4XX", body = Problem)))]

@@ -36,6 +36,7 @@ impl Serve {
 
 async fn serve(config: Config) -> Result<(), Failure> {
     let mut ended = Ended::new()?;
+    let mut hangup = watch(SignalKind::hangup())?;
     let server = Server::start(config)
         .await
         .map_err(|error| Failure::Failed(with_causes(&error)))?;
@@ -45,12 +46,29 @@ async fn serve(config: Config) -> Result<(), Failure> {
         server.coap_addr(),
         server.endpoint_id()
     ));
-    ended.wait().await;
+    loop {
+        tokio::select! {
+            () = ended.wait() => break,
+            _ = hangup.recv() => output::note(&match server.reload().await {
+                Ok(tls) => format!(
+                    "homefleet: certificate {} until {}, {} trusted",
+                    tls.certificate.subject,
+                    tls.certificate.not_after,
+                    tls.anchors.len()
+                ),
+                Err(error) => format!("homefleet: nothing is taken over: {error}"),
+            }),
+        }
+    }
     output::note("homefleet: stopping; once more ends at once");
     tokio::select! {
         () = server.stop() => Ok(()),
         () = ended.wait() => Err(Failure::Failed("ended before everything was stopped".to_owned())),
     }
+}
+
+fn watch(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+    signal(kind).map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))
 }
 
 /// The runtime of the commands that stay.
@@ -70,10 +88,6 @@ pub(crate) struct Ended {
 impl Ended {
     /// Watches from now on.
     pub(crate) fn new() -> Result<Self, Failure> {
-        let watch = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))
-        };
         Ok(Self {
             interrupt: watch(SignalKind::interrupt())?,
             terminate: watch(SignalKind::terminate())?,

@@ -13,6 +13,7 @@
 //! - [`store`]: durable state,
 //! - [`controller`]: USP messages to and from what the core does,
 //! - [`listener`]: where devices connect,
+//! - [`tls`]: own certificate and trusted CAs, and their renewal,
 //! - [`http`], [`ui`]: REST API and console.
 
 #![forbid(unsafe_code)]
@@ -29,6 +30,7 @@ pub mod metrics;
 pub mod server;
 pub mod store;
 pub mod task;
+pub mod tls;
 pub mod ui;
 
 pub use config::Config;

@@ -212,17 +212,73 @@ impl Metrics {
         text
     }
 
-    /// Appends plain counters of a network part, in the exposition's format without its end mark.
-    pub fn with_counters(&self, counters: &[(&str, u64)]) -> String {
+    /// The exposition with what other parts of the server count. Samples of one name follow each other.
+    pub fn with_samples(&self, samples: &[Sample]) -> String {
         let text = self.exposition();
         let mut text = text.strip_suffix("# EOF\n").unwrap_or(&text).to_owned();
-        for (name, value) in counters {
+        let mut family = "";
+        for sample in samples {
+            let Sample { name, help, .. } = sample;
+            let (kind, suffix) = if sample.counter {
+                ("counter", "_total")
+            } else {
+                ("gauge", "")
+            };
+            if *name != family {
+                family = name;
+                text.push_str(&format!(
+                    "# HELP homefleet_{name} {help}.\n# TYPE homefleet_{name} {kind}\n"
+                ));
+            }
+            let labels = match &sample.label {
+                Some((label, value)) => format!("{{{label}=\"{value}\"}}"),
+                None => String::new(),
+            };
             text.push_str(&format!(
-                "# TYPE homefleet_{name} counter\nhomefleet_{name}_total {value}\n"
+                "homefleet_{name}{suffix}{labels} {}\n",
+                sample.value
             ));
         }
         text.push_str("# EOF\n");
         text
+    }
+}
+
+/// A value that another part of the server counts itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    name: &'static str,
+    help: &'static str,
+    counter: bool,
+    label: Option<(&'static str, String)>,
+    value: i64,
+}
+
+impl Sample {
+    /// Something that only grows.
+    pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self {
+            counter: true,
+            ..Self::gauge(name, help, i64::try_from(value).unwrap_or(i64::MAX))
+        }
+    }
+
+    /// Something that is so now.
+    pub fn gauge(name: &'static str, help: &'static str, value: i64) -> Self {
+        Self {
+            name,
+            help,
+            counter: false,
+            label: None,
+            value,
+        }
+    }
+
+    /// With one label, whose value is a plain word.
+    #[must_use]
+    pub fn labelled(mut self, label: &'static str, value: impl Into<String>) -> Self {
+        self.label = Some((label, value.into()));
+        self
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use homefleet_api::{CreatedToken, NewToken, Role, TokenList};
-use homefleet_net::dtls::{self, Credentials, TrustVerifier};
+use homefleet_api::{self as api, CreatedToken, NewToken, Role, TokenList};
+use homefleet_net::dtls::{self, TrustVerifier};
 use homefleet_net::mtp::{CoapMtp, CoapMtpConfig, Interface};
-use homefleet_trust::{Policy, Time, anchors_from_pem};
+use homefleet_trust::{Policy, Time};
 use homefleet_usp::EndpointId;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,14 +18,18 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::controller::Controller;
 use crate::core::{Core, CoreError};
-use crate::http::{self, AppState, NetworkCounters};
-use crate::listener::coap::{self, CoapTransport, DeviceVerifier};
+use crate::http::{self, AppState, Samples};
+use crate::listener::coap::{self, Certificates, CoapTransport, DeviceVerifier};
+use crate::metrics::Sample;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::task::driver;
+use crate::tls::{self, Material, Refusals, Renewal, TlsError};
 
 /// Longest time a stop waits for requests under way.
 const GRACE: Duration = Duration::from_secs(5);
+/// Longest time an HTTP client may take to say what it wants.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The server.
 #[derive(Debug)]
@@ -43,15 +46,8 @@ pub enum StartError {
     #[error(transparent)]
     Core(#[from] CoreError),
     /// A file of the certificate configuration cannot be used.
-    #[error("{key}: {path}: {problem}")]
-    Tls {
-        /// Configuration key.
-        key: &'static str,
-        /// File.
-        path: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An address cannot be listened on.
     #[error("{key}: cannot listen on {address}: {problem}")]
     Listen {
@@ -88,7 +84,16 @@ impl Server {
                     key: "endpoint_id",
                     problem: format!("{error}"),
                 })?;
-        let mtp_config = mtp_config(&config, endpoint_id.clone())?;
+        let stamps = tls::stamps(&config.tls);
+        let material = Material::load(&config.tls, &config.endpoint_id, SystemTime::now())?;
+        let refusals = Arc::new(Refusals::default());
+        let verifier = Arc::new(DeviceVerifier::new(
+            // A server's clock is taken to be right: certificates' dates are always validated (R-MTP.3).
+            TrustVerifier::new(material.anchors.clone(), Policy::default(), || {
+                Time::Accurate(SystemTime::now())
+            }),
+            Arc::clone(&refusals),
+        ));
         let store = Arc::new(open_store(&config)?);
         let lock = lock(&config)?;
         let core = Core::open(
@@ -106,14 +111,18 @@ impl Server {
                 problem: error.to_string(),
             })?;
         let listen = config.coap.listen;
-        let (mtp, records) =
-            CoapMtp::bind(mtp_config)
-                .await
-                .map_err(|error| StartError::Listen {
-                    key: "coap.listen",
-                    address: listen,
-                    problem: error.to_string(),
-                })?;
+        let (mtp, records) = CoapMtp::bind(mtp_config(
+            &config,
+            endpoint_id.clone(),
+            &material,
+            Arc::clone(&verifier),
+        ))
+        .await
+        .map_err(|error| StartError::Listen {
+            key: "coap.listen",
+            address: listen,
+            problem: error.to_string(),
+        })?;
         let coap_addr = mtp.local_addr();
         let http_addr = http_listener.local_addr().unwrap_or(config.http.listen);
         core.set_coap_address(match &config.coap.advertise {
@@ -121,34 +130,36 @@ impl Server {
             None => format!("coaps://{coap_addr}/{}", config.coap.path),
         });
 
+        let renewal = Arc::new(Renewal::new(
+            config.tls.clone(),
+            config.endpoint_id.clone(),
+            Box::new(Certificates { verifier }),
+            refusals,
+            &material,
+            stamps,
+        ));
+        core.set_renewal(Arc::clone(&renewal));
+
         let (stop, stopped) = watch::channel(false);
         let controller = Controller::new(
             core.clone(),
             endpoint_id,
             Box::new(CoapTransport(mtp.clone())),
         );
-        let network = mtp.clone();
+        let (network, certificates) = (mtp.clone(), Arc::clone(&renewal));
         let app = AppState {
             core: core.clone(),
             login: crate::ui::LoginKeys::default(),
             public_metrics: config.http.public_metrics,
             secure_cookies: config.http.behind_tls_proxy,
-            network: Some(NetworkCounters(Arc::new(move || {
-                network_counters(&network)
+            network: Some(Samples(Arc::new(move || {
+                let mut samples = certificates.samples();
+                samples.extend(network_samples(&network));
+                samples
             }))),
         };
         let router = http::router(app.clone(), config.http.body_limit);
-        let mut stop_http = stopped.clone();
-        let serve = async move {
-            let graceful = async move { drop(stop_http.changed().await) };
-            if let Err(error) = axum::serve(http_listener, router)
-                .with_graceful_shutdown(graceful)
-                .await
-            {
-                tracing::error!(%error, "the HTTP listener failed");
-            }
-        };
-        let parts = vec![
+        let mut parts = vec![
             tokio::spawn(coap::run(
                 controller.clone(),
                 records,
@@ -158,11 +169,21 @@ impl Server {
             tokio::spawn(driver::run(
                 core.clone(),
                 Arc::new(controller),
+                driver::Room::default(),
                 stopped.clone(),
             )),
-            tokio::spawn(serve),
-            tokio::spawn(core.clone().run_upkeep(stopped)),
+            tokio::spawn(http::serve(
+                http_listener,
+                router,
+                HEAD_TIMEOUT,
+                stopped.clone(),
+            )),
+            tokio::spawn(core.clone().run_upkeep(stopped.clone())),
         ];
+        if config.tls.watch > 0 {
+            let interval = Duration::from_secs(config.tls.watch);
+            parts.push(tokio::spawn(Arc::clone(&renewal).run(interval, stopped)));
+        }
         tracing::info!(%coap_addr, %http_addr, "listening");
         Ok(RunningServer {
             endpoint_id: config.endpoint_id,
@@ -172,6 +193,7 @@ impl Server {
             core,
             app,
             store,
+            renewal,
             stop,
             parts,
             lock,
@@ -216,6 +238,7 @@ pub struct RunningServer {
     core: Core,
     app: AppState,
     store: Arc<SqliteStore>,
+    renewal: Arc<Renewal>,
     stop: watch::Sender<bool>,
     parts: Vec<JoinHandle<()>>,
     /// Held until the server is gone.
@@ -258,6 +281,14 @@ impl RunningServer {
             self.http_addr,
             self.app.login.issue(token)
         )
+    }
+
+    /// Reads the certificate files again and takes over what changed in them; sessions stay open.
+    ///
+    /// # Errors
+    /// When one of them is no good; everything then stays as it was.
+    pub async fn reload(&self) -> Result<api::Tls, TlsError> {
+        self.renewal.reload().await
     }
 
     /// Stops: takes nothing new, stores what is under way, tells devices goodbye.
@@ -314,64 +345,131 @@ async fn offline(config: &Config) -> Result<Core, StartError> {
     Ok(Core::open_accounts(config.core(), Clock::system(), store).await?)
 }
 
-fn read(key: &'static str, path: &Path) -> Result<String, StartError> {
-    std::fs::read_to_string(path).map_err(|error| StartError::Tls {
-        key,
-        path: path.display().to_string(),
-        problem: error.to_string(),
-    })
-}
-
-fn mtp_config(config: &Config, endpoint_id: EndpointId) -> Result<CoapMtpConfig, StartError> {
-    let tls = &config.tls;
-    let credentials = Credentials::from_pem(
-        &read("tls.certificate", &tls.certificate)?,
-        &read("tls.key", &tls.key)?,
-    )
-    .map_err(|error| StartError::Tls {
-        key: "tls.certificate",
-        path: tls.certificate.display().to_string(),
-        problem: error.to_string(),
-    })?;
-    let wrong = |problem: String| StartError::Tls {
-        key: "tls.anchors",
-        path: tls.anchors.display().to_string(),
-        problem,
-    };
-    let anchors = anchors_from_pem(&read("tls.anchors", &tls.anchors)?)
-        .map_err(|error| wrong(error.to_string()))?;
-    if anchors.is_empty() {
-        return Err(wrong(
-            "holds no certificate: no device could ever be trusted".to_owned(),
-        ));
-    }
-    // A server's clock is taken to be right: certificates' dates are always validated (R-MTP.3).
-    let verifier = TrustVerifier::new(anchors, Policy::default(), || {
-        Time::Accurate(SystemTime::now())
-    });
-    Ok(CoapMtpConfig {
+fn mtp_config(
+    config: &Config,
+    endpoint_id: EndpointId,
+    material: &Material,
+    verifier: Arc<DeviceVerifier>,
+) -> CoapMtpConfig {
+    CoapMtpConfig {
         endpoint_id,
         interface: Interface::Controller,
         listen: config.coap.listen,
         plain_listen: config.coap.plain_listen,
         path: config.coap.path.clone(),
         advertise: config.coap.advertise.clone(),
-        credentials,
-        verifier: Arc::new(DeviceVerifier(verifier)),
+        credentials: material.credentials.clone(),
+        verifier,
         coap: homefleet_coap::Config::default(),
         dtls: dtls::Config::default(),
-    })
+    }
 }
 
-fn network_counters(mtp: &CoapMtp) -> Vec<(&'static str, u64)> {
+fn network_samples(mtp: &CoapMtp) -> Vec<Sample> {
     let stats = mtp.stats();
-    vec![
-        ("mtp_records_in", stats.records_in),
-        ("mtp_records_out", stats.records_out),
-        ("mtp_records_failed", stats.records_failed),
-        ("mtp_rejected", stats.rejected),
-        ("mtp_identity_mismatch", stats.identity_mismatch),
-        ("mtp_queue_full", stats.queue_full),
-        ("mtp_not_found", stats.not_found),
-    ]
+    let dtls = stats.node.dtls;
+    let now = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let (sessions, states) = ("sessions", "DTLS associations and handshakes now, by state");
+    let open = stats.node.sessions.saturating_sub(stats.node.half_open);
+    let mut samples = vec![
+        Sample::gauge(sessions, states, now(open)).labelled("state", "open"),
+        Sample::gauge(sessions, states, now(stats.node.half_open)).labelled("state", "half_open"),
+    ];
+    for (name, help, value) in [
+        ("mtp_records_in", "USP Records received", stats.records_in),
+        (
+            "mtp_records_out",
+            "USP Records delivered",
+            stats.records_out,
+        ),
+        (
+            "mtp_records_failed",
+            "USP Records not delivered",
+            stats.records_failed,
+        ),
+        (
+            "mtp_rejected",
+            "CoAP requests that carry no USP Record",
+            stats.rejected,
+        ),
+        (
+            "mtp_identity_mismatch",
+            "USP Records in the name of another Endpoint than the certificate's",
+            stats.identity_mismatch,
+        ),
+        (
+            "mtp_queue_full",
+            "USP Records turned away because of load",
+            stats.queue_full,
+        ),
+        (
+            "mtp_not_found",
+            "CoAP requests to other resources",
+            stats.not_found,
+        ),
+        (
+            "dtls_handshakes_in",
+            "Handshakes begun by peers",
+            dtls.handshakes_in,
+        ),
+        (
+            "dtls_handshakes_out",
+            "Handshakes begun by this server",
+            dtls.handshakes_out,
+        ),
+        (
+            "dtls_established",
+            "Handshakes that ended well",
+            dtls.established,
+        ),
+        ("dtls_resumed", "Of these, resumed", dtls.resumed),
+        (
+            "dtls_refused",
+            "Handshakes refused because of the certificate",
+            dtls.refused,
+        ),
+        (
+            "dtls_distrusted",
+            "Associations ended because their peer, judged again, was refused",
+            dtls.distrusted,
+        ),
+        (
+            "dtls_peer_alerts",
+            "Handshakes that the peer refused",
+            dtls.peer_alerts,
+        ),
+        (
+            "dtls_handshake_timeouts",
+            "Handshakes that took too long",
+            dtls.handshake_timeouts,
+        ),
+        (
+            "dtls_prefix_budget_exceeded",
+            "Handshakes turned away because the budget of their source was spent",
+            dtls.prefix_budget_exceeded,
+        ),
+        (
+            "dtls_global_budget_exceeded",
+            "Handshakes turned away because the budget of all was spent",
+            dtls.global_budget_exceeded,
+        ),
+        (
+            "dtls_half_open_evicted",
+            "Half-open handshakes dropped for newer ones",
+            dtls.half_open_evicted,
+        ),
+        (
+            "dtls_amplification_held",
+            "Datagrams held back because the address had sent less than a third",
+            dtls.amplification_held,
+        ),
+        (
+            "dtls_amplification_dropped",
+            "Datagrams dropped because the address had sent less than a third",
+            dtls.amplification_dropped,
+        ),
+    ] {
+        samples.push(Sample::counter(name, help, value));
+    }
+    samples
 }

@@ -85,11 +85,11 @@ impl Home {
 
     /// Configuration of the server.
     pub fn server_config(&self, http: SocketAddr, coap: SocketAddr) -> Config {
-        let tls = Tls {
-            certificate: self.server.certificate.clone(),
-            key: self.server.key.clone(),
-            anchors: self.authority.certificate.clone(),
-        };
+        let tls = Tls::new(
+            &self.server.certificate,
+            &self.server.key,
+            &self.authority.certificate,
+        );
         let mut config = Config::new(CONTROLLER_ID.to_owned(), self.dir.join("server"), tls);
         config.http.listen = http;
         config.coap.listen = coap;

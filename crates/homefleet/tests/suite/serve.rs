@@ -74,3 +74,47 @@ fn a_key_that_is_not_the_certificates_is_told_before_anything_listens() {
     assert!(ran.code == 1 || ran.code == 2, "{ran:?}");
     assert!(ran.err.contains("key"), "{ran:?}");
 }
+
+#[test]
+fn a_hangup_has_new_certificates_taken_over_and_bad_ones_refused() {
+    let dir = fresh_dir("serve-hangup");
+    let file = configure(&dir);
+    let config = file.to_str().unwrap();
+    let mut child = command(&["serve", "--config", config]).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = said.next().unwrap().unwrap();
+    let url = line
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"));
+    let url = url.unwrap().trim_end_matches(',').to_owned();
+    let made = run(&[
+        "token", "create", "--name", "t", "--role", "admin", "--config", config,
+    ])
+    .code(0);
+    let asked = |verb| run(&["--server", &url, "--token", made.out.trim(), "trust", verb]);
+
+    let anchors = std::fs::read_to_string(dir.join("ca.pem")).unwrap();
+    std::fs::write(dir.join("ca.pem"), anchors.repeat(2)).unwrap();
+    signal(&child, "HUP");
+    let line = said.next().unwrap().unwrap();
+    assert!(line.ends_with(", 2 trusted"), "{line}");
+
+    std::fs::copy(dir.join("ca.key"), dir.join("server.key")).unwrap();
+    signal(&child, "HUP");
+    let line = said.next().unwrap().unwrap();
+    assert!(
+        line.contains("nothing is taken over: tls.certificate"),
+        "{line}"
+    );
+    let ran = asked("reload").code(4);
+    assert!(ran.err.contains("private key does not belong"), "{ran:?}");
+    let ran = asked("status").code(0);
+    assert!(
+        ran.err.contains("newer files are not taken over"),
+        "{ran:?}"
+    );
+
+    signal(&child, "TERM");
+    std::thread::spawn(move || said.count());
+    finish(child).code(0);
+}

@@ -178,6 +178,12 @@ pub const KEYS: &[Key] = &[
         "CAs that devices' certificates must lead to, PEM.",
     ),
     key(
+        "tls.watch",
+        Kind::Integer,
+        "10",
+        "Seconds between two looks whether these files changed: a renewed certificate is taken over without\na restart. 0 = only on SIGHUP and on request.",
+    ),
+    key(
         "http.listen",
         Kind::Text,
         "\"127.0.0.1:8080\"",
@@ -315,5 +321,11 @@ pub const KEYS: &[Key] = &[
         Kind::List,
         "[\"Device.DeviceInfo.SoftwareVersion\", \"Device.IP.Interface.*.Status\", \"Device.IP.Interface.*.IPv4Address.*.IPAddress\"]",
         "Paths whose changes of value every device is asked to tell.",
+    ),
+    key(
+        "audit.keep_days",
+        Kind::Integer,
+        "365",
+        "Days entries of the audit log are kept.",
     ),
 ];

@@ -45,6 +45,9 @@ pub struct Config {
     /// Subscriptions kept on every device.
     #[serde(default)]
     pub subscribe: Subscribe,
+    /// Audit log.
+    #[serde(default)]
+    pub audit: Audit,
 }
 
 /// `[log]`.
@@ -81,6 +84,36 @@ pub struct Tls {
     pub key: PathBuf,
     /// CAs that devices' certificates must lead to.
     pub anchors: PathBuf,
+    /// Seconds between two looks whether the files changed; 0 = never.
+    #[serde(default = "Tls::default_watch")]
+    pub watch: u64,
+}
+
+impl Tls {
+    /// Files with everything else by default.
+    pub fn new(
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+        anchors: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            certificate: certificate.into(),
+            key: key.into(),
+            anchors: anchors.into(),
+            watch: Self::default_watch(),
+        }
+    }
+
+    fn default_watch() -> u64 {
+        10
+    }
+
+    /// Every file named.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        [&self.certificate, &self.key, &self.anchors]
+            .into_iter()
+            .map(PathBuf::as_path)
+    }
 }
 
 /// `[http]`.
@@ -155,6 +188,14 @@ pub struct Subscribe {
     pub value_change: Vec<String>,
 }
 
+/// `[audit]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Days entries of the audit log are kept.
+    pub keep_days: u64,
+}
+
 impl Default for Log {
     fn default() -> Self {
         Self {
@@ -214,6 +255,12 @@ impl Default for Task {
             total: 100_000,
             keep_days: 30,
         }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { keep_days: 365 }
     }
 }
 
@@ -293,6 +340,7 @@ impl Config {
             device: Device::default(),
             task: Task::default(),
             subscribe: Subscribe::default(),
+            audit: Audit::default(),
         }
     }
 
@@ -401,6 +449,7 @@ impl Config {
             ("task.answer_timeout", task.answer_timeout),
             ("task.retry_first", task.retry_first),
             ("task.keep_days", task.keep_days),
+            ("audit.keep_days", self.audit.keep_days),
             ("device.reachable_for", self.device.reachable_for),
         ] {
             if value == 0 {
@@ -470,6 +519,7 @@ impl Config {
             },
             default_expiry: Duration::from_secs(self.task.expires_in),
             keep: Duration::from_secs(self.task.keep_days.saturating_mul(86_400)),
+            keep_audit: Duration::from_secs(self.audit.keep_days.saturating_mul(86_400)),
             event_buffer: 4096,
             limits: crate::core::DeviceLimits {
                 answers: self.device.max_answers,

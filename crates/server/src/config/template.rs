@@ -63,6 +63,8 @@ mod tests {
         assert_eq!(shown.device, plain.device);
         assert_eq!(shown.task, plain.task);
         assert_eq!(shown.subscribe, plain.subscribe);
+        assert_eq!(shown.audit, plain.audit);
+        assert_eq!(shown.tls, plain.tls);
         assert_eq!(shown.log, plain.log);
     }
 

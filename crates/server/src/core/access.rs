@@ -19,6 +19,8 @@ use crate::task::queue::{CancelError, PushError};
 const MAX_EXPIRY: u64 = 30 * 24 * 3600;
 /// Largest page.
 const MAX_PAGE: usize = 1000;
+/// Most devices a search looks at before others get their turn.
+const LOOK_AT: usize = 4096;
 /// Most tasks that somebody waits for.
 const MAX_WAITING: usize = 10_000;
 /// Largest page of parameters.
@@ -167,31 +169,68 @@ impl Access {
         }
     }
 
+    /// The certificates in force, and the peers refused.
+    pub fn tls(&self) -> Result<api::Tls, CoreError> {
+        self.check(Role::Viewer)?;
+        Ok(self.renewal()?.status())
+    }
+
+    /// Takes over new certificate files.
+    pub async fn reload_tls(&self) -> Result<api::Tls, CoreError> {
+        self.check_write(Role::Admin, "tls.reload", "tls").await?;
+        let renewal = self.renewal()?;
+        let outcome = renewal.reload().await;
+        let detail = match &outcome {
+            Ok(status) => format!("certificate {}", status.certificate.fingerprint),
+            Err(error) => error.to_string(),
+        };
+        self.record("tls.reload", "tls", detail, outcome.is_ok())
+            .await?;
+        outcome.map_err(|error| CoreError::Conflict(error.to_string()))
+    }
+
+    fn renewal(&self) -> Result<std::sync::Arc<crate::tls::Renewal>, CoreError> {
+        let renewal = self.core.inner().tls.get();
+        renewal
+            .cloned()
+            .ok_or_else(|| CoreError::no("thing", "tls"))
+    }
+
     /// A page of devices.
     pub async fn devices(&self, query: DeviceQuery) -> Result<api::DevicePage, CoreError> {
         self.check(Role::Viewer)?;
         let limit = page(query.limit, 100, MAX_PAGE)?;
         let now = self.core.now();
-        let state = self.core.state();
-        let mut found =
-            state
-                .registry
-                .page(query.search.as_deref(), query.after.as_deref(), limit + 1);
-        let more = found.len() > limit;
-        found.truncate(limit);
+        let mut devices: Vec<api::DeviceSummary> = Vec::new();
+        let mut after = query.after;
+        // A search may have to look at every device: it gives others their turn in between.
+        while devices.len() <= limit {
+            {
+                let state = self.core.state();
+                let (found, looked_at) = state.registry.page(
+                    query.search.as_deref(),
+                    after.as_deref(),
+                    limit + 1 - devices.len(),
+                    LOOK_AT,
+                );
+                devices.extend(found.into_iter().map(|device| {
+                    let open = state.queue.open_tasks(&device.id);
+                    state.registry.summary(now, device, open)
+                }));
+                after = looked_at;
+            }
+            if after.is_none() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let more = devices.len() > limit;
+        devices.truncate(limit);
         let next = if more {
-            found.last().map(|device| device.id.clone())
+            devices.last().map(|device| device.id.clone())
         } else {
             None
         };
-        let devices = found
-            .into_iter()
-            .map(|device| {
-                state
-                    .registry
-                    .summary(now, device, state.queue.open_tasks(&device.id))
-            })
-            .collect();
         Ok(api::DevicePage { devices, next })
     }
 

@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use homefleet_api::{DeviceChange, Event, Role};
 use tokio::sync::{Notify, broadcast, oneshot};
@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::store::{Answer, AuditRecord, Batch, Store, StoreError, TaskRecord, Write, Written};
 use crate::task::id::IdSource;
 use crate::task::{Queue, QueueConfig};
+use crate::tls::Renewal;
 
 mod access;
 mod error;
@@ -49,6 +50,8 @@ pub struct CoreConfig {
     pub default_expiry: std::time::Duration,
     /// How long finished tasks and seen notifications are kept.
     pub keep: std::time::Duration,
+    /// How long entries of the audit log are kept.
+    pub keep_audit: std::time::Duration,
     /// Events kept for a slow listener of the live stream.
     pub event_buffer: usize,
     /// What one device can take of the server.
@@ -101,6 +104,8 @@ pub(crate) struct Inner {
     pub(crate) started: Millis,
     /// Where devices connect, for [`homefleet_api::ServerInfo`].
     pub(crate) coap_address: Mutex<String>,
+    /// The certificates in force; unset without listeners.
+    pub(crate) tls: OnceLock<Arc<Renewal>>,
     state: Mutex<State>,
     accounts: Mutex<Accounts>,
     events: broadcast::Sender<Arc<Event>>,
@@ -172,6 +177,7 @@ impl Core {
             metrics: Arc::new(Metrics::new()),
             started: now,
             coap_address: Mutex::default(),
+            tls: OnceLock::new(),
             state: Mutex::new(State {
                 registry,
                 queue,
@@ -191,6 +197,11 @@ impl Core {
             .coap_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    pub(crate) fn set_renewal(&self, renewal: Arc<Renewal>) {
+        // There is one server to a core.
+        drop(self.0.tls.set(renewal));
     }
 
     /// Whom a token's secret belongs to.

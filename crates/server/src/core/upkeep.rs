@@ -5,11 +5,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Core;
+use crate::clock::Millis;
 use crate::store::{Batch, Write};
 
-/// How long a notification is remembered after it last came, in milliseconds: longer than the longest interval
-/// between retries with default settings (R-NOT.1: 5120 s).
-const SEEN: u64 = 24 * 3600 * 1000;
+/// How long a notification is remembered after it last came: longer than the longest interval between retries with
+/// default settings (R-NOT.1: 5120 s).
+const SEEN: Duration = Duration::from_secs(24 * 3600);
 /// How often contact times go to disk, and tokens made beside the server are noticed.
 const FLUSH: Duration = Duration::from_secs(5);
 /// Rounds of flushing between two prunings: about one hour.
@@ -43,14 +44,15 @@ impl Core {
                     .collect(),
             );
             if prune {
-                let keep = self.inner().config.keep;
-                let before = crate::clock::Millis(
-                    now.0
-                        .saturating_sub(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX)),
-                );
+                let config = &self.inner().config;
+                let ago = |keep: Duration| {
+                    let millis = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+                    Millis(now.0.saturating_sub(millis))
+                };
                 batch.push(Write::Prune {
-                    before,
-                    seen_before: crate::clock::Millis(now.0.saturating_sub(SEEN)),
+                    before: ago(config.keep),
+                    seen_before: ago(SEEN),
+                    audit_before: ago(config.keep_audit),
                 });
             }
             ((), batch)

@@ -255,28 +255,40 @@ impl Registry {
             .count()
     }
 
-    /// Devices in the order of their Endpoint ID whose text contains `search`, after `after`.
+    /// Devices in the order of their Endpoint ID whose text contains `search`, after `after`: at most `limit`, out of at
+    /// most `look_at`. Beside them, where to go on; `None` at the end.
     pub fn page(
         &self,
         search: Option<&str>,
         after: Option<&str>,
         limit: usize,
-    ) -> Vec<&DeviceRecord> {
+        look_at: usize,
+    ) -> (Vec<&DeviceRecord>, Option<String>) {
         use std::ops::Bound;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let search = search
             .map(str::to_lowercase)
             .filter(|search| !search.is_empty());
-        self.devices
+        let mut found = Vec::new();
+        let mut rest = self
+            .devices
             .range::<str, _>((from, Bound::Unbounded))
-            .map(|(_, device)| device)
-            .filter(|device| {
-                search
-                    .as_ref()
-                    .is_none_or(|search| contains(device, search))
-            })
-            .take(limit)
-            .collect()
+            .map(|(_, device)| device);
+        let mut last = None;
+        for device in rest.by_ref().take(look_at) {
+            last = Some(device);
+            if search
+                .as_ref()
+                .is_none_or(|search| contains(device, search))
+            {
+                found.push(device);
+            }
+            if found.len() >= limit {
+                return (found, Some(device.id.clone()));
+            }
+        }
+        let go_on = rest.next().and(last).map(|device| device.id.clone());
+        (found, go_on)
     }
 
     /// Records with newer contact times than stored, for a batched write.

@@ -1,5 +1,7 @@
 //! What handlers take: the caller, and JSON bodies with useful errors.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -11,6 +13,9 @@ use serde::de::DeserializeOwned;
 
 use super::{AppState, Refusal, session};
 use crate::core::{Access, CoreError};
+
+/// Longest time a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An authenticated request: by bearer token, or by the console's cookie, which for anything that changes something
 /// must come from the console's own pages.
@@ -82,8 +87,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 "the body is not marked `Content-Type: application/json`",
             ));
         }
-        let bytes = Bytes::from_request(request, state)
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state))
             .await
+            .map_err(|_| Refusal::new(ProblemCode::BadRequest, "the body did not come in time"))?
             .map_err(|rejection| unreadable(&rejection))?;
         parse(&bytes).map(Self)
     }

@@ -41,13 +41,13 @@ pub(super) async fn metrics(
             .set(number(core.registry.reachable(now)));
         metrics.tasks_open.set(number(core.queue.len()));
     }
-    let counters = state
+    let samples = state
         .network
         .as_ref()
         .map(|network| (network.0)())
         .unwrap_or_default();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(CONTENT_TYPE, kind)], metrics.with_counters(&counters)).into_response())
+    Ok(([(CONTENT_TYPE, kind)], metrics.with_samples(&samples)).into_response())
 }
 
 /// The OpenAPI document.

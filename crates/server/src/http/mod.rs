@@ -19,6 +19,7 @@ use axum::routing::{delete, get, post};
 use homefleet_api::{Problem, ProblemCode};
 
 use crate::core::Core;
+use crate::metrics::Sample;
 
 mod account;
 mod devices;
@@ -26,11 +27,14 @@ mod events;
 mod extract;
 mod health;
 mod problem;
+mod serve;
 pub mod session;
 mod tasks;
+mod tls;
 
 pub use extract::{Body, Caller, MaybeCaller};
 pub use problem::Refusal;
+pub(crate) use serve::serve;
 pub use session::same_origin;
 
 /// What handlers share.
@@ -44,17 +48,17 @@ pub struct AppState {
     pub public_metrics: bool,
     /// Whether browsers reach this server through TLS, so that cookies are marked Secure.
     pub secure_cookies: bool,
-    /// Counters of the network part, by name.
-    pub network: Option<NetworkCounters>,
+    /// What the network part and the certificates count.
+    pub network: Option<Samples>,
 }
 
-/// Reads the network part's counters.
+/// Reads what other parts of the server count.
 #[derive(Clone)]
-pub struct NetworkCounters(pub std::sync::Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>);
+pub struct Samples(pub std::sync::Arc<dyn Fn() -> Vec<Sample> + Send + Sync>);
 
-impl std::fmt::Debug for NetworkCounters {
+impl std::fmt::Debug for Samples {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("NetworkCounters")
+        f.write_str("Samples")
     }
 }
 
@@ -80,6 +84,8 @@ pub fn router(state: AppState, body_limit: usize) -> Router {
         .route("/tasks/{id}", get(tasks::show).delete(tasks::cancel))
         .route("/events", get(events::stream))
         .route("/info", get(account::info))
+        .route("/tls", get(tls::show))
+        .route("/tls/reload", post(tls::reload))
         .route("/tokens", get(account::tokens).post(account::create_token))
         .route("/tokens/{id}", delete(account::revoke_token))
         .route("/audit", get(account::audit))

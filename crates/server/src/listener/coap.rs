@@ -4,12 +4,14 @@
 //! never delivers it; what arrives here is established. Records are processed in the order of arrival; their
 //! answers leave when the store has what they acknowledge.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use homefleet_coap::{Code, Scheme, Uri};
-use homefleet_net::dtls::{Role, TrustVerifier, Verifier};
+use homefleet_net::dtls::{Credentials, Role, TrustVerifier, Verifier};
 use homefleet_net::mtp::{CoapMtp, Destination, Received, SendError};
-use homefleet_trust::{Decision, PeerIdentity, Refusal};
+use homefleet_trust::{Anchor, Decision, PeerIdentity, Refusal};
 use homefleet_usp::EndpointId;
 use tokio::sync::{mpsc, watch};
 
@@ -19,6 +21,7 @@ use crate::controller::{Controller, Finish, Incoming, Transport};
 use crate::store::{AddressRecord, CertificateRecord};
 use crate::task::driver::Sending;
 use crate::task::queue::Delivery;
+use crate::tls::{Refusals, Target};
 
 /// Records being stored at a time; beyond it the MTP's own queue fills and devices are told 5.03.
 const IN_STORE: usize = 4096;
@@ -70,11 +73,21 @@ fn delivery(uri: &str, error: &SendError) -> Delivery {
 /// when the host name fits, which is right for finding a Controller; a request for one device must not reach another
 /// that has its address now (R-SEC.0a).
 #[derive(Debug)]
-pub struct DeviceVerifier(pub TrustVerifier);
+pub struct DeviceVerifier {
+    trust: TrustVerifier,
+    refusals: Arc<Refusals>,
+}
+
+impl DeviceVerifier {
+    /// Decides as `trust` does, and notes the refusals.
+    pub fn new(trust: TrustVerifier, refusals: Arc<Refusals>) -> Self {
+        Self { trust, refusals }
+    }
+}
 
 impl Verifier for DeviceVerifier {
     fn verify(&self, chain: &[Vec<u8>], role: Role<'_>) -> Decision {
-        let mut decision = self.0.verify(chain, role);
+        let mut decision = self.trust.verify(chain, role);
         if let Role::Initiated {
             endpoint_id: Some(meant),
             ..
@@ -86,11 +99,37 @@ impl Verifier for DeviceVerifier {
         {
             decision.refuse(Refusal::NameMismatch);
         }
+        self.refusals.note(
+            SystemTime::now().into(),
+            &decision,
+            matches!(role, Role::Initiated { .. }),
+        );
         decision
     }
 
     fn generation(&self) -> u64 {
-        self.0.generation()
+        self.trust.generation()
+    }
+}
+
+/// Takes over new certificates.
+pub(crate) struct Certificates {
+    /// Judges the peers'.
+    pub(crate) verifier: Arc<DeviceVerifier>,
+}
+
+impl Target for Certificates {
+    fn credentials(
+        &self,
+        _new: Credentials,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(std::future::ready(Err(
+            "the new certificate is taken over at the next start".to_owned(),
+        )))
+    }
+
+    fn anchors(&self, new: Vec<Anchor>) {
+        self.verifier.trust.replace_anchors(new);
     }
 }
 

@@ -141,12 +141,15 @@ pub enum Write {
     Audit(AuditRecord),
     /// Inserts or replaces a device.
     Device(Box<DeviceRecord>),
-    /// Removes finished tasks updated before `before`, and notifications seen before `seen_before`.
+    /// Removes finished tasks updated before `before`, notifications seen before `seen_before`, and entries of the audit
+    /// log from before `audit_before`, of which many go in several rounds.
     Prune {
         /// For tasks.
         before: Millis,
         /// For notifications.
         seen_before: Millis,
+        /// For the audit log.
+        audit_before: Millis,
     },
     /// Removes a device with its values, subscriptions and notifications; tasks stay as history.
     RemoveDevice(String),

@@ -93,6 +93,7 @@ pub(crate) fn core_config() -> CoreConfig {
         queue: Default::default(),
         default_expiry: Duration::from_secs(3600),
         keep: Duration::from_secs(86_400),
+        keep_audit: Duration::from_secs(86_400),
         event_buffer: 64,
         limits: Default::default(),
         subscriptions: vec![WantedSubscription {
@@ -166,6 +167,7 @@ impl Lab {
         tokio::spawn(driver::run(
             core.clone(),
             Arc::new(controller.clone()),
+            driver::Room::default(),
             stopped,
         ));
         Self {

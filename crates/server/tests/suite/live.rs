@@ -46,6 +46,15 @@ impl Authority {
 
     /// A certificate for an Endpoint ID (R-SEC.0a) at loopback, and its key.
     pub(crate) fn issue(&self, endpoint: &str) -> (String, String) {
+        self.issue_with(endpoint, |_| {})
+    }
+
+    /// The same with changes.
+    pub(crate) fn issue_with(
+        &self,
+        endpoint: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, endpoint);
@@ -59,6 +68,7 @@ impl Authority {
             ExtendedKeyUsagePurpose::ClientAuth,
             ExtendedKeyUsagePurpose::ServerAuth,
         ];
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
     }
@@ -71,11 +81,11 @@ pub(crate) fn config(directory: &Path, authority: &Authority, devices: &Authorit
         std::fs::write(&path, text).unwrap();
         path
     };
-    let tls = Tls {
-        certificate: write("server.pem", &certificate),
-        key: write("server-key.pem", &key),
-        anchors: write("anchors.pem", &devices.pem),
-    };
+    let tls = Tls::new(
+        write("server.pem", &certificate),
+        write("server-key.pem", &key),
+        write("anchors.pem", &devices.pem),
+    );
     let mut config = Config::new(CONTROLLER, directory.join("data"), tls);
     config.task.retry_first = 1;
     config.task.retry_max = 1;
@@ -83,9 +93,13 @@ pub(crate) fn config(directory: &Path, authority: &Authority, devices: &Authorit
 }
 
 pub(crate) async fn operator(server: &RunningServer) -> Access {
+    access(server, Role::Operator).await
+}
+
+pub(crate) async fn access(server: &RunningServer, role: Role) -> Access {
     let new = NewToken {
         name: "test".to_owned(),
-        role: Role::Operator,
+        role,
         expires_in: None,
     };
     let token = server.create_token(new).await.unwrap();
@@ -118,15 +132,15 @@ async fn bind(
 }
 
 /// A device with an Agent of the simplest kind.
-struct Agent {
+pub(crate) struct Agent {
     id: EndpointId,
-    mtp: CoapMtp,
+    pub(crate) mtp: CoapMtp,
     records: mpsc::Receiver<Received>,
     server: Destination,
 }
 
 impl Agent {
-    async fn start(
+    pub(crate) async fn start(
         id: &str,
         issued: (String, String),
         trusts: &Authority,
@@ -147,7 +161,7 @@ impl Agent {
         }
     }
 
-    async fn send_as(
+    pub(crate) async fn send_as(
         &self,
         from: &str,
         message: Message,
@@ -160,7 +174,7 @@ impl Agent {
         self.mtp.send(&self.server, record.encode()).await
     }
 
-    async fn send(&self, message: Message) {
+    pub(crate) async fn send(&self, message: Message) {
         self.send_as(self.id.as_str(), message).await.unwrap();
     }
 
@@ -174,7 +188,7 @@ impl Agent {
     }
 
     /// Answers every Get with the same values until a request for `path` was answered.
-    async fn answer_gets(&mut self, path: &str) {
+    pub(crate) async fn answer_gets(&mut self, path: &str) {
         loop {
             let message = self.next().await;
             let Body::Request(Request::Get(asked)) = message.body else {
@@ -195,7 +209,7 @@ impl Agent {
     }
 }
 
-fn read(path: &str) -> NewTask {
+pub(crate) fn read(path: &str) -> NewTask {
     NewTask {
         operation: get(path),
         expires_in: None,
@@ -417,11 +431,11 @@ async fn a_restarted_server_knows_its_devices_and_finishes_its_tasks() {
 const DIRECTORY: &str = "HOMEFLEET_TEST_SERVER";
 
 fn config_in(directory: &Path) -> Config {
-    let tls = Tls {
-        certificate: directory.join("server.pem"),
-        key: directory.join("server-key.pem"),
-        anchors: directory.join("anchors.pem"),
-    };
+    let tls = Tls::new(
+        directory.join("server.pem"),
+        directory.join("server-key.pem"),
+        directory.join("anchors.pem"),
+    );
     let mut config = Config::new(CONTROLLER, directory.join("data"), tls);
     config.task.retry_first = 1;
     config.task.retry_max = 1;

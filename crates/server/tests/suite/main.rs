@@ -9,5 +9,6 @@ mod full;
 mod live;
 mod queue;
 mod registry;
+mod renewal;
 mod rest;
 mod store;

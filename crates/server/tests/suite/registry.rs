@@ -224,10 +224,15 @@ fn search_and_pages_cover_every_device_once() {
             .map(|device| device.id.clone())
             .collect::<Vec<_>>()
     };
-    assert_eq!(ids(registry.page(Some("kITCH"), None, 10)), ["os::3"]);
+    assert_eq!(ids(registry.page(Some("kITCH"), None, 10, 99).0), ["os::3"]);
     assert_eq!(
-        ids(registry.page(None, Some("os::4"), 10)),
+        ids(registry.page(None, Some("os::4"), 10, 99).0),
         ["os::5", "os::6"]
     );
-    assert_eq!(ids(registry.page(None, None, 2)), ["os::0", "os::1"]);
+    assert_eq!(ids(registry.page(None, None, 2, 99).0), ["os::0", "os::1"]);
+    // A search that finds little ends early, and says where to go on.
+    let (found, go_on) = registry.page(Some("kitch"), None, 10, 2);
+    assert_eq!((ids(found), go_on.as_deref()), (vec![], Some("os::1")));
+    let (found, go_on) = registry.page(Some("kitch"), go_on.as_deref(), 10, 99);
+    assert_eq!((ids(found), go_on), (vec!["os::3".to_owned()], None));
 }

@@ -3,11 +3,11 @@
 use homefleet_api::{SubscriptionState, TaskState};
 use homefleet_server::store::sqlite::SqliteStore;
 use homefleet_server::store::{
-    AuditLog as _, Batch, DeviceRecord, Devices as _, Parameters as _, Store as _, StoreError,
-    SubscriptionRecord, Subscriptions as _, Tasks as _, Write,
+    AuditLog as _, AuditRecord, Batch, DeviceRecord, Devices as _, Parameters as _, Store as _,
+    StoreError, SubscriptionRecord, Subscriptions as _, Tasks as _, Write,
 };
 
-use crate::common::{START, get, seconds, task, value};
+use crate::common::{DEVICE, START, get, seconds, task, value};
 
 fn open(directory: &tempfile::TempDir) -> SqliteStore {
     SqliteStore::open(&directory.path().join("store.sqlite")).unwrap()
@@ -293,6 +293,7 @@ async fn open_tasks_are_found_in_order_and_old_ones_are_pruned() {
         .write(Batch::one(Write::Prune {
             before: seconds(50),
             seen_before: START,
+            audit_before: START,
         }))
         .await
         .unwrap();
@@ -300,6 +301,45 @@ async fn open_tasks_are_found_in_order_and_old_ones_are_pruned() {
         ids(store.tasks(None, None, None, 10).await.unwrap()),
         ["4", "2", "1"]
     );
+}
+
+#[tokio::test]
+async fn old_entries_of_the_audit_log_are_pruned_and_their_numbers_not_used_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let entry = |time| {
+        Batch::one(Write::Audit(AuditRecord {
+            sequence: 0,
+            time,
+            who: "test".to_owned(),
+            action: "device.label".to_owned(),
+            subject: DEVICE.to_owned(),
+            detail: String::new(),
+            allowed: true,
+        }))
+    };
+    let left = || async {
+        let entries = store.audit(None, 10).await.unwrap();
+        entries
+            .into_iter()
+            .map(|entry| entry.sequence)
+            .collect::<Vec<_>>()
+    };
+    for time in [START, seconds(10), seconds(20)] {
+        store.write(entry(time)).await.unwrap();
+    }
+    let prune = |audit_before| {
+        Batch::one(Write::Prune {
+            before: START,
+            seen_before: START,
+            audit_before,
+        })
+    };
+    store.write(prune(seconds(20))).await.unwrap();
+    assert_eq!(left().await, [3]);
+    store.write(prune(seconds(60))).await.unwrap();
+    store.write(entry(seconds(60))).await.unwrap();
+    assert_eq!(left().await, [4]);
 }
 
 #[tokio::test]

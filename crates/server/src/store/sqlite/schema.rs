@@ -64,6 +64,8 @@ const STEPS: &[&str] = &[
     CREATE INDEX seen_by_time ON seen (time);",
     // 2: the oldest notifications of one device.
     "CREATE INDEX seen_by_device ON seen (device, time);",
+    // 3: old entries of the audit log.
+    "CREATE INDEX audit_by_time ON audit (time);",
 ];
 
 /// Brings the store up to date, all or nothing.

@@ -15,6 +15,8 @@ use crate::clock::Millis;
 const MAX_PATH: usize = 1024;
 /// Bytes of a value that count as one value.
 const UNIT: u32 = 1024;
+/// Entries of the audit log removed at a time.
+const AUDIT_ROUND: i64 = 50_000;
 /// Notifications of all devices between two looks at that bound.
 const SEEN_ROUND: u32 = 64;
 
@@ -47,7 +49,8 @@ fn apply(to: &Savepoint<'_>, limits: &Limits, batch: &Batch) -> Result<Written, 
             Write::Prune {
                 before,
                 seen_before,
-            } => prune(to, *before, *seen_before)?,
+                audit_before,
+            } => prune(to, *before, *seen_before, *audit_before)?,
             Write::RemoveDevice(id) => {
                 to.prepare_cached("DELETE FROM device WHERE id = ?1")?
                     .execute([id])?;
@@ -309,13 +312,22 @@ fn audit(to: &Savepoint<'_>, entry: &AuditRecord) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn prune(to: &Savepoint<'_>, before: Millis, seen_before: Millis) -> Result<(), StoreError> {
+fn prune(
+    to: &Savepoint<'_>,
+    before: Millis,
+    seen_before: Millis,
+    audit_before: Millis,
+) -> Result<(), StoreError> {
     to.prepare_cached(
         "DELETE FROM task WHERE updated < ?1 AND state IN ('done', 'failed', 'expired', 'cancelled')",
     )?
     .execute([int(before)])?;
     to.prepare_cached("DELETE FROM seen WHERE time < ?1")?
         .execute([int(seen_before)])?;
+    to.prepare_cached(
+        "DELETE FROM audit WHERE sequence IN (SELECT sequence FROM audit WHERE time < ?1 ORDER BY time LIMIT ?2)",
+    )?
+    .execute([int(audit_before), AUDIT_ROUND])?;
     Ok(())
 }
 

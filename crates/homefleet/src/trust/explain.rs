@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use homefleet_trust::{Connection, Context, Decision, Outcome, Policy, Time};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -12,30 +12,6 @@ use time::format_description::well_known::Rfc3339;
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::output;
-
-/// What `homefleet trust` does.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Trust {
-    /// Walk a certificate through the decision of USP Figure MTP.1 and say where it ends
-    #[command(
-        after_help = "Exit code 0 when the session would be established, 4 when it would be refused.
-
-Examples:
-  homefleet trust explain --chain agent.pem --anchors ca.pem --accepted
-  homefleet trust explain --chain server.pem --anchors ca.pem --host acs.example.com
-  homefleet trust explain --chain server.pem --anchors ca.pem --host 192.0.2.1 \\
-      --endpoint-id proto::controller --at 2027-01-01T00:00:00Z"
-    )]
-    Explain(Explain),
-}
-
-impl Trust {
-    pub(crate) fn run(self, global: &Global) -> Result<(), Failure> {
-        match self {
-            Self::Explain(command) => command.run(global),
-        }
-    }
-}
 
 /// `trust explain`.
 #[derive(Debug, Args)]
@@ -69,7 +45,7 @@ pub(crate) struct Explain {
 }
 
 impl Explain {
-    fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) fn run(self, global: &Global) -> Result<(), Failure> {
         let chain = homefleet_trust::chain_from_pem(&read(&self.chain)?)
             .map_err(|error| unusable(&self.chain, &error))?;
         let anchors = homefleet_trust::anchors_from_pem(&read(&self.anchors)?)

@@ -1,0 +1,180 @@
+//! New certificate files are taken over by a running server, bad ones are not.
+
+use std::path::Path;
+use std::time::Duration;
+
+use homefleet_api::{Role, TaskState};
+use homefleet_server::core::DeviceQuery;
+use homefleet_server::{Access, CoreError, RunningServer, Server};
+use rcgen::date_time_ymd;
+
+use crate::common::{CONTROLLER, DEVICE, on_board};
+use crate::live::{Agent, Authority, WAIT, access, config, read};
+
+/// A server whose clients are of `authority`, in a directory of its own.
+async fn server(authority: &Authority, watch: u64) -> (tempfile::TempDir, RunningServer, Access) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(directory.path(), authority, authority);
+    config.tls.watch = watch;
+    let server = Server::start(config).await.unwrap();
+    let access = access(&server, Role::Admin).await;
+    (directory, server, access)
+}
+
+/// Puts new files where the server has its own certificate.
+fn write(directory: &Path, (certificate, key): &(String, String)) {
+    std::fs::write(directory.join("server.pem"), certificate).unwrap();
+    std::fs::write(directory.join("server-key.pem"), key).unwrap();
+}
+
+/// Waits until what the server says of its certificates is as wanted.
+async fn until(
+    access: &Access,
+    wanted: impl Fn(&homefleet_api::Tls) -> bool,
+) -> homefleet_api::Tls {
+    let looked = async {
+        loop {
+            let status = access.tls().unwrap();
+            if wanted(&status) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, looked)
+        .await
+        .unwrap_or_else(|_| panic!("{:?}", access.tls()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_authority_is_trusted_without_a_restart_and_sessions_stay_open() {
+    let (authority, newer) = (Authority::new("CA"), Authority::new("New CA"));
+    let (directory, server, access) = server(&authority, 0).await;
+    let mut old = Agent::start(
+        DEVICE,
+        authority.issue(DEVICE),
+        &authority,
+        server.coap_addr(),
+    )
+    .await;
+    old.send(on_board("boot")).await;
+    old.answer_gets("Device.LocalAgent.").await;
+
+    let id = "os::00D09E-2";
+    let stranger = Agent::start(id, newer.issue(id), &authority, server.coap_addr()).await;
+    assert!(stranger.send_as(id, on_board("boot")).await.is_err());
+    let refused = until(&access, |status| !status.refusals.is_empty()).await;
+    let refused = &refused.refusals[0];
+    assert_eq!(
+        (refused.reason.as_str(), refused.alert),
+        ("unknown_issuer", 48)
+    );
+    assert_eq!(refused.subject.as_deref(), Some("CN=os::00D09E-2"));
+
+    let both = format!("{}{}", authority.pem, newer.pem);
+    std::fs::write(directory.path().join("anchors.pem"), both).unwrap();
+    let status = access.reload_tls().await.unwrap();
+    let subjects: Vec<_> = status
+        .anchors
+        .iter()
+        .map(|anchor| anchor.subject.as_str())
+        .collect();
+    assert_eq!(subjects, ["CN=CA", "CN=New CA"]);
+
+    stranger.send(on_board("boot")).await;
+    let task = access
+        .submit(DEVICE, read("Device.DeviceInfo.UpTime"))
+        .await
+        .unwrap();
+    old.answer_gets("Device.DeviceInfo.UpTime").await;
+    let done = access.wait_task(&task.id, WAIT).await.unwrap();
+    assert_eq!(done.state, TaskState::Done, "{done:?}");
+    let devices = access
+        .devices(DeviceQuery::default())
+        .await
+        .unwrap()
+        .devices;
+    assert_eq!(devices.len(), 2);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_are_no_good_are_refused_and_the_old_stay_in_force() {
+    let authority = Authority::new("CA");
+    let (directory, server, access) = server(&authority, 0).await;
+    let before = access.tls().unwrap();
+    let good = authority.issue(CONTROLLER);
+    let expired = authority.issue_with(CONTROLLER, |params| {
+        params.not_after = date_time_ymd(2020, 1, 1);
+    });
+    let early = authority.issue_with(CONTROLLER, |params| {
+        params.not_before = date_time_ymd(2200, 1, 1);
+        params.not_after = date_time_ymd(2201, 1, 1);
+    });
+    let other_key = (good.0.clone(), authority.issue(CONTROLLER).1);
+    let other_id = authority.issue("proto::another");
+    let client_only = authority.issue_with(CONTROLLER, |params| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    for (files, says) in [
+        (&expired, "expired"),
+        (&early, "not valid yet"),
+        (&other_key, "private key does not belong"),
+        (&other_id, "Endpoint ID"),
+        (&client_only, "serverAuth"),
+        (&("nothing".to_owned(), good.1.clone()), "server.pem"),
+    ] {
+        write(directory.path(), files);
+        let error = access.reload_tls().await.unwrap_err();
+        assert!(matches!(error, CoreError::Conflict(_)), "{error:?}");
+        assert!(error.to_string().contains(says), "{error}");
+        let now = access.tls().unwrap();
+        assert_eq!(now.certificate, before.certificate);
+        assert_eq!(now.problem, Some(error.to_string()));
+    }
+    write(directory.path(), &good);
+    std::fs::write(directory.path().join("anchors.pem"), "").unwrap();
+    let error = access.reload_tls().await.unwrap_err();
+    assert!(error.to_string().contains("tls.anchors"), "{error}");
+    assert_eq!(access.tls().unwrap().anchors, before.anchors);
+
+    let audit = access.audit(None, 0).await.unwrap().entries;
+    let reloads = audit.iter().filter(|entry| entry.action == "tls.reload");
+    assert!(reloads.clone().all(|entry| !entry.allowed));
+    assert_eq!(reloads.count(), 7);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_files_are_noticed() {
+    let (authority, newer) = (Authority::new("CA"), Authority::new("New CA"));
+    let (directory, server, access) = server(&authority, 1).await;
+    std::fs::write(directory.path().join("anchors.pem"), "half a fi").unwrap();
+    until(&access, |status| status.problem.is_some()).await;
+    assert_eq!(access.tls().unwrap().anchors.len(), 1);
+    // Replaced, as tools that write certificates do.
+    let both = format!("{}{}", authority.pem, newer.pem);
+    std::fs::write(directory.path().join("new"), both).unwrap();
+    std::fs::rename(
+        directory.path().join("new"),
+        directory.path().join("anchors.pem"),
+    )
+    .unwrap();
+    let status = until(&access, |status| status.anchors.len() == 2).await;
+    assert_eq!(status.problem, None);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_an_administrator_reloads() {
+    let authority = Authority::new("CA");
+    let (_directory, server, _) = server(&authority, 0).await;
+    let operator = access(&server, Role::Operator).await;
+    let refused = operator.reload_tls().await.unwrap_err();
+    assert!(
+        matches!(refused, CoreError::Forbidden { .. }),
+        "{refused:?}"
+    );
+    assert_eq!(operator.tls().unwrap().anchors.len(), 1);
+    server.stop().await;
+}
