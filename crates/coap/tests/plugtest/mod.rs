@@ -90,9 +90,11 @@ impl Plugtest {
         }
     }
 
-    /// What its endpoint is to be: it deals with conditional requests, and all of its notifications are Confirmable.
+    /// What its endpoint is to be: it deals with conditional requests, all of its notifications are Confirmable, and addresses count as
+    /// verified (the plugtest list is older than RFC 9175).
     pub(crate) fn config() -> Config {
         Config {
+            amplification: 0,
             understood: vec![number::ACCEPT, number::IF_MATCH, number::IF_NONE_MATCH],
             notify_con_every: 1,
             ..Config::default()
