@@ -6,6 +6,7 @@ use rand_core::Rng;
 
 use super::Endpoint;
 use super::client::{Step, without_blocks};
+use super::peers::Work;
 use super::timers::{Timer, TimerKey, after};
 use crate::error::RequestError;
 use crate::event::{Event, RequestId};
@@ -85,6 +86,7 @@ impl Endpoint {
             return;
         }
         self.settle(id);
+        self.leave_queue(id);
         self.drop_fetch(id);
         self.watch(now, id, seq, response.options.max_age());
         self.release_slot(now, id);
@@ -102,6 +104,17 @@ impl Endpoint {
                 self.send_next(now, id);
             }
             step => self.take_step(now, id, step),
+        }
+    }
+
+    /// What waits for NSTART is not needed any more: a registration again, or a block of an older state
+    /// (RFC 7641 §3.3.1: no registration while the state is fresh).
+    fn leave_queue(&mut self, id: u64) {
+        let Some(peer) = self.requests.get(id).map(|request| request.peer) else {
+            return;
+        };
+        if let Some(state) = self.peers.get_mut(peer) {
+            state.queue.retain(|work| *work != Work::Request(id));
         }
     }
 

@@ -109,6 +109,25 @@ fn an_overdue_client_registers_again_with_the_same_token() {
 }
 
 #[test]
+fn a_registration_that_waits_for_its_turn_is_dropped_when_a_notification_comes() {
+    let mut solo = Solo::new();
+    let (_, ask) = registered(&mut solo, 1);
+    solo.advance(Duration::from_secs(50));
+    // NSTART is taken by a request that nobody answers, until long after Max-Age.
+    solo.request(Request::get("silent"));
+    let sent = solo.advance(Duration::from_secs(35));
+    assert!(sent.iter().all(|m| m.token != ask.token), "{sent:?}");
+    solo.send(&notification(&ask, 1, 2, "19"));
+    assert_eq!(texts(&mut solo), ["19"]);
+    // The place is free now, and the state is fresh.
+    let sent = solo.advance(Duration::from_secs(60));
+    assert!(matches!(solo.take_event(), Some(Event::Failed { .. })));
+    assert!(sent.iter().all(|m| m.token != ask.token), "{sent:?}");
+    let sent = solo.advance(Duration::from_secs(20));
+    assert!(sent.iter().any(|m| m.token == ask.token));
+}
+
+#[test]
 fn max_age_says_when_notifications_are_overdue() {
     let mut solo = Solo::new();
     let (_, ask) = registered(&mut solo, 1);
