@@ -7,6 +7,7 @@ mod codec;
 mod etsi;
 mod fuzz;
 mod hostile;
+mod model;
 #[path = "../plugtest/mod.rs"]
 mod plugtest;
 #[path = "../../../../fuzz/replay.rs"]

@@ -1,4 +1,4 @@
-//! Tests of Endpoint IDs, Records, Messages and the bindings.
+//! Tests of Endpoint IDs, Records, Messages and the CoAP binding.
 #![allow(clippy::unwrap_used)]
 
 mod coap;
@@ -12,5 +12,3 @@ mod record;
 mod replay;
 mod samples;
 mod schema;
-mod stomp;
-mod uds;
