@@ -1,8 +1,13 @@
 //! Entry points for fuzzing; they never panic.
 
+use std::time::{Duration, Instant};
+
 use crate::{
     EndpointId, Message, Record,
-    mtp::coap::{self, Inbound},
+    mtp::{
+        coap::{self, Inbound},
+        stomp, uds,
+    },
 };
 
 /// Bytes as a Record and as a Message: what decodes is encoded again and decodes to the same.
@@ -21,6 +26,66 @@ pub fn codec(bytes: &[u8]) {
         && let Ok(id) = text.parse::<EndpointId>()
     {
         assert_eq!(EndpointId::from_urn(&id.to_urn()).as_ref(), Ok(&id));
+    }
+    codec_uds(bytes);
+    codec_stomp(bytes);
+}
+
+/// Frames of a UNIX domain socket: cut in any way they are the same, and each round-trips.
+fn codec_uds(bytes: &[u8]) {
+    let decode = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let mut decoder = uds::Decoder::new(600);
+        let mut frames = Vec::new();
+        for piece in pieces {
+            decoder.push(piece);
+            while let Ok(Some(frame)) = decoder.next_frame() {
+                frames.push(frame);
+            }
+            assert!(decoder.buffered() <= 608 + piece.len());
+        }
+        (frames, decoder.next_frame().err())
+    };
+    let whole = decode(&mut [bytes].into_iter());
+    assert_eq!(decode(&mut bytes.chunks(1)), whole);
+    for frame in whole.0 {
+        let bytes = frame.encode();
+        assert_eq!(
+            decode(&mut [bytes.as_slice()].into_iter()),
+            (vec![frame], None)
+        );
+    }
+}
+
+/// The same for STOMP.
+fn codec_stomp(bytes: &[u8]) {
+    let limits = stomp::Limits {
+        headers: 8,
+        line: 100,
+        body: 300,
+    };
+    let decode = |pieces: &mut dyn Iterator<Item = &[u8]>, limits: &stomp::Limits| {
+        let mut decoder = stomp::Decoder::new(limits.clone());
+        let mut frames = Vec::new();
+        for piece in pieces {
+            decoder.push(piece);
+            while let Ok(Some(frame)) = decoder.next_frame() {
+                frames.push(frame);
+            }
+            assert!(decoder.buffered() <= 302 + piece.len());
+        }
+        (frames, decoder.next_frame().err())
+    };
+    let whole = decode(&mut [bytes].into_iter(), &limits);
+    assert_eq!(decode(&mut bytes.chunks(1), &limits), whole);
+    // A bare colon gets longer when it is escaped.
+    let wide = stomp::Limits {
+        line: 300,
+        ..limits
+    };
+    for frame in whole.0 {
+        let bytes = frame.encode();
+        let again = decode(&mut [bytes.as_slice()].into_iter(), &wide);
+        assert_eq!(again, (vec![frame], None));
     }
 }
 
@@ -51,5 +116,132 @@ pub fn machine(bytes: &[u8]) {
         if let Err(rejection) = coap::accept(inbound, secure) {
             assert!(matches!(rejection.code, 0x80 | 0x85 | 0x8F));
         }
+    }
+}
+
+/// A script of bytes, time, Records and ends for one session of each connected binding, with small bounds.
+///
+/// The first byte chooses the binding. Each step is one byte of what to do, one of how long the step's data is,
+/// and the data. `start` is any time: the session only sees how much of it passes.
+///
+/// # Panics
+/// When a session goes on after its end, or keeps more than its bounds: that is what fuzzing looks for.
+pub fn sessions(start: Instant, bytes: &[u8]) {
+    let (Ok(own), Ok(other)) = ("self::a".parse(), "self::b".parse()) else {
+        return;
+    };
+    let record = Record::no_session(other, own, vec![7; 40]);
+    match bytes.split_first() {
+        Some((0..=84, script)) => uds(start, &record, true, script),
+        Some((85..=127, script)) => uds(start, &record, false, script),
+        Some((_, script)) => stomp(start, &record, script),
+        None => {}
+    }
+}
+
+fn steps(script: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = script;
+    std::iter::from_fn(move || {
+        let (&[what, length], tail) = rest.split_first_chunk()?;
+        let (step, tail) = tail.split_at(usize::from(length).min(tail.len()));
+        rest = tail;
+        Some((what, step))
+    })
+}
+
+fn uds(start: Instant, record: &Record, is_client: bool, script: &[u8]) {
+    let mut now = start;
+    let config = uds::Config {
+        max_record: 300,
+        max_frame: 400,
+        max_queued: 500,
+        ..uds::Config::default()
+    };
+    let own = record.from_id.clone();
+    let mut session = if is_client {
+        uds::Session::client(now, own, config)
+    } else {
+        uds::Session::server(now, own, config)
+    };
+    let mut over = false;
+    let mut waiting = 0;
+    for (what, step) in steps(script) {
+        match what % 8 {
+            0..=3 => session.handle_input(step),
+            4 => {
+                now += Duration::from_millis(u64::from(what) * 100);
+                session.handle_timeout(now);
+            }
+            5 => waiting += usize::from(session.send(record).is_ok()),
+            6 if what > 250 => session.close(),
+            6 if what > 240 => session.handle_disconnect(),
+            6 => session.handle_input(&uds::Frame::one(what >> 5, step).encode()),
+            _ => {
+                while session.poll_transmit().is_some() {}
+                waiting = 0;
+            }
+        }
+        assert!(waiting <= 8, "what waits is bounded");
+        while let Some(event) = session.poll_event() {
+            assert!(!over, "nothing happens after the end");
+            over = matches!(event, uds::Event::Closed(_));
+        }
+        assert!(!over || session.poll_timeout().is_none());
+    }
+}
+
+fn stomp(start: Instant, record: &Record, script: &[u8]) {
+    let mut now = start;
+    let login = stomp::Login::Certificate;
+    let mut session = stomp::Session::new(
+        now,
+        stomp::Config {
+            destination: Some("/queue/a".to_owned()),
+            heart_beat: Some(stomp::HeartBeat {
+                outgoing: 1000,
+                incoming: 1000,
+            }),
+            limits: stomp::Limits {
+                headers: 8,
+                line: 100,
+                body: 300,
+            },
+            max_queued: 500,
+            ..stomp::Config::new(record.from_id.clone(), login)
+        },
+    );
+    let mut over = false;
+    let mut waiting = 0;
+    for (what, step) in steps(script) {
+        let text = || String::from_utf8_lossy(step).into_owned();
+        match what % 8 {
+            0..=2 => session.handle_input(now, step),
+            3 => {
+                now += Duration::from_millis(u64::from(what) * 20);
+                session.handle_timeout(now);
+            }
+            4 => waiting += usize::from(session.send(now, &text(), record).is_ok()),
+            5 if what > 250 => session.disconnect(now),
+            5 if what > 240 => session.handle_disconnect(),
+            5 => session.set_destination(now, Some(text())),
+            6 => {
+                let frame = stomp::Command::ALL
+                    .get(usize::from(what >> 3) % 15)
+                    .map(|command| stomp::Frame::new(*command).with("version", "1.2"));
+                if let Some(frame) = frame {
+                    session.handle_input(now, &frame.with("heart-beat", text()).encode());
+                }
+            }
+            _ => {
+                while session.poll_transmit().is_some() {}
+                waiting = 0;
+            }
+        }
+        assert!(waiting <= 8, "what waits is bounded");
+        while let Some(event) = session.poll_event() {
+            assert!(!over, "nothing happens after the end");
+            over = matches!(event, stomp::Event::Closed(_));
+        }
+        assert!(!over || session.poll_timeout().is_none());
     }
 }

@@ -23,3 +23,9 @@ fn fuzz_codec_never_panics() {
 fn fuzz_machine_never_panics() {
     replay(&seeds(), 8_000, fuzz::machine);
 }
+
+#[test]
+fn fuzz_sessions_never_panic() {
+    let start = samples::start();
+    replay(&seeds(), 8_000, |bytes| fuzz::sessions(start, bytes));
+}

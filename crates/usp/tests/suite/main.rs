@@ -1,4 +1,4 @@
-//! Tests of Endpoint IDs, Records, Messages and the CoAP binding.
+//! Tests of Endpoint IDs, Records, Messages and the bindings.
 #![allow(clippy::unwrap_used)]
 
 mod coap;
@@ -12,3 +12,5 @@ mod record;
 mod replay;
 mod samples;
 mod schema;
+mod stomp;
+mod uds;

@@ -1,7 +1,7 @@
 //! One Message of every kind and one Record of every kind. Every text field holds its own name, so that an
 //! independent decoder shows whether it stands in the right place.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use homefleet_usp::{
     EndpointId, ErrorCode, Message, Record,
@@ -371,6 +371,12 @@ pub(crate) fn messages() -> Vec<Message> {
         vec![param_err],
     ));
     messages
+}
+
+/// Where virtual time starts.
+#[allow(clippy::disallowed_methods)] // the only reading of a clock, and nothing waits for it
+pub(crate) fn start() -> Instant {
+    Instant::now()
 }
 
 pub(crate) fn agent() -> EndpointId {

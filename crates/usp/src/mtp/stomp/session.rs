@@ -1,0 +1,623 @@
+//! A client's session with its broker (R-STOMP.2 to R-STOMP.30).
+//!
+//! ```text
+//! Connecting ── CONNECTED ──> Connected ── disconnect() ──> Disconnecting ── RECEIPT ──> Closed
+//!  STOMP sent                  SUBSCRIBE sent                DISCONNECT sent
+//!        any: ERROR, something that is no STOMP, a missed heart-beat, the connection's end ──> Closed
+//! ```
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    endpoint::EndpointId,
+    mtp::{outbox::Outbox, peer_text},
+    record::{MAX_RECORD, Record, RecordError},
+};
+
+use super::{
+    CONTENT_TYPE,
+    decoder::{DecodeError, Decoder, Limits},
+    frame::{Command, Frame},
+};
+
+/// How much of the broker's own words is kept.
+const MAX_TEXT: usize = 256;
+
+/// The receipt that is asked for with DISCONNECT.
+const DISCONNECT_RECEIPT: &str = "disconnect";
+
+/// What a session is told, and its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This Endpoint (R-STOMP.4).
+    pub endpoint_id: EndpointId,
+    /// The virtual host, `VirtualHost`; no header when there is none (R-STOMP.5). STOMP 1.2 wants the header
+    /// always, but a broker with virtual hosts takes its default one only when the header is not there.
+    pub host: Option<String>,
+    /// How the broker knows who connects (R-STOMP.3).
+    pub login: Login,
+    /// Heart-beats; `None` when `EnableHeartbeats` is false (R-STOMP.8, R-STOMP.9).
+    pub heart_beat: Option<HeartBeat>,
+    /// The configured destination of this Endpoint, used when the broker tells none (R-STOMP.15).
+    pub destination: Option<String>,
+    /// How long the broker may take until CONNECTED.
+    pub connect_timeout: Duration,
+    /// How long the broker may take to acknowledge DISCONNECT.
+    pub disconnect_timeout: Duration,
+    /// Bounds of a frame; the body's is that of a Record.
+    pub limits: Limits,
+    /// How many bytes may wait to be written before [`Session::send`] refuses.
+    pub max_queued: usize,
+}
+
+impl Config {
+    /// An Endpoint that logs in so; no virtual host, no heart-beats, no destination.
+    pub fn new(endpoint_id: EndpointId, login: Login) -> Self {
+        Self {
+            endpoint_id,
+            host: None,
+            login,
+            heart_beat: None,
+            destination: None,
+            connect_timeout: Duration::from_secs(30),
+            disconnect_timeout: Duration::from_secs(5),
+            limits: Limits {
+                headers: 64,
+                line: 8 * 1024,
+                body: MAX_RECORD,
+            },
+            max_queued: 2 * MAX_RECORD,
+        }
+    }
+}
+
+/// How the broker knows who connects (R-STOMP.3).
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// By the certificate of the TLS connection.
+    Certificate,
+    /// By name and password, both always sent.
+    Password {
+        /// `Username`
+        login: String,
+        /// `Password`
+        passcode: String,
+    },
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Certificate => f.write_str("Certificate"),
+            // The password goes into no log.
+            Self::Password { login, .. } => write!(f, "Password({login:?})"),
+        }
+    }
+}
+
+/// What heart-beats we offer (R-STOMP.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartBeat {
+    /// `OutgoingHeartbeat`: how often we can send something, in milliseconds; 0 for not.
+    pub outgoing: u32,
+    /// `IncomingHeartbeat`: how often we want to hear something, in milliseconds; 0 for not.
+    pub incoming: u32,
+}
+
+/// What a session tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The broker took us, and the subscription is on its way: Records may be sent. An Agent sends its Connect
+    /// Record with this destination first (R-MTP.6).
+    Connected {
+        /// Where we are reached.
+        destination: String,
+        /// Whether the broker told it (`subscribe-dest`, R-STOMP.6).
+        from_server: bool,
+    },
+    /// The broker acknowledged the subscription. The time to reset the retry count: a broker that refuses the
+    /// subscription ends the session before this.
+    Subscribed {
+        /// Where we are reached.
+        destination: String,
+    },
+    /// A Record came.
+    Record {
+        /// The Record. Who sent it and whether it is for us is not looked at here.
+        record: Record,
+        /// Where its response goes (R-STOMP.23).
+        reply_to: Option<String>,
+    },
+    /// What came is no Record, or a wrong one: dropped, and answered as R-MTP.5 says if it has a code and a way back.
+    Erroneous {
+        /// What is wrong.
+        error: RecordError,
+        /// Where an answer goes.
+        reply_to: Option<String>,
+    },
+    /// It is over: write what is left, then close.
+    Closed(CloseReason),
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// No CONNECTED in time.
+    #[error("the broker did not answer in time")]
+    ConnectTimeout,
+    /// The broker sent ERROR (R-STOMP.25): its message and body, at most 256 bytes of each.
+    #[error("the broker says: {message} {detail}")]
+    Server {
+        /// The `message` header.
+        message: String,
+        /// The body.
+        detail: String,
+    },
+    /// The broker tells no destination, and none is configured (R-STOMP.16).
+    #[error("neither the broker nor the configuration tells a destination")]
+    NoDestination,
+    /// What the broker sends is no STOMP 1.2.
+    #[error("{0}")]
+    Decode(DecodeError),
+    /// What the broker sends is not in its place.
+    #[error("{0}")]
+    Violation(Violation),
+    /// Nothing came for two intervals (R-STOMP.11).
+    #[error("no heart-beat from the broker")]
+    HeartBeatMissed,
+    /// [`Session::disconnect`] was called and is done.
+    #[error("disconnected here")]
+    Local,
+    /// The connection ended.
+    #[error("the connection ended")]
+    Lost,
+}
+
+impl CloseReason {
+    /// Whether the Endpoint enters the connection retry state (R-STOMP.7, R-STOMP.16, R-STOMP.25): always,
+    /// unless it wanted to disconnect.
+    pub fn is_retried(&self) -> bool {
+        *self != Self::Local
+    }
+}
+
+/// A frame that is STOMP, but not one that the broker may send.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// CONNECTED with another version than 1.2, or without.
+    #[error("the broker chose version {0:?}, only 1.2 was offered")]
+    Version(String),
+    /// CONNECTED with a `heart-beat` that is not two numbers.
+    #[error("heart-beat {0:?} is not two numbers of milliseconds")]
+    HeartBeat(String),
+    /// A frame that does not come in this state, or never from a broker.
+    #[error("an unexpected {0} frame")]
+    Unexpected(Command),
+}
+
+/// Why a Record is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The broker has not taken us yet, or the session is over.
+    #[error("the session is not connected")]
+    NotConnected,
+    /// There is no destination to send to.
+    #[error("an empty destination")]
+    NoDestination,
+    /// Larger than is sent.
+    #[error("a Record of {length} bytes, at most {max} are sent")]
+    TooLarge {
+        /// How large it is.
+        length: usize,
+        /// How large it may be.
+        max: usize,
+    },
+    /// Too much waits to be written already; nothing is lost, try again when it has gone.
+    #[error("too much waits to be written")]
+    Full,
+}
+
+/// Counters since the session was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Frames received.
+    pub frames_in: u64,
+    /// Records handed to the application.
+    pub records_in: u64,
+    /// Records queued for sending.
+    pub records_out: u64,
+    /// MESSAGE frames handed to the application as wrong.
+    pub erroneous_records: u64,
+    /// MESSAGE frames of another content type; dropped.
+    pub other_content: u64,
+    /// Heart-beats queued for sending.
+    pub heart_beats_out: u64,
+    /// RECEIPT frames received (R-STOMP.30).
+    pub receipts: u64,
+    /// Records refused because too much waited to be written.
+    pub refused_full: u64,
+}
+
+/// One connection to a broker, from the moment it stands.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    state: State,
+    /// The destination that we are subscribed to.
+    subscribed: String,
+    from_server: bool,
+    /// The number of the subscription; a new one for each destination.
+    subscription: u64,
+    decoder: Decoder,
+    outbox: Outbox,
+    events: VecDeque<Event>,
+    /// How often something is sent, and by when something must have come; `None` for no limit.
+    send_every: Option<Duration>,
+    hear_within: Option<Duration>,
+    last_sent: Instant,
+    last_heard: Instant,
+    stats: Stats,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Connecting { until: Instant },
+    Connected,
+    Disconnecting { until: Instant },
+    Closed,
+}
+
+impl Session {
+    /// Begins on a new connection: sends the STOMP frame at once (R-STOMP.2).
+    pub fn new(now: Instant, config: Config) -> Self {
+        let mut session = Self {
+            state: State::Connecting {
+                until: now + config.connect_timeout,
+            },
+            subscribed: String::new(),
+            from_server: false,
+            subscription: 0,
+            decoder: Decoder::new(config.limits.clone()),
+            outbox: Outbox::new(config.max_queued),
+            events: VecDeque::new(),
+            send_every: None,
+            hear_within: None,
+            last_sent: now,
+            last_heard: now,
+            stats: Stats::default(),
+            config,
+        };
+        session.connect(now);
+        session
+    }
+
+    /// Where we are reached; empty until the broker took us. What a DNS-SD record's `path` tells (R-STOMP.31).
+    pub fn destination(&self) -> &str {
+        &self.subscribed
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Bytes came. Any of them count as a heart-beat (STOMP 1.2 "Heart-beating").
+    pub fn handle_input(&mut self, now: Instant, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.last_heard = now;
+        }
+        self.decoder.push(bytes);
+        while self.state != State::Closed {
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => self.frame(now, frame),
+                Ok(None) => break,
+                Err(error) => self.close(CloseReason::Decode(error)),
+            }
+        }
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match self.state {
+            State::Connecting { until } if until <= now => self.close(CloseReason::ConnectTimeout),
+            State::Disconnecting { until } if until <= now => self.close(CloseReason::Local),
+            State::Connected | State::Disconnecting { .. } => {
+                if self.hear_by().is_some_and(|due| due <= now) {
+                    self.close(CloseReason::HeartBeatMissed);
+                } else if self.send_by().is_some_and(|due| due <= now) {
+                    self.beat(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The connection ended.
+    pub fn handle_disconnect(&mut self) {
+        let wanted = matches!(self.state, State::Disconnecting { .. });
+        self.close(if wanted {
+            CloseReason::Local
+        } else {
+            CloseReason::Lost
+        });
+    }
+
+    /// Sends a Record to a destination: a Controller's or Agent's configured one, or the `reply_to` of what is
+    /// answered (R-STOMP.18 to R-STOMP.22).
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing is sent then.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        destination: &str,
+        record: &Record,
+    ) -> Result<(), SendError> {
+        if self.state != State::Connected {
+            return Err(SendError::NotConnected);
+        }
+        if destination.is_empty() {
+            return Err(SendError::NoDestination);
+        }
+        let body = record.encode();
+        let max = self.config.limits.body;
+        if body.len() > max {
+            return Err(SendError::TooLarge {
+                length: body.len(),
+                max,
+            });
+        }
+        if !self.outbox.has_room(body.len()) {
+            self.stats.refused_full += 1;
+            return Err(SendError::Full);
+        }
+        let frame = Frame::new(Command::Send)
+            .with("destination", destination)
+            .with("content-type", CONTENT_TYPE)
+            .with("reply-to-dest", self.subscribed.clone())
+            .with_body(body);
+        self.transmit(now, frame.encode());
+        self.stats.records_out += 1;
+        Ok(())
+    }
+
+    /// The configured destination changed. Unless the broker told one, the subscription moves to it
+    /// (R-STOMP.29); without any, the session ends (R-STOMP.16).
+    pub fn set_destination(&mut self, now: Instant, destination: Option<String>) {
+        self.config.destination = destination.filter(|destination| !destination.is_empty());
+        if self.state != State::Connected
+            || self.from_server
+            || self.config.destination.as_ref() == Some(&self.subscribed)
+        {
+            return;
+        }
+        let frame = Frame::new(Command::Unsubscribe).with("id", self.subscription.to_string());
+        self.transmit(now, frame.encode());
+        match self.config.destination.clone() {
+            Some(destination) => self.subscribe(now, destination),
+            None => self.end_without_destination(now),
+        }
+    }
+
+    /// Ends the session in order: DISCONNECT, and its receipt (R-STOMP.28).
+    pub fn disconnect(&mut self, now: Instant) {
+        match self.state {
+            State::Connecting { .. } => self.close(CloseReason::Local),
+            State::Connected => {
+                self.say_disconnect(now);
+                self.state = State::Disconnecting {
+                    until: now + self.config.disconnect_timeout,
+                };
+            }
+            State::Disconnecting { .. } | State::Closed => {}
+        }
+    }
+
+    /// The next bytes to write.
+    pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+        self.outbox.pop()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Session::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let state = match self.state {
+            State::Connecting { until } => return Some(until),
+            State::Closed => return None,
+            State::Disconnecting { until } => Some(until),
+            State::Connected => None,
+        };
+        [state, self.send_by(), self.hear_by()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn connect(&mut self, now: Instant) {
+        let mut frame = Frame::new(Command::Stomp).with("accept-version", "1.2");
+        if let Some(host) = self.config.host.as_ref().filter(|host| !host.is_empty()) {
+            frame = frame.with("host", host.clone());
+        }
+        if let Login::Password { login, passcode } = &self.config.login {
+            frame = frame
+                .with("login", login.clone())
+                .with("passcode", passcode.clone());
+        }
+        if let Some(beat) = self.config.heart_beat {
+            frame = frame.with("heart-beat", format!("{},{}", beat.outgoing, beat.incoming));
+        }
+        frame = frame.with("endpoint-id", self.config.endpoint_id.as_str());
+        self.transmit(now, frame.encode());
+    }
+
+    fn frame(&mut self, now: Instant, frame: Frame) {
+        self.stats.frames_in += 1;
+        match (self.state, frame.command) {
+            (_, Command::Error) => self.close(CloseReason::Server {
+                message: peer_text(
+                    frame.header("message").unwrap_or_default().as_bytes(),
+                    MAX_TEXT,
+                ),
+                detail: peer_text(&frame.body, MAX_TEXT),
+            }),
+            (State::Connecting { .. }, Command::Connected) => self.connected(now, &frame),
+            (State::Connected | State::Disconnecting { .. }, Command::Message) => {
+                self.message(&frame);
+            }
+            (State::Connected | State::Disconnecting { .. }, Command::Receipt) => {
+                self.receipt(frame.header("receipt-id").unwrap_or_default());
+            }
+            (_, command) => self.violated(Violation::Unexpected(command)),
+        }
+    }
+
+    fn connected(&mut self, now: Instant, frame: &Frame) {
+        let version = frame.header("version").unwrap_or_default();
+        if version != "1.2" {
+            let version = peer_text(version.as_bytes(), MAX_TEXT);
+            return self.violated(Violation::Version(version));
+        }
+        let theirs = frame.header("heart-beat").unwrap_or("0,0");
+        let Some((they_send, they_want)) = parse_heart_beat(theirs) else {
+            let theirs = peer_text(theirs.as_bytes(), MAX_TEXT);
+            return self.violated(Violation::HeartBeat(theirs));
+        };
+        if let Some(ours) = self.config.heart_beat {
+            self.send_every = interval(ours.outgoing, they_want).map(|most| most - most / 8);
+            // Twice the interval: the network is slow at times (STOMP 1.2 "Heart-beating").
+            self.hear_within = interval(ours.incoming, they_send).map(|most| most * 2);
+        }
+        self.state = State::Connected;
+        let told = frame
+            .header("subscribe-dest")
+            .filter(|destination| !destination.is_empty());
+        self.from_server = told.is_some();
+        let destination = told
+            .map(str::to_owned)
+            .or_else(|| self.config.destination.clone())
+            .filter(|destination| !destination.is_empty());
+        match destination {
+            Some(destination) => self.subscribe(now, destination),
+            None => self.end_without_destination(now),
+        }
+    }
+
+    fn subscribe(&mut self, now: Instant, destination: String) {
+        self.subscription += 1;
+        let id = self.subscription.to_string();
+        let frame = Frame::new(Command::Subscribe)
+            .with("id", id.clone())
+            .with("destination", destination.clone())
+            .with("ack", "auto")
+            .with("receipt", id);
+        self.transmit(now, frame.encode());
+        self.subscribed.clone_from(&destination);
+        self.events.push_back(Event::Connected {
+            destination,
+            from_server: self.from_server,
+        });
+    }
+
+    fn message(&mut self, frame: &Frame) {
+        // Parameters of the type do not matter; a frame without type is not one of ours (R-STOMP.20).
+        let content = frame.header("content-type").unwrap_or_default();
+        let content = content.split(';').next().unwrap_or_default().trim();
+        if !content.eq_ignore_ascii_case(CONTENT_TYPE) {
+            self.stats.other_content += 1;
+            return;
+        }
+        let reply_to = frame
+            .header("reply-to-dest")
+            .filter(|destination| !destination.is_empty())
+            .map(str::to_owned);
+        let event = match Record::decode_within(&frame.body, self.config.limits.body) {
+            Ok(record) => {
+                self.stats.records_in += 1;
+                Event::Record { record, reply_to }
+            }
+            Err(error) => {
+                self.stats.erroneous_records += 1;
+                Event::Erroneous { error, reply_to }
+            }
+        };
+        self.events.push_back(event);
+    }
+
+    fn receipt(&mut self, id: &str) {
+        self.stats.receipts += 1;
+        match self.state {
+            State::Disconnecting { .. } if id == DISCONNECT_RECEIPT => {
+                self.close(CloseReason::Local);
+            }
+            State::Connected if id == self.subscription.to_string() => {
+                self.events.push_back(Event::Subscribed {
+                    destination: self.subscribed.clone(),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn say_disconnect(&mut self, now: Instant) {
+        let frame = Frame::new(Command::Disconnect).with("receipt", DISCONNECT_RECEIPT);
+        self.transmit(now, frame.encode());
+    }
+
+    fn end_without_destination(&mut self, now: Instant) {
+        self.say_disconnect(now);
+        self.close(CloseReason::NoDestination);
+    }
+
+    fn violated(&mut self, violation: Violation) {
+        self.close(CloseReason::Violation(violation));
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        if self.state != State::Closed {
+            self.state = State::Closed;
+            self.events.push_back(Event::Closed(reason));
+        }
+    }
+
+    fn transmit(&mut self, now: Instant, bytes: Vec<u8>) {
+        self.last_sent = now;
+        self.outbox.push(bytes);
+    }
+
+    /// What still waits to be written does as well as a heart-beat, so that none pile up on a connection that
+    /// stands still.
+    fn beat(&mut self, now: Instant) {
+        self.last_sent = now;
+        if self.outbox.is_empty() {
+            self.stats.heart_beats_out += 1;
+            self.transmit(now, b"\n".to_vec());
+        }
+    }
+
+    fn send_by(&self) -> Option<Instant> {
+        self.send_every.map(|every| self.last_sent + every)
+    }
+
+    fn hear_by(&self) -> Option<Instant> {
+        self.hear_within.map(|within| self.last_heard + within)
+    }
+}
+
+/// `sx,sy` in milliseconds.
+fn parse_heart_beat(text: &str) -> Option<(u32, u32)> {
+    let (sends, wants) = text.split_once(',')?;
+    Some((sends.trim().parse().ok()?, wants.trim().parse().ok()?))
+}
+
+/// How often one side beats: the larger of what it offers and what the other side wants, unless one says 0.
+fn interval(one: u32, other: u32) -> Option<Duration> {
+    (one != 0 && other != 0).then(|| Duration::from_millis(one.max(other).into()))
+}
