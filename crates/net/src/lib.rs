@@ -5,10 +5,12 @@
 //! | [`mtp`] | Records in and out over CoAP: what the agent and the server use |
 //! | [`coap`] | a CoAP endpoint on real sockets, client and server |
 //! | [`dtls`] | the sans-IO table of DTLS 1.2 and 1.3 associations |
+//! | [`revocation`] | fetches CRLs and OCSP responses that decisions want |
 //! | [`udp`] | a batched socket |
 #![deny(unsafe_code)]
 
 pub mod coap;
 pub mod dtls;
 pub mod mtp;
+pub mod revocation;
 pub mod udp;
