@@ -68,6 +68,15 @@ pub struct Config {
     pub max_requests: usize,
     /// Own requests waiting for NSTART, per peer.
     pub max_queue: usize,
+    /// LEISURE: within what time a group's request is answered (RFC 7252 §8.2).
+    pub leisure: Duration,
+    /// Responses to groups' requests that wait for their time, over all peers.
+    pub max_leisurely: usize,
+    /// Members whose responses to one of our requests to a group are taken.
+    pub max_group_responses: usize,
+    /// The shortest time between two Non-confirmable notifications to one peer (RFC 7641 §4.5.1); of the states that
+    /// come meanwhile the newest is sent.
+    pub notify_pace: Duration,
     /// Observers served, over all peers.
     pub max_observations: usize,
     /// Observers served, per peer.
@@ -158,6 +167,10 @@ impl Default for Config {
             block_timeout: Duration::from_secs(247),
             max_requests: 65_536,
             max_queue: 256,
+            leisure: Duration::from_secs(5),
+            max_leisurely: 1024,
+            max_group_responses: 1024,
+            notify_pace: Duration::from_secs(3),
             max_observations: 65_536,
             max_observations_per_peer: 256,
             notify_con_every: 5,

@@ -128,6 +128,9 @@ pub enum RequestError {
     /// The request asked for no response (RFC 7967), and none came: nobody knows what became of it.
     #[error("no response came, as the request asked")]
     Unanswered,
+    /// The time for answers to a request to a group is over; those that came were told.
+    #[error("the time for answers of the group is over")]
+    GroupOver,
     /// The peer rejected the request with RST (RFC 7252 §4.2).
     #[error("the peer rejected the message with a Reset")]
     Reset,

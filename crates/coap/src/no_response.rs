@@ -50,11 +50,13 @@ impl NoResponse {
 }
 
 impl Options {
-    /// No-Response (RFC 7967 §2); absent or malformed means that every response is wanted.
-    pub fn no_response(&self) -> NoResponse {
-        match self.first(number::NO_RESPONSE) {
-            Some([bits]) => NoResponse(*bits),
-            _ => NoResponse::NONE,
+    /// No-Response (RFC 7967 §2); `None` when absent or malformed, which means that every response is wanted, but to a
+    /// group's request only what tells something (RFC 7252 §8.2).
+    pub fn no_response(&self) -> Option<NoResponse> {
+        match self.first(number::NO_RESPONSE)? {
+            [] => Some(NoResponse::NONE),
+            [bits] => Some(NoResponse(*bits)),
+            _ => None,
         }
     }
 }

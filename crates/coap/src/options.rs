@@ -136,6 +136,11 @@ impl Options {
             .map(|e| self.value(e))
     }
 
+    /// The lowest number present.
+    pub(crate) fn lowest(&self) -> Option<u16> {
+        self.index.first().map(|entry| entry.number)
+    }
+
     /// The highest number present.
     pub(crate) fn highest(&self) -> Option<u16> {
         self.index.last().map(|entry| entry.number)

@@ -42,6 +42,14 @@ pub struct Stats {
     pub unknown_methods: u64,
     /// Requests refused with 5.03, because too many are waiting for the application.
     pub overload_refused: u64,
+    /// Requests of peers without security dropped to make room for one of an authenticated peer.
+    pub exchanges_evicted: u64,
+    /// Datagrams to a group that are no Non-confirmable request, ignored (RFC 7252 §8.1).
+    pub multicast_ignored: u64,
+    /// Responses to a group's request dropped because too many were waiting for their time (RFC 7252 §8.2).
+    pub leisurely_dropped: u64,
+    /// Separate responses dropped and notifications held because the peer has fallen silent (RFC 7252 §4.7).
+    pub silence_held: u64,
     /// Requests the application did not answer in time.
     pub unanswered: u64,
     /// Empty acknowledgements sent because a response was not ready (RFC 7252 §5.2.2).

@@ -14,6 +14,7 @@ use rand_core::Rng;
 use super::Endpoint;
 use super::fetch::Fetch;
 use super::input::is_unicast;
+use super::multicast::Group;
 use super::observing::Watch;
 use super::peers::{PeerKey, Work};
 use super::reliable::{Owner, Sent};
@@ -53,6 +54,33 @@ pub(super) struct ClientRequest {
     pub(super) echo: Option<Box<[u8]>>,
     /// Sent once more because of it.
     echoed: bool,
+    /// Sent to a group, of which each member may answer.
+    pub(super) group: Option<Group>,
+}
+
+impl ClientRequest {
+    pub(super) fn new(
+        peer: PeerKey,
+        token: Token,
+        request: Request,
+        has_slot: bool,
+    ) -> ClientRequest {
+        ClientRequest {
+            peer,
+            token,
+            request,
+            has_slot,
+            wire: None,
+            timer: None,
+            slot_timer: None,
+            upload: None,
+            fetch: None,
+            watch: None,
+            echo: None,
+            echoed: false,
+            group: None,
+        }
+    }
 }
 
 /// What a response leads to.
@@ -79,6 +107,33 @@ impl Endpoint {
         if !is_unicast(&to) {
             return Err(RequestError::InvalidDestination);
         }
+        self.check_request(&mut request)?;
+        let peer = self.intern(to);
+        let waiting = self.peers.get(peer).map_or(0, |state| state.queue.len());
+        let has_slot = waiting == 0 && self.take_slot(peer);
+        if !has_slot && waiting >= self.config.max_queue {
+            self.peers.release(peer);
+            return Err(RequestError::QueueFull);
+        }
+        let token = self.new_token(peer);
+        let request = ClientRequest::new(peer, token, request, has_slot);
+        let id = self.requests.insert(request);
+        self.tokens.insert((peer, token), id);
+        self.stats.requests_out += 1;
+        if let Some(state) = self.peers.get_mut(peer) {
+            state.requests += 1;
+            if !has_slot {
+                state.queue.push_back(Work::Request(id));
+            }
+        }
+        if has_slot {
+            self.send_step(now, id);
+        }
+        Ok(RequestId(id))
+    }
+
+    /// Whether a request can be sent at all; takes out what the endpoint adds itself.
+    pub(super) fn check_request(&self, request: &mut Request) -> Result<(), RequestError> {
         if !request.code.is_request() {
             return Err(RequestError::Invalid { option: None });
         }
@@ -96,46 +151,30 @@ impl Endpoint {
         }
         request.options.remove(number::BLOCK1);
         request.options.remove(number::SIZE1);
-        let peer = self.intern(to);
-        let waiting = self.peers.get(peer).map_or(0, |state| state.queue.len());
-        let has_slot = waiting == 0 && self.take_slot(peer);
-        if !has_slot && waiting >= self.config.max_queue {
-            self.peers.release(peer);
-            return Err(RequestError::QueueFull);
-        }
-        let token = self.new_token(peer);
-        let id = self.requests.insert(ClientRequest {
-            peer,
-            token,
-            request,
-            has_slot,
-            wire: None,
-            timer: None,
-            slot_timer: None,
-            upload: None,
-            fetch: None,
-            watch: None,
-            echo: None,
-            echoed: false,
-        });
-        self.tokens.insert((peer, token), id);
-        self.stats.requests_out += 1;
-        if let Some(state) = self.peers.get_mut(peer) {
-            state.requests += 1;
-            if !has_slot {
-                state.queue.push_back(Work::Request(id));
-            }
-        }
-        if has_slot {
-            self.send_step(now, id);
-        }
-        Ok(RequestId(id))
+        Ok(())
     }
 
     /// Gives up a request, or an observation as client; its last event is
     /// [`RequestError::Cancelled`]. Later notifications are answered with RST (RFC 7641 §3.6).
     pub fn cancel(&mut self, now: Instant, id: RequestId) {
         self.fail(now, id.0, RequestError::Cancelled);
+    }
+
+    /// Ends an observation as client by telling the server: the same request with Observe 1 (RFC 7641 §3.6). Its response
+    /// is the request's last event. A request that is no observation (yet) is given up as by [`Endpoint::cancel`].
+    pub fn deregister(&mut self, now: Instant, id: RequestId) {
+        let Some(request) = self.requests.get_mut(id.0) else {
+            return;
+        };
+        let Some(watch) = request.watch.take() else {
+            return self.cancel(now, id);
+        };
+        request.request.options.set_observe(1);
+        request.request.options.remove(number::ETAG);
+        self.timers.cancel(watch.timer);
+        self.drop_fetch(id.0);
+        self.settle(id.0);
+        self.send_next(now, id.0);
     }
 
     /// Eight random bytes that are not in use with this peer (RFC 7252 §5.3.1).
@@ -188,6 +227,9 @@ impl Endpoint {
 
     /// A response in a message of its own (RFC 7252 §5.2.2, §5.2.3).
     pub(super) fn separate_received(&mut self, now: Instant, from: Peer, mut message: Message) {
+        if !self.groups.is_empty() && self.group_answered(now, from, &mut message) {
+            return;
+        }
         let peer = self.peers.find(&from);
         if let Some(peer) = peer
             && self.is_duplicate(now, peer, &message)
@@ -257,6 +299,12 @@ impl Endpoint {
         };
         if request.watch.is_some() && request.token == message.token {
             return self.notified(now, id, response, solicited);
+        }
+        // A notification that crossed our deregistration.
+        let leaving = request.request.options.observe() == Some(1);
+        if leaving && !solicited && response.options.observe().is_some() {
+            self.stats.notifications_stale += 1;
+            return;
         }
         // A block we have already, come late by another way.
         let late = request.fetch.as_ref().is_some_and(|f| f.is_late(&response));
@@ -394,6 +442,9 @@ impl Endpoint {
         request.has_slot &= !probing;
         let peer = request.peer;
         self.tokens.remove(&(peer, request.token));
+        if request.group.is_some() {
+            self.groups.remove(&request.token);
+        }
         if let Some(token) = request.fetch.and_then(|fetch| fetch.token) {
             self.tokens.remove(&(peer, token));
         }
@@ -420,7 +471,8 @@ impl Endpoint {
             return;
         };
         request.wire = None;
-        if request.request.options.no_response().is_all() {
+        let unwanted = request.request.options.no_response();
+        if unwanted.is_some_and(NoResponse::is_all) {
             return self.fail(now, id, RequestError::Unanswered);
         }
         request.timer = Some(self.timers.set(after(now, timeout), Timer::Response(id)));
@@ -433,11 +485,13 @@ impl Endpoint {
     }
 
     pub(super) fn response_overdue(&mut self, now: Instant, id: u64) {
-        let unwanted = self
-            .requests
-            .get(id)
-            .map(|request| request.request.options.no_response());
-        if unwanted.is_some_and(|unwanted| unwanted != NoResponse::NONE) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        let unwanted = request.request.options.no_response();
+        if request.group.is_some() {
+            self.fail(now, id, RequestError::GroupOver);
+        } else if unwanted.is_some_and(|unwanted| unwanted != NoResponse::NONE) {
             self.fail(now, id, RequestError::Unanswered);
         } else {
             self.request_timed_out(now, id);
@@ -480,7 +534,7 @@ impl Endpoint {
 }
 
 /// Critical options that may stand in a response.
-fn understood(number: u16) -> bool {
+pub(super) fn understood(number: u16) -> bool {
     matches!(number, number::BLOCK1 | number::BLOCK2)
 }
 

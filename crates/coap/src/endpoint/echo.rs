@@ -180,17 +180,20 @@ impl Endpoint {
     /// The peer is at its address.
     pub(super) fn verified(&mut self, peer: PeerKey) {
         if let Some(state) = self.peers.get_mut(peer) {
+            state.hear();
             state.verified = true;
         }
     }
 
     /// A request of so many bytes came from a peer: as long as its address is not verified, it may get three times as many
     /// (RFC 7252 §11.3, RFC 9175 §2.4).
-    pub(super) fn allow(&mut self, peer: PeerKey, len: usize) {
+    pub(super) fn heard(&mut self, peer: PeerKey, len: usize) {
         let factor = self.config.amplification;
-        if let Some(state) = self.peers.get_mut(peer)
-            && !state.verified
-        {
+        let Some(state) = self.peers.get_mut(peer) else {
+            return;
+        };
+        state.hear();
+        if !state.verified {
             let len = u32::try_from(len).unwrap_or(u32::MAX);
             state.allowance = state.allowance.saturating_add(len.saturating_mul(factor));
         }
@@ -237,9 +240,10 @@ impl Endpoint {
         /// Options that the encoding may add: Block1, Block2, Observe, Size2, ETag.
         const ADDED: usize = 32;
         let peer = context.peer;
-        let longest = encoded_len(&reply.token, &response.options, response.payload.len()) + ADDED;
+        let longest =
+            || encoded_len(&reply.token, &response.options, response.payload.len()) + ADDED;
         let room = match self.room(peer) {
-            Some(room) if longest > room => room,
+            Some(room) if longest() > room => room,
             _ => return self.encode_reply(now, peer, kind, id, reply, response),
         };
         let code = response.code;

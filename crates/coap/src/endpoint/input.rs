@@ -65,7 +65,7 @@ impl Endpoint {
                 self.send_reset(from, message.id);
             }
             Type::Confirmable | Type::NonConfirmable if message.code.is_request() => {
-                self.request_received(now, from, message, datagram.len());
+                self.request_received(now, from, message, datagram.len(), false);
             }
             Type::Confirmable | Type::NonConfirmable => self.separate_received(now, from, message),
         }

@@ -8,6 +8,7 @@
 //!                                              ├─ fetch (Block2)
 //!                                              └─ observing ──> Event::Response, Notification
 //! notify ── observers ── reliable
+//! handle_multicast ── multicast ── server ── respond ── multicast (leisure)
 //! ```
 
 mod client;
@@ -17,6 +18,7 @@ mod echo;
 mod fetch;
 mod hash;
 mod input;
+mod multicast;
 mod observers;
 mod observing;
 mod peers;
@@ -44,6 +46,7 @@ use client::ClientRequest;
 use dedup::{Bounds, Dedup};
 use echo::Echo;
 use hash::Keyed;
+use multicast::Leisurely;
 use observers::Observation;
 use peers::{PeerKey, Peers};
 use reliable::{Sent, Transmission};
@@ -74,9 +77,15 @@ pub struct Endpoint {
     requests: Slab<ClientRequest>,
     /// Tokens of our requests, valid for one peer each (RFC 7252 §5.3.2).
     tokens: HashMap<(PeerKey, Token), u64, Keyed>,
+    /// Tokens of requests to groups.
+    groups: HashMap<Token, u64, Keyed>,
+    /// Responses to requests that came to a group.
+    leisurely: Slab<Leisurely>,
     /// The last Request-Tag (RFC 9175 §3.4).
     next_tag: u32,
     exchanges: Slab<Exchange>,
+    /// Exchanges of peers without security, oldest first.
+    plain_exchanges: VecDeque<u64>,
     /// Exchanges by when they are acknowledged with an Empty message.
     separate: VecDeque<(Instant, u64)>,
     /// Exchanges by when the application has taken too long.
@@ -117,8 +126,11 @@ impl Endpoint {
             sent: HashMap::with_hasher(hash),
             requests: Slab::new(),
             tokens: HashMap::with_hasher(hash),
+            groups: HashMap::with_hasher(hash),
+            leisurely: Slab::new(),
             next_tag: 0,
             exchanges: Slab::new(),
+            plain_exchanges: VecDeque::new(),
             separate: VecDeque::new(),
             overdue: VecDeque::new(),
             transfers: Transfers::new(),
@@ -176,6 +188,8 @@ impl Endpoint {
                 Timer::Retransmit(key) => self.retransmit(now, key),
                 Timer::Response(id) => self.response_overdue(now, id),
                 Timer::Slot(peer, id) => self.slot_elapsed(now, peer, id),
+                Timer::Leisure(id) => self.leisure_over(id),
+                Timer::Pace(id) => self.pace_over(now, id),
                 Timer::Reregister(id) => self.register_again(now, id),
             }
         }
@@ -194,6 +208,7 @@ impl Endpoint {
         self.forget_requests(now, key);
         self.forget_observers(key);
         self.forget_transmissions(key);
+        self.forget_leisurely(key);
         self.forget_exchanges(key);
         self.forget_transfers(key);
         if let Some(mut state) = self.peers.remove(key) {

@@ -15,6 +15,7 @@ use super::download::Reply;
 use super::peers::{PeerKey, Work};
 use super::reliable::{Owner, Sent};
 use super::server::check_response;
+use super::timers::{Timer, TimerKey, after};
 use crate::block::Block;
 use crate::code::Code;
 use crate::error::ObserveError;
@@ -39,6 +40,8 @@ pub(super) struct Observation {
     in_flight: Option<u64>,
     /// Waits for a place in NSTART.
     queued: bool,
+    /// Waits for its pace.
+    paced: Option<TimerKey>,
     pending: Option<Response>,
     sent: VecDeque<u16>,
 }
@@ -97,6 +100,7 @@ impl Endpoint {
                     last_confirmable: None,
                     in_flight: None,
                     queued: false,
+                    paced: None,
                     pending: None,
                     sent: VecDeque::new(),
                 });
@@ -145,13 +149,34 @@ impl Endpoint {
             return Ok(());
         }
         let last = *observation.last_confirmable.get_or_insert(now);
-        let confirmable = observation.since_confirmable + 1 >= every
+        let mut confirmable = observation.since_confirmable + 1 >= every
             || now.saturating_duration_since(last) >= longest;
+        let peer = observation.peer;
+        let (silent, next_non) = self
+            .peers
+            .get(peer)
+            .map_or((None, None), |state| (state.silent_until, state.next_non));
+        // Whether a peer that fell silent is still there shows in its acknowledgement.
+        confirmable |= silent.is_some();
+        let wait = if confirmable { silent } else { next_non };
+        if let Some(until) = wait.filter(|until| *until > now) {
+            self.stats.silence_held += u64::from(silent.is_some());
+            self.pace(id.0, until, response);
+            return Ok(());
+        }
+        let Some(observation) = self.observations.get_mut(id.0) else {
+            return Err(ObserveError::UnknownObservation);
+        };
+        if let Some(paced) = observation.paced.take() {
+            self.timers.cancel(Some(paced));
+        }
+        if observation.pending.take().is_some() {
+            self.stats.notifications_superseded += 1;
+        }
         if !confirmable {
             self.notify_non(now, id.0, response);
         } else {
             observation.pending = Some(response);
-            let peer = observation.peer;
             if self.take_slot(peer) {
                 self.notify_pending(now, id.0);
             } else {
@@ -159,6 +184,33 @@ impl Endpoint {
             }
         }
         Ok(())
+    }
+
+    /// Keeps the newest state until its time has come.
+    fn pace(&mut self, id: u64, until: Instant, response: Response) {
+        let Some(observation) = self.observations.get_mut(id) else {
+            return;
+        };
+        if observation.pending.replace(response).is_some() {
+            self.stats.notifications_superseded += 1;
+        }
+        if observation.paced.is_none() {
+            observation.paced = Some(self.timers.set(until, Timer::Pace(id)));
+        }
+    }
+
+    pub(super) fn pace_over(&mut self, now: Instant, id: u64) {
+        let Some(observation) = self.observations.get_mut(id) else {
+            return;
+        };
+        observation.paced = None;
+        if observation.in_flight.is_some() || observation.queued {
+            return;
+        }
+        if let Some(response) = observation.pending.take() {
+            // The observation is there and the response was valid.
+            let _sent = self.notify(now, ObservationId(id), response);
+        }
     }
 
     /// Ends an observation without a further notification; no event follows.
@@ -188,6 +240,9 @@ impl Endpoint {
         }
         self.sent
             .insert((peer, message_id), Sent::NonNotification(id));
+        if let Some(state) = self.peers.get_mut(peer) {
+            state.next_non = Some(after(now, self.config.notify_pace));
+        }
         self.stats.notifications_out += 1;
         self.transmit_within(peer, bytes);
     }
@@ -311,7 +366,7 @@ impl Endpoint {
     }
 
     /// GET with Observe 1 (RFC 7641 §3.6).
-    pub(super) fn deregister(&mut self, now: Instant, peer: PeerKey, token: &Token) {
+    pub(super) fn deregistered(&mut self, now: Instant, peer: PeerKey, token: &Token) {
         if let Some(id) = self.observers.get(&(peer, *token)).copied() {
             self.notification_failed(now, id);
         }
@@ -370,6 +425,7 @@ impl Endpoint {
         for message_id in observation.sent {
             self.sent.remove(&(peer, message_id));
         }
+        self.timers.cancel(observation.paced);
         let held = observation.in_flight.is_some();
         if let Some(key) = observation.in_flight {
             self.end_transmission(key);

@@ -126,7 +126,7 @@ impl Endpoint {
     }
 
     /// Stops reading the body of an older notification.
-    fn drop_fetch(&mut self, id: u64) {
+    pub(super) fn drop_fetch(&mut self, id: u64) {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };

@@ -40,6 +40,13 @@ pub(super) struct PeerState {
     pub(super) verified: bool,
     /// Bytes that may be sent there until it is.
     pub(super) allowance: u32,
+    /// How often something came from the peer.
+    pub(super) heard: u32,
+    /// A message of ours was given up, and nothing came since: until then PROBING_RATE has nothing more to be sent
+    /// (RFC 7252 §4.7).
+    pub(super) silent_until: Option<Instant>,
+    /// When the next Non-confirmable notification may go (RFC 7641 §4.5.1).
+    pub(super) next_non: Option<Instant>,
     /// A value to be sent back with the next request (RFC 9175 §2.3).
     pub(super) echo: Option<Box<[u8]>>,
 }
@@ -59,6 +66,12 @@ impl PeerState {
 }
 
 impl PeerState {
+    /// Something came from the peer.
+    pub(super) fn hear(&mut self) {
+        self.heard = self.heard.wrapping_add(1);
+        self.silent_until = None;
+    }
+
     /// Counts an upload, and gives it a Request-Tag where one is needed: beside another upload, and behind DTLS, where
     /// blocks of one that was given up may still be on their way (RFC 9175 §3.4, §3.5). No tag is used twice.
     pub(super) fn tag(&mut self, next: &mut u32) -> Option<u32> {
@@ -146,6 +159,9 @@ impl Peers {
             },
             verified: peer.session.is_some() || !self.verify,
             allowance: 0,
+            heard: 0,
+            silent_until: None,
+            next_non: None,
             echo: None,
         });
         self.keys.insert(peer, key);

@@ -28,6 +28,8 @@ pub(super) struct Transmission {
     timeout: Duration,
     timer: TimerKey,
     pub(super) owner: Owner,
+    /// How often the peer had been heard when it was sent first.
+    heard: u32,
 }
 
 /// What an ACK or RST with a message ID is about.
@@ -65,6 +67,7 @@ impl Endpoint {
     ) -> u64 {
         self.transmit_for(peer, owner, bytes.clone());
         let at = after(now, timeout);
+        let heard = self.peers.get(peer).map_or(0, |state| state.heard);
         let key = self.transmissions.insert(Transmission {
             peer,
             id,
@@ -73,6 +76,7 @@ impl Endpoint {
             timeout,
             timer: (at, 0),
             owner,
+            heard,
         });
         let timer = self.timers.set(at, Timer::Retransmit(key));
         if let Some(transmission) = self.transmissions.get_mut(key) {
@@ -115,6 +119,7 @@ impl Endpoint {
         let owner = transmission.owner;
         if transmission.attempt >= max {
             if let Some(transmission) = self.end_transmission(key) {
+                self.note_silence(now, &transmission);
                 self.given_up(now, transmission.peer, owner);
             }
             return;
@@ -150,6 +155,25 @@ impl Endpoint {
         }
     }
 
+    /// Nobody acknowledged a message: if nothing at all came meanwhile, what was sent counts for PROBING_RATE
+    /// (RFC 7252 §4.7). Requests have the back-off of their own repetitions, and whoever asks again decides when.
+    fn note_silence(&mut self, now: Instant, transmission: &Transmission) {
+        let sent = transmission.bytes.len() * (transmission.attempt as usize + 1);
+        let until = after(now, self.probing_time(sent));
+        if let Some(state) = self.peers.get_mut(transmission.peer)
+            && state.heard == transmission.heard
+            && !matches!(transmission.owner, Owner::Request(_))
+        {
+            state.silent_until = Some(until);
+        }
+    }
+
+    /// Whether a peer has been silent for so long that it gets no unasked message now.
+    pub(super) fn silent_until(&self, now: Instant, peer: PeerKey) -> Option<Instant> {
+        let until = self.peers.get(peer)?.silent_until?;
+        (until > now).then_some(until)
+    }
+
     fn given_up(&mut self, now: Instant, peer: PeerKey, owner: Owner) {
         match owner {
             Owner::Request(id) => self.request_timed_out(now, id),
@@ -171,6 +195,9 @@ impl Endpoint {
             self.stats.unmatched_replies += 1;
             return;
         };
+        if let Some(state) = self.peers.get_mut(peer) {
+            state.hear();
+        }
         if let Some(transmission) = self.end_transmission(key) {
             match transmission.owner {
                 Owner::Request(id) => self.request_acknowledged(now, id),
@@ -188,6 +215,9 @@ impl Endpoint {
             return;
         };
         self.stats.resets_received += 1;
+        if let Some(state) = self.peers.get_mut(peer) {
+            state.hear();
+        }
         match sent {
             Sent::Confirmable(key) => {
                 if let Some(transmission) = self.end_transmission(key) {

@@ -12,6 +12,7 @@ use crate::block::{Block, MAX_NUM};
 use crate::code::Code;
 use crate::error::{BlockError, RequestError};
 use crate::message::{Type, encode, encoded_len};
+use crate::no_response::NoResponse;
 use crate::number;
 use crate::request::Response;
 
@@ -56,6 +57,7 @@ impl Endpoint {
             Some(Err(error)) => return self.fail(now, id, error),
             None => return,
         };
+        let probing = self.probing_time(bytes.len());
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
@@ -68,21 +70,26 @@ impl Endpoint {
         }
         request.wire = Some(OnWire::Non(message_id));
         let timeout = self.config.response_timeout;
-        let rate = f64::from(self.config.probing_rate.max(1));
-        let probing = Duration::from_secs_f64(bytes.len() as f64 / rate);
         let timer = self.timers.set(after(now, timeout), Timer::Response(id));
         request.timer = Some(timer);
         let slot = Timer::Slot(peer, id);
         request.slot_timer = Some(self.timers.set(after(now, probing), slot));
+        let body = request.request.payload.len();
         let last = request.fetch.is_none()
-            && (request.upload.as_ref())
-                .is_none_or(|u| u.offset + u.len >= request.request.payload.len());
-        let forgotten = last && request.request.options.no_response().is_all();
+            && (request.upload.as_ref()).is_none_or(|upload| upload.offset + upload.len >= body);
+        let unwanted = request.request.options.no_response();
+        let forgotten = last && unwanted.is_some_and(NoResponse::is_all);
         self.sent.insert((peer, message_id), Sent::NonRequest(id));
         self.transmit_to(peer, bytes);
         if forgotten {
             self.fail(now, id, RequestError::Unanswered);
         }
+    }
+
+    /// How long so many bytes take at PROBING_RATE (RFC 7252 §4.7).
+    pub(super) fn probing_time(&self, bytes: usize) -> Duration {
+        let rate = f64::from(self.config.probing_rate.max(1));
+        Duration::from_secs_f64(bytes as f64 / rate)
     }
 
     fn encode_step(&mut self, id: u64, message_id: u16) -> Option<Result<Vec<u8>, RequestError>> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::Endpoint;
 use super::dedup::Seen;
 use super::download::Reply;
+use super::multicast::is_worth_sending;
 use super::peers::PeerKey;
 use super::reliable::Owner;
 use super::timers::after;
@@ -37,8 +38,10 @@ pub(super) struct Context {
     pub(super) key: u64,
     /// GET or FETCH.
     pub(super) safe: bool,
-    /// Classes of responses that the client does not want (RFC 7967 §2).
-    no_response: NoResponse,
+    /// Classes of responses that the client does not want (RFC 7967 §2), if it says so.
+    no_response: Option<NoResponse>,
+    /// The request came to a group (RFC 7252 §8).
+    pub(super) multicast: bool,
     /// How old the request is at most, by its Echo value.
     pub(super) echo_age: Option<Duration>,
 }
@@ -46,8 +49,14 @@ pub(super) struct Context {
 impl Context {
     /// Whether the client does not want a response of this code (RFC 7967 §2). Within a block-wise transfer it needs the
     /// answers to its blocks; one that is registered as observer wants responses.
-    fn unwanted(&self, reply: &Reply, code: Code) -> bool {
-        self.no_response.covers(code) && code != Code::CONTINUE && reply.observe.is_none()
+    fn unwanted(&self, reply: &Reply, response: &Response) -> bool {
+        match self.no_response {
+            None => self.multicast && !is_worth_sending(response),
+            Some(unwanted) => {
+                let code = response.code;
+                unwanted.covers(code) && code != Code::CONTINUE && reply.observe.is_none()
+            }
+        }
     }
 }
 
@@ -112,9 +121,10 @@ impl Endpoint {
         from: Peer,
         mut message: Message,
         len: usize,
+        multicast: bool,
     ) {
         let peer = self.intern(from);
-        self.allow(peer, len);
+        self.heard(peer, len);
         if self.is_duplicate(now, peer, &message) {
             return;
         }
@@ -134,7 +144,8 @@ impl Endpoint {
             ),
             key: 0,
             safe: message.code.is_safe(),
-            no_response: NoResponse::NONE,
+            no_response: None,
+            multicast,
             echo_age: None,
         };
         self.stats.requests_in += 1;
@@ -184,8 +195,7 @@ impl Endpoint {
 
     fn check_request_options(&self, method: Code, options: &mut Options) -> Result<(), u16> {
         let understood = &self.config.understood;
-        let conditional = (options.contains(number::IF_MATCH)
-            || options.contains(number::IF_NONE_MATCH))
+        let conditional = options.lowest() <= Some(number::IF_NONE_MATCH)
             && self.config.handles_conditions(method, options);
         check_options(options, |number| {
             matches!(
@@ -212,22 +222,23 @@ impl Endpoint {
         block2: Option<Block>,
         payload_hash: u64,
     ) {
-        let Some(state) = self.peers.get_mut(context.peer) else {
+        let Some(state) = self.peers.get(context.peer) else {
             return;
         };
-        if state.exchanges >= self.config.max_exchanges_per_peer
-            || self.exchanges.len() >= self.config.max_exchanges
-        {
+        let from = state.peer;
+        let busy = state.exchanges >= self.config.max_exchanges_per_peer;
+        let full = self.exchanges.len() >= self.config.max_exchanges;
+        if busy || (full && !(from.session.is_some() && self.evict_exchange(now))) {
             self.stats.overload_refused += 1;
-            let busy = Response::new(Code::SERVICE_UNAVAILABLE).max_age(5);
-            self.answer(now, &context, busy);
+            self.answer(now, &context, overloaded());
             return;
         }
-        state.exchanges += 1;
-        let from = state.peer;
+        if let Some(state) = self.peers.get_mut(context.peer) {
+            state.exchanges += 1;
+        }
         let observe = message.options.observe();
         if observe == Some(1) {
-            self.deregister(now, context.peer, &context.token);
+            self.deregistered(now, context.peer, &context.token);
         }
         let id = self.exchanges.insert(Exchange {
             context,
@@ -235,11 +246,18 @@ impl Endpoint {
             block1,
             block2,
             payload_hash,
-            wants_notifications: observe == Some(0) && message.code.is_safe(),
+            wants_notifications: observe == Some(0) && message.code.is_safe() && !context.multicast,
             wants_size: message.options.contains(number::SIZE2),
             to_challenge: false,
             observation: None,
         });
+        if from.session.is_none() {
+            self.plain_exchanges.push_back(id);
+            if self.plain_exchanges.len() > 2 * self.exchanges.len() + 64 {
+                let exchanges = &self.exchanges;
+                self.plain_exchanges.retain(|id| exchanges.contains(*id));
+            }
+        }
         self.separate
             .push_back((after(now, self.config.separate_after), id));
         self.stats.requests_delivered += 1;
@@ -253,6 +271,26 @@ impl Endpoint {
                 payload: message.payload,
             },
         });
+    }
+
+    /// Makes room for a request of an authenticated peer: the oldest one of a peer without security is refused after
+    /// all. `false` when there is none.
+    fn evict_exchange(&mut self, now: Instant) -> bool {
+        while let Some(id) = self.plain_exchanges.pop_front() {
+            let Some(exchange) = self.end_exchange(id) else {
+                continue;
+            };
+            self.stats.exchanges_evicted += 1;
+            if let Some(observation) = exchange.observation {
+                self.notification_failed(now, observation);
+            }
+            if !exchange.acknowledged {
+                self.answer(now, &exchange.context, overloaded());
+            }
+            self.peers.release(exchange.context.peer);
+            return true;
+        }
+        false
     }
 
     /// Answers a peer's request with a whole body; blocks are made of it as needed (RFC 7959 §2.4).
@@ -293,8 +331,15 @@ impl Endpoint {
             room: usize::MAX,
         };
         if exchange.acknowledged {
-            if context.unwanted(&reply, response.code) {
+            if context.unwanted(&reply, &response) {
                 self.stats.responses_suppressed += 1;
+                self.peers.release(context.peer);
+                return Ok(());
+            }
+            if self.silent_until(now, context.peer).is_some() {
+                // Nobody took the last one, and nothing came since: nobody is there.
+                self.stats.responses_undelivered += 1;
+                self.stats.silence_held += 1;
                 self.peers.release(context.peer);
                 return Ok(());
             }
@@ -322,7 +367,7 @@ impl Endpoint {
         reply: &Reply,
         response: Response,
     ) {
-        if context.unwanted(reply, response.code) {
+        if context.unwanted(reply, &response) {
             self.stats.responses_suppressed += 1;
             if context.confirmable {
                 self.send_empty_ack(context);
@@ -338,6 +383,8 @@ impl Endpoint {
         self.stats.responses_out += 1;
         if context.confirmable {
             self.remember_answer(context, bytes);
+        } else if context.multicast {
+            self.send_at_leisure(now, context.peer, bytes);
         } else {
             self.transmit_within(context.peer, bytes);
         }
@@ -427,6 +474,11 @@ impl Endpoint {
             self.end_exchange(id);
         }
     }
+}
+
+/// 5.03, and when to ask again (RFC 7252 §5.9.3.4).
+fn overloaded() -> Response {
+    Response::new(Code::SERVICE_UNAVAILABLE).max_age(5)
 }
 
 /// Whether a response can be sent at all.

@@ -12,6 +12,10 @@ pub(super) enum Timer {
     Response(u64),
     /// A Non-confirmable request to a peer no longer counts as outstanding (PROBING_RATE).
     Slot(u64, u64),
+    /// A response to a group's request has waited long enough (RFC 7252 §8.2).
+    Leisure(u64),
+    /// An observer may be told something again (RFC 7641 §4.5.1).
+    Pace(u64),
     /// Notifications are overdue: register again.
     Reregister(u64),
 }

@@ -9,4 +9,5 @@ mod section_5_conditional;
 mod section_5_options;
 mod section_5_requests;
 mod section_6_uri;
+mod section_8_multicast;
 mod section_9_security;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use homefleet_coap::{Code, Event, Request, RequestError, Type};
+use homefleet_coap::{Code, Event, Request, RequestError, Response, Type};
 
 use crate::support::{Solo, peer};
 
@@ -109,4 +109,97 @@ fn non_confirmable_requests_are_spaced_by_probing_rate() {
     assert_eq!(none, []);
     assert_eq!(solo.advance(Duration::from_secs(len as u64 / 10 - 1)), []);
     assert_eq!(solo.advance(Duration::from_secs(2)).len(), 1);
+}
+
+#[test]
+fn probing_rate_outlives_the_wait_for_a_response() {
+    // 100 bytes at 1 byte a second, though the request is given up after 93 seconds.
+    let mut solo = Solo::new();
+    let ask = || Request::post("x").non_confirmable().payload(vec![0; 100]);
+    let (id, sent) = solo.request(ask());
+    let len = sent[0].encode().len() as u64;
+    solo.request(ask());
+    assert_eq!(solo.advance(Duration::from_secs(len - 1)), []);
+    let error = RequestError::Timeout;
+    assert_eq!(solo.take_event(), Some(Event::Failed { id, error }));
+    assert_eq!(solo.advance(Duration::from_secs(2)).len(), 1);
+}
+
+#[test]
+fn an_answer_of_any_kind_frees_the_place_of_a_non_confirmable_request() {
+    let ask = || Request::post("x").non_confirmable().payload(vec![0; 100]);
+    for (n, code) in [Code::EMPTY, Code::CONTENT, Code::NOT_FOUND]
+        .into_iter()
+        .enumerate()
+    {
+        let mut solo = Solo::new();
+        let (_, sent) = solo.request(ask());
+        assert_eq!(solo.request(ask()).1, []);
+        let mut answer = Solo::ack(&sent[0], code);
+        answer.kind = Type::NonConfirmable;
+        answer.id = 7;
+        if code == Code::EMPTY {
+            answer = homefleet_coap::Message::empty(Type::Reset, sent[0].id);
+        }
+        assert_eq!(solo.send(&answer).len(), 1, "case {n}: the next one leaves");
+        assert_eq!(solo.events.len(), 1);
+    }
+}
+
+#[test]
+fn separate_responses_to_a_peer_that_fell_silent_keep_to_probing_rate() {
+    let post = |id| crate::support::message(Type::Confirmable, Code::POST, id, &[id as u8]);
+    let mut solo = Solo::with(|config| {
+        config.ack_random_factor = 1.0;
+        config.exchange_timeout = Duration::from_secs(1000);
+    });
+    let exchanges: Vec<_> = (0..5)
+        .map(|id| {
+            solo.send(&post(id));
+            solo.got().exchange
+        })
+        .collect();
+    solo.advance(Duration::from_secs(1));
+    let changed = || Response::new(Code::CHANGED).payload([7; 20]);
+    let first = solo.respond(exchanges[0], changed()).remove(0);
+    let sent = first.encode().len() as u64 * 5;
+    // Given up after 31 times ACK_TIMEOUT.
+    assert_eq!(solo.advance(Duration::from_secs(62)).len(), 4);
+    // Nobody was there: nobody gets the next one.
+    assert_eq!(solo.respond(exchanges[1], changed()), []);
+    assert_eq!(solo.endpoint.stats().silence_held, 1);
+    // PROBING_RATE allows it when the bytes are paid for.
+    solo.advance(Duration::from_secs(sent - 1));
+    assert_eq!(solo.respond(exchanges[2], changed()), []);
+    solo.advance(Duration::from_secs(1));
+    assert_eq!(solo.respond(exchanges[3], changed()).len(), 1);
+    // And whoever is heard again is not silent.
+    solo.advance(Duration::from_secs(62));
+    solo.send(&post(9));
+    assert_eq!(solo.respond(exchanges[4], changed()).len(), 1);
+}
+
+#[test]
+fn a_peer_that_is_heard_meanwhile_is_not_silent() {
+    let post = |id| crate::support::message(Type::Confirmable, Code::POST, id, &[id as u8]);
+    let mut solo = Solo::new();
+    solo.send(&post(1));
+    let first = solo.got().exchange;
+    solo.send(&post(2));
+    let second = solo.got().exchange;
+    solo.advance(Duration::from_secs(1));
+    solo.respond(first, Response::new(Code::CHANGED));
+    solo.advance(Duration::from_secs(50));
+    solo.send(&post(3));
+    solo.advance(Duration::from_secs(50));
+    assert_eq!(solo.endpoint.stats().responses_undelivered, 1);
+    assert_eq!(solo.respond(second, Response::new(Code::CHANGED)).len(), 1);
+}
+
+#[test]
+fn requests_of_ours_that_nobody_took_delay_no_other() {
+    let mut solo = Solo::new();
+    solo.request(Request::get("x"));
+    solo.advance(Duration::from_secs(100));
+    assert_eq!(solo.request(Request::get("x")).1.len(), 1);
 }

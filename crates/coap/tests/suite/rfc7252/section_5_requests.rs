@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use homefleet_coap::{
-    Code, Event, Message, Request, RequestError, RespondError, Response, Type, number,
+    Code, Event, Message, Peer, Request, RequestError, RespondError, Response, SessionId, Type,
+    number,
 };
 
 use crate::support::{MessageExt, Network, Pair, Side, Solo, message, peer};
@@ -281,4 +282,49 @@ fn requests_to_impossible_addresses_are_refused() {
             Err(RequestError::InvalidDestination)
         );
     }
+}
+
+#[test]
+fn under_pressure_the_oldest_request_without_security_makes_room_for_an_authenticated_one() {
+    let post = |id| message(Type::Confirmable, Code::POST, id, &[1]).path("x");
+    let secure = |n| Peer::secure(peer(n).addr, SessionId(u64::from(n)));
+    let mut solo = Solo::with(|config| config.max_exchanges = 3);
+    let mut exchanges = Vec::new();
+    for port in 1..=3 {
+        assert_eq!(solo.input_from(peer(port), &post(1).encode()), []);
+        exchanges.push(solo.got().exchange);
+    }
+    // The second one is answered, the first one acknowledged: it is the oldest all the same.
+    solo.respond(exchanges[1], Response::new(Code::CHANGED));
+    assert_eq!(solo.input_from(peer(4), &post(1).encode()), []);
+    exchanges.push(solo.got().exchange);
+    // Another stranger is refused, an authenticated peer is not.
+    let busy = solo.input_from(peer(5), &post(1).encode());
+    assert_eq!(busy[0].code, Code::SERVICE_UNAVAILABLE);
+    let sent = solo.input_from(secure(6), &post(1).encode());
+    assert_eq!(sent[0].code, Code::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        solo.log.last().unwrap().1,
+        peer(1),
+        "told to the one that goes"
+    );
+    let gone = solo
+        .endpoint
+        .respond(solo.now, exchanges[0], Response::new(Code::CHANGED));
+    assert_eq!(gone, Err(RespondError::UnknownExchange));
+    // One that was acknowledged already goes silently.
+    solo.advance(std::time::Duration::from_secs(1));
+    assert_eq!(solo.input_from(secure(7), &post(1).encode()), []);
+    assert_eq!(solo.input_from(secure(8), &post(1).encode()), []);
+    assert_eq!(solo.endpoint.stats().exchanges_evicted, 3);
+    // Only authenticated ones are left: nobody goes for them.
+    let busy = solo.input_from(secure(9), &post(1).encode());
+    assert_eq!(busy[0].code, Code::SERVICE_UNAVAILABLE);
+    for session in [6, 7, 8] {
+        let got = solo.got();
+        assert_eq!(got.from, secure(session));
+        solo.respond(got.exchange, Response::new(Code::CHANGED));
+    }
+    solo.advance(std::time::Duration::from_secs(1000));
+    assert_eq!(solo.endpoint.peer_count(), 0);
 }

@@ -272,3 +272,53 @@ fn a_large_first_response_registers_after_its_last_block() {
     solo.send(&notification(&ask, 1, 8, "next"));
     assert_eq!(texts(&mut solo), ["next"]);
 }
+
+#[test]
+fn a_deregistration_is_the_same_request_with_observe_1_and_its_response_the_last_event() {
+    let mut solo = Solo::new();
+    let (id, ask) = registered(&mut solo, 12);
+    solo.endpoint.deregister(solo.now, id);
+    let sent = solo.drain().remove(0);
+    assert_eq!((sent.kind, sent.code), (Type::Confirmable, Code::GET));
+    assert_eq!(sent.token, ask.token);
+    assert_eq!(sent.options.observe(), Some(1));
+    assert_eq!(sent.options.path(), "temperature");
+    // A notification that crosses it is acknowledged and is not the answer.
+    let mut crossing = notification(&ask, 2, 13, "19");
+    crossing.kind = Type::Confirmable;
+    assert_eq!(solo.ask(&crossing).kind, Type::Acknowledgement);
+    assert_eq!(solo.take_event(), None);
+    solo.send(&Solo::ack(&sent, Code::CONTENT).body("20"));
+    match solo.take_event() {
+        Some(Event::Response {
+            id: of, response, ..
+        }) => {
+            assert_eq!((of, &response.payload[..]), (id, &b"20"[..]));
+        }
+        other => panic!("{other:?}"),
+    }
+    // Nothing is observed any more.
+    assert_eq!(solo.ask(&notification(&ask, 3, 14, "21")).kind, Type::Reset);
+    assert_eq!(solo.advance(Duration::from_secs(400)), []);
+    assert_eq!(solo.endpoint.peer_count(), 0);
+}
+
+#[test]
+fn a_deregistration_that_nobody_answers_fails() {
+    let mut solo = Solo::new();
+    let (id, _) = registered(&mut solo, 12);
+    solo.endpoint.deregister(solo.now, id);
+    assert_eq!(solo.advance(Duration::from_secs(100)).len(), 5);
+    let error = RequestError::Timeout;
+    assert_eq!(solo.take_event(), Some(Event::Failed { id, error }));
+}
+
+#[test]
+fn a_request_that_observes_nothing_yet_is_cancelled_instead() {
+    let mut solo = Solo::new();
+    let (id, _) = observe(&mut solo);
+    solo.endpoint.deregister(solo.now, id);
+    assert_eq!(solo.drain(), []);
+    let error = RequestError::Cancelled;
+    assert_eq!(solo.take_event(), Some(Event::Failed { id, error }));
+}

@@ -2,4 +2,5 @@
 
 mod both;
 mod client;
+mod pace;
 mod server;

@@ -146,7 +146,7 @@ fn a_client_that_wants_nothing_is_done_when_its_message_is_out() {
         .non_confirmable()
         .no_response(NoResponse::ALL);
     let (id, sent) = solo.request(non);
-    assert_eq!(sent[0].options.no_response(), NoResponse::ALL);
+    assert_eq!(sent[0].options.no_response(), Some(NoResponse::ALL));
     assert_eq!(solo.take_event(), Some(Event::Failed { id, error }));
     // Its answer, if one comes, is nobody's.
     let mut answer = Solo::ack(&sent[0], Code::CHANGED);

@@ -32,9 +32,10 @@ impl Solo {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Solo {
-        // The tests of section 2.4 of RFC 9175 switch it on.
+        // What holds answers back is switched on by the tests that are about it (RFC 9175 §2.4, RFC 7641 §4.5.1).
         let mut config = Config {
             amplification: 0,
+            notify_pace: std::time::Duration::ZERO,
             ..Config::default()
         };
         change(&mut config);
