@@ -58,7 +58,7 @@ asyncio.run(main(*sys.argv[1:]))
 "#;
 
 /// A Python that has aiocoap: `HOMEFLEET_PYTHON`, or `python3`.
-fn python() -> Option<String> {
+pub(crate) fn python() -> Option<String> {
     let candidates = [
         std::env::var("HOMEFLEET_PYTHON").ok(),
         Some("python3".to_owned()),

@@ -6,6 +6,7 @@ mod support;
 
 mod abuse;
 mod endurance;
+mod etsi;
 mod flood;
 mod glare;
 mod handshake;
@@ -19,6 +20,8 @@ mod live_abuse;
 mod memory;
 mod mtp;
 mod node;
+#[path = "../../../coap/tests/plugtest/mod.rs"]
+mod plugtest;
 mod refusal;
 mod resumption;
 mod scale;
