@@ -254,6 +254,20 @@ impl CoapMtp {
         &self.shared.node
     }
 
+    /// Has the decision about every peer made anew: at once where it is waited for, soon for associations that are open. For
+    /// when evidence about revocation has come, the time has become accurate, or the verifier's grounds have changed.
+    pub async fn judge_again(&self) {
+        self.shared.node.judge_again().await;
+    }
+
+    /// Presents this certificate and key in handshakes from now on (R-COAP.16). Open associations stay.
+    ///
+    /// # Errors
+    /// When they are not usable, or the MTP is shut down; nothing changes then.
+    pub async fn replace_credentials(&self, credentials: Credentials) -> io::Result<()> {
+        self.shared.node.replace_credentials(credentials).await
+    }
+
     /// Sends one encoded Record by POST and waits for 2.04 (R-COAP.4 to R-COAP.7).
     ///
     /// # Errors

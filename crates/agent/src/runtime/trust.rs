@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
 };
 
 use homefleet_net::dtls::{Credentials, CredentialsError, Role, TrustVerifier, Verifier};
@@ -103,8 +104,8 @@ impl ControllerVerifier {
 }
 
 impl Verifier for ControllerVerifier {
-    fn verify(&self, chain: &[Vec<u8>], role: Role<'_>) -> Decision {
-        let mut decision = self.figure.verify(chain, role);
+    fn verify(&self, chain: &[Vec<u8>], role: Role<'_>, cached: bool) -> Decision {
+        let mut decision = self.figure.verify(chain, role, cached);
         if let Role::Initiated {
             endpoint_id: Some(meant),
             ..
@@ -122,6 +123,10 @@ impl Verifier for ControllerVerifier {
     fn generation(&self) -> u64 {
         // Both only grow, so that no two grounds have one number.
         self.figure.generation() + self.anew.load(Ordering::SeqCst)
+    }
+
+    fn time(&self) -> Option<SystemTime> {
+        self.figure.time()
     }
 }
 

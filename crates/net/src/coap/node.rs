@@ -120,6 +120,8 @@ pub struct NodeStats {
     pub sessions: u64,
     /// Handshakes begun by strangers and not finished, now.
     pub half_open: u64,
+    /// Associations whose decision waits for evidence, now.
+    pub held: u64,
     /// CoAP.
     pub coap: homefleet_coap::Stats,
     /// Requests sent by us that found an open association.
@@ -274,6 +276,28 @@ impl Node {
     pub async fn disconnect(&self, addr: Option<SocketAddr>) {
         // A node that is shut down has no associations.
         let _sent = self.commands.send(Command::Disconnect { addr }).await;
+    }
+
+    /// Has the decision about every peer made anew: at once where it is waited for, soon for associations that are open. For
+    /// when evidence about revocation has come, the time has become accurate, or the verifier's grounds have changed.
+    pub async fn judge_again(&self) {
+        // A node that is shut down has no associations.
+        let _sent = self.commands.send(Command::JudgeAgain).await;
+    }
+
+    /// Presents these credentials in handshakes from now on. Open associations stay.
+    ///
+    /// # Errors
+    /// When the engine refuses them, or the node is shut down; nothing changes then.
+    pub async fn replace_credentials(&self, credentials: Credentials) -> io::Result<()> {
+        let (reply, result) = oneshot::channel();
+        let over = || io::Error::from(io::ErrorKind::NotConnected);
+        let credentials = Box::new(credentials);
+        self.commands
+            .send(Command::ReplaceCredentials { credentials, reply })
+            .await
+            .map_err(|_| over())?;
+        result.await.map_err(|_| over())?.map_err(io::Error::other)
     }
 
     /// The counters, as of the last time the endpoint had nothing to do.

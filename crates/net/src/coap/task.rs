@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::client::{RequestFailure, Target};
 use super::jobs::{Job, JobId};
 use super::node::{Incoming, NodeStats, Service};
-use crate::dtls::{self, CloseReason, Sessions};
+use crate::dtls::{self, CloseReason, Credentials, EngineError, Sessions};
 use crate::udp::UdpSocket;
 
 /// Batches taken from one socket before everything else gets its turn.
@@ -36,6 +36,11 @@ pub(super) enum Command {
     },
     Disconnect {
         addr: Option<SocketAddr>,
+    },
+    JudgeAgain,
+    ReplaceCredentials {
+        credentials: Box<Credentials>,
+        reply: oneshot::Sender<Result<(), EngineError>>,
     },
     Shutdown {
         reply: oneshot::Sender<()>,
@@ -257,6 +262,10 @@ impl Task {
                 .secure
                 .as_ref()
                 .map_or(0, |(_, sessions)| sessions.len() as u64),
+            held: self
+                .secure
+                .as_ref()
+                .map_or(0, |(_, sessions)| sessions.held() as u64),
             half_open: self
                 .secure
                 .as_ref()
@@ -291,6 +300,19 @@ impl Task {
                 for id in ids {
                     self.drop_session(now, id);
                 }
+            }
+            Command::JudgeAgain => {
+                if let Some((_, sessions)) = &mut self.secure {
+                    sessions.judge_again(now);
+                }
+            }
+            Command::ReplaceCredentials { credentials, reply } => {
+                let result = match &mut self.secure {
+                    Some((_, sessions)) => sessions.replace_credentials(*credentials),
+                    None => Ok(()),
+                };
+                // The caller may have stopped waiting.
+                let _told = reply.send(result);
             }
             Command::Shutdown { .. } => {}
         }
@@ -345,6 +367,11 @@ impl Task {
             } => self
                 .coap
                 .handle_input(now, Peer::secure(addr, session), &payload),
+            dtls::Event::Held {
+                session, wanted, ..
+            } => {
+                tracing::debug!(%session, wanted = wanted.len(), "peer held");
+            }
             dtls::Event::Closed {
                 session,
                 addr,
@@ -378,6 +405,10 @@ impl Task {
                     dtls::Failure::Alert(code) => format!("the peer sent alert {code}"),
                     dtls::Failure::Timeout => "the peer did not answer in time".to_owned(),
                     dtls::Failure::Evicted => "too many handshakes are under way".to_owned(),
+                    dtls::Failure::Undecided => {
+                        "it could not be found out in time whether the peer's certificate is revoked"
+                            .to_owned()
+                    }
                     dtls::Failure::Restarted => "it was begun anew".to_owned(),
                     dtls::Failure::Engine(text) => text,
                 };

@@ -46,8 +46,13 @@ pub struct Config {
     pub unanswered_repeats: u32,
     /// Time without traffic after which an association is closed. Default 1 hour.
     pub idle_timeout: Duration,
-    /// Time a handshake may take in all. Default 60 s.
+    /// Time without a message after which the association of a peer is closed that is accepted on nothing but first use
+    /// (R-SEC.6). Default 30 s.
+    pub first_use_idle: Duration,
+    /// Time a handshake may take in all, waiting for a decision included. Default 60 s.
     pub handshake_timeout: Duration,
+    /// Associations held while their decision waits for evidence; at the bound the oldest is ended. Default 256.
+    pub max_held: usize,
     /// First retransmission interval of a handshake flight (RFC 6347 §4.2.4.1: 1 s). Default 1 s.
     pub initial_retransmit: Duration,
     /// Versions offered and accepted. Default both.
@@ -88,7 +93,9 @@ impl Default for Config {
             amplification: 12,
             unanswered_repeats: 2,
             idle_timeout: Duration::from_secs(3600),
+            first_use_idle: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(60),
+            max_held: 256,
             initial_retransmit: Duration::from_secs(1),
             versions: Versions::Both,
             resumption: true,

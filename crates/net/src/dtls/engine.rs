@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use boring::error::ErrorStack;
 use boring::ex_data::Index;
@@ -14,7 +14,7 @@ use boring::ssl::{
     SslInfoCallbackValue, SslMethod, SslRef, SslSession, SslSessionCacheMode, SslStream,
     SslVerifyError, SslVerifyMode, SslVersion,
 };
-use homefleet_trust::{Decision, Outcome};
+use homefleet_trust::{Decision, Outcome, Wanted};
 
 use super::config::{Config, Credentials, Version, Versions};
 use super::ffi;
@@ -115,10 +115,10 @@ struct Link {
 }
 
 impl Link {
-    fn decide(&self, chain: &[Vec<u8>]) -> Outcome {
+    fn decide(&self, chain: &[Vec<u8>], cached: bool) -> Outcome {
         let decision = {
             let purpose = self.purpose.lock().unwrap_or_else(PoisonError::into_inner);
-            self.verifier.verify(chain, purpose.role())
+            self.verifier.verify(chain, purpose.role(), cached)
         };
         let outcome = decision.outcome.clone();
         *self.decision.lock().unwrap_or_else(PoisonError::into_inner) = Some(decision);
@@ -211,10 +211,10 @@ impl Engine {
                 let Some(link) = ssl.ex_data(index).cloned() else {
                     return Err(SslVerifyError::Invalid(SslAlert::INTERNAL_ERROR));
                 };
-                match link.decide(&ffi::peer_chain(ssl)) {
+                match link.decide(&ffi::peer_chain(ssl), false) {
                     Outcome::Establish => Ok(()),
-                    // Evidence about revocation is not fetched yet, so nobody waits for it.
-                    Outcome::Hold(_) => Err(SslVerifyError::Invalid(SslAlert::CERTIFICATE_UNKNOWN)),
+                    // The engine comes back to this when it is driven next.
+                    Outcome::Hold(_) => Err(SslVerifyError::Retry),
                     Outcome::Terminate(refusal) => {
                         Err(SslVerifyError::Invalid(alert_of(refusal.alert().code())))
                     }
@@ -345,6 +345,17 @@ pub(super) enum Progress {
     Failed(EngineFailure),
 }
 
+/// What the verifier said when it was asked anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The peer is trusted.
+    Trusted,
+    /// It cannot be said yet.
+    Held,
+    /// The peer is refused, and was told.
+    Refused,
+}
+
 /// Why the engine ended an association.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EngineFailure {
@@ -398,11 +409,12 @@ impl Association {
             }
             // A resumed association skips the verify callback: the chain of the first handshake is judged anew, by
             // what is known now. So is a chain that was judged for another purpose.
-            if (self.stream.ssl().session_reused()
-                || self.link.decide_again.load(Ordering::Relaxed))
-                && !self.judge()
-            {
-                return Progress::Failed(EngineFailure::Refused);
+            if self.resumed() || self.link.decide_again.load(Ordering::Relaxed) {
+                match self.judge(self.is_cached()) {
+                    Verdict::Trusted => {}
+                    Verdict::Held => return Progress::Continue,
+                    Verdict::Refused => return Progress::Failed(EngineFailure::Refused),
+                }
             }
             if !self.accepted() {
                 ffi::send_fatal_alert(self.stream.ssl_mut(), 80);
@@ -427,22 +439,83 @@ impl Association {
         }
     }
 
-    /// Asks the verifier about the peer's chain anew. `false`: it said no, and the peer was sent the alert.
-    pub(super) fn judge(&mut self) -> bool {
-        match self.link.decide(&ffi::peer_chain(self.stream.ssl())) {
-            Outcome::Establish => true,
-            Outcome::Hold(_) => {
-                ffi::send_fatal_alert(
-                    self.stream.ssl_mut(),
-                    alert_code(SslAlert::CERTIFICATE_UNKNOWN),
-                );
-                false
-            }
+    /// Asks the verifier about the peer's chain anew. A peer that is refused was sent the alert.
+    pub(super) fn judge(&mut self, cached: bool) -> Verdict {
+        match self
+            .link
+            .decide(&ffi::peer_chain(self.stream.ssl()), cached)
+        {
+            Outcome::Establish => Verdict::Trusted,
+            Outcome::Hold(_) => Verdict::Held,
             Outcome::Terminate(refusal) => {
                 ffi::send_fatal_alert(self.stream.ssl_mut(), refusal.alert().code());
-                false
+                Verdict::Refused
             }
         }
+    }
+
+    /// Goes on with an association that was held, if the verifier lets it by now.
+    pub(super) fn resume(&mut self, messages: &mut Vec<Vec<u8>>) -> Progress {
+        if !self.established {
+            return self.advance(messages);
+        }
+        match self.judge(false) {
+            Verdict::Trusted => Progress::Established,
+            Verdict::Held => Progress::Continue,
+            Verdict::Refused => Progress::Failed(EngineFailure::Refused),
+        }
+    }
+
+    /// Ends an association whose decision was waited for in vain.
+    pub(super) fn give_up(&mut self) {
+        ffi::send_fatal_alert(
+            self.stream.ssl_mut(),
+            alert_code(SslAlert::CERTIFICATE_UNKNOWN),
+        );
+    }
+
+    /// What the decision about the peer waits for.
+    pub(super) fn wanted(&self) -> Option<Vec<Wanted>> {
+        let decision = self
+            .link
+            .decision
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match decision.as_ref()?.outcome.clone() {
+            Outcome::Hold(wanted) => Some(wanted),
+            Outcome::Establish | Outcome::Terminate(_) => None,
+        }
+    }
+
+    /// When the decision about the peer is to be made anew.
+    pub(super) fn valid_until(&self) -> Option<SystemTime> {
+        self.link
+            .decision
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()?
+            .valid_until
+    }
+
+    /// Whether the decision about the peer waits for something.
+    pub(super) fn is_held(&self) -> bool {
+        self.link
+            .decision
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .is_some_and(|decision| matches!(decision.outcome, Outcome::Hold(_)))
+    }
+
+    /// Whether the session that is resumed was accepted for the same purpose. Tickets of other grounds are void, and ours are
+    /// kept by purpose: what is left is a peer that came to us once and whom we reach out to now.
+    fn is_cached(&self) -> bool {
+        let purpose = self
+            .link
+            .purpose
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.resumed() && self.is_server() == (*purpose == Purpose::Accepted)
     }
 
     /// The proof that the verifier said yes for this very association.
@@ -459,7 +532,9 @@ impl Association {
 
     fn failed(&mut self, error: boring::ssl::Error) -> Progress {
         match error.code() {
-            ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => Progress::Continue,
+            ErrorCode::WANT_READ | ErrorCode::WANT_WRITE | ErrorCode::WANT_CERTIFICATE_VERIFY => {
+                Progress::Continue
+            }
             _ => {
                 let refused = self
                     .link
@@ -467,7 +542,7 @@ impl Association {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .as_ref()
-                    .is_some_and(|decision| decision.outcome != Outcome::Establish);
+                    .is_some_and(|decision| decision.refusal().is_some());
                 if refused {
                     return Progress::Failed(EngineFailure::Refused);
                 }
@@ -477,7 +552,7 @@ impl Association {
                 let text = error.to_string();
                 if text.contains("PEER_DID_NOT_RETURN_A_CERTIFICATE") {
                     // R-MTP.1: decided all the same, so that the refusal carries its reasons.
-                    self.link.decide(&[]);
+                    self.link.decide(&[], false);
                     return Progress::Failed(EngineFailure::Refused);
                 }
                 Progress::Failed(EngineFailure::Engine(text))
@@ -537,7 +612,10 @@ impl Association {
     /// What the verifier says about the peer if it served another purpose. Nothing changes by asking.
     pub(super) fn would_serve(&self, purpose: &Purpose) -> bool {
         let chain = ffi::peer_chain(self.stream.ssl());
-        self.link.verifier.verify(&chain, purpose.role()).outcome == Outcome::Establish
+        self.link
+            .verifier
+            .verify(&chain, purpose.role(), false)
+            .is_established()
     }
 
     /// Datagrams to send, in order.

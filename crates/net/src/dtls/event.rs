@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use homefleet_coap::SessionId;
-use homefleet_trust::{Decision, PeerIdentity};
+use homefleet_trust::{Decision, PeerIdentity, Wanted};
 
 use super::config::Version;
 
@@ -57,6 +57,17 @@ pub enum Event {
         /// How it ended.
         reason: CloseReason,
     },
+    /// The decision about the peer waits for evidence of its revocation. Nothing passes until
+    /// [`Sessions::judge_again`](super::Sessions::judge_again) has it decided; [`Event::Established`], [`Event::Refused`],
+    /// [`Event::Failed`] or, of an association that was established before, perhaps [`Event::Closed`] follows.
+    Held {
+        /// The association.
+        session: SessionId,
+        /// The peer's address.
+        addr: SocketAddr,
+        /// What is missing.
+        wanted: Vec<Wanted>,
+    },
     /// The peer was refused; it was sent `alert`.
     Refused {
         /// The association that never came to be.
@@ -88,7 +99,8 @@ pub enum Event {
 pub enum CloseReason {
     /// The peer sent close_notify.
     Peer,
-    /// Nothing was heard or said for [`Config::idle_timeout`](super::Config::idle_timeout).
+    /// Nothing was heard or said for [`Config::idle_timeout`](super::Config::idle_timeout), or nothing heard for
+    /// [`Config::first_use_idle`](super::Config::first_use_idle) from a peer accepted on first use.
     Idle,
     /// The peer authenticated again from the same address, as after a restart.
     Replaced {
@@ -100,7 +112,8 @@ pub enum CloseReason {
     Crowded,
     /// The peer sent a fatal alert.
     Alert(u8),
-    /// What the decision rests on changed, and the verifier, asked again, refused the peer.
+    /// What the decision rests on changed or is out of date, and the verifier, asked again, refused the peer, or could not
+    /// say in time.
     Distrusted,
     /// The engine gave up.
     Error(String),
@@ -113,8 +126,11 @@ pub enum Failure {
     Alert(u8),
     /// No end within [`Config::handshake_timeout`](super::Config::handshake_timeout).
     Timeout,
-    /// Dropped as the oldest at [`Config::max_half_open`](super::Config::max_half_open).
+    /// Dropped as the oldest at [`Config::max_half_open`](super::Config::max_half_open) or, held, at
+    /// [`Config::max_held`](super::Config::max_held).
     Evicted,
+    /// The decision about the peer could not be made within [`Config::handshake_timeout`](super::Config::handshake_timeout).
+    Undecided,
     /// The peer began anew from the same address.
     Restarted,
     /// A protocol error, in the engine's words.
@@ -151,6 +167,14 @@ pub struct Stats {
     pub resumed: u64,
     /// Handshakes we refused because of the peer's certificate, or its absence.
     pub refused: u64,
+    /// Associations held because their decision waited for evidence.
+    pub held: u64,
+    /// Of these, ended because it did not come in time, or because too many waited.
+    pub undecided: u64,
+    /// Messages of established associations not delivered, because their decision waited for evidence.
+    pub held_messages: u64,
+    /// Established associations whose peer was judged anew.
+    pub judged_again: u64,
     /// Associations ended because the verifier, asked again after a change, refused the peer.
     pub distrusted: u64,
     /// Handshakes that ended with an alert of the peer.

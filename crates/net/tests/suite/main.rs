@@ -15,6 +15,7 @@ mod interop_dimpl;
 mod interop_gnutls;
 mod interop_libcoap;
 mod interop_openssl;
+mod judge;
 mod lifecycle;
 mod live_abuse;
 mod memory;

@@ -34,10 +34,10 @@ struct Remembered {
 }
 
 impl Verifier for Remembered {
-    fn verify(&self, chain: &[Vec<u8>], role: Role<'_>) -> Decision {
+    fn verify(&self, chain: &[Vec<u8>], role: Role<'_>, cached: bool) -> Decision {
         let mut decision = self.decision.lock().unwrap();
         decision
-            .get_or_insert_with(|| self.verifier.verify(chain, role))
+            .get_or_insert_with(|| self.verifier.verify(chain, role, cached))
             .clone()
     }
 }

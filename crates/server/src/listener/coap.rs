@@ -86,8 +86,8 @@ impl DeviceVerifier {
 }
 
 impl Verifier for DeviceVerifier {
-    fn verify(&self, chain: &[Vec<u8>], role: Role<'_>) -> Decision {
-        let mut decision = self.trust.verify(chain, role);
+    fn verify(&self, chain: &[Vec<u8>], role: Role<'_>, cached: bool) -> Decision {
+        let mut decision = self.trust.verify(chain, role, cached);
         if let Role::Initiated {
             endpoint_id: Some(meant),
             ..
@@ -109,6 +109,10 @@ impl Verifier for DeviceVerifier {
 
     fn generation(&self) -> u64 {
         self.trust.generation()
+    }
+
+    fn time(&self) -> Option<SystemTime> {
+        self.trust.time()
     }
 }
 

@@ -27,7 +27,7 @@ impl Sessions {
         expected: &Expected,
     ) -> Result<Association, EngineError> {
         // A ticket is used once (RFC 8446 §C.4).
-        let key = (addr, expected.host.clone());
+        let key = (addr, expected.clone());
         let ticket = self.tickets.remove(&key);
         if ticket.is_some() {
             self.ticket_order.retain(|other| *other != key);

@@ -1,10 +1,11 @@
 //! The table of associations of one UDP socket.
 //!
-//! `begin` has the ways a handshake starts, `half_open` those of strangers, `progress` what follows from a step of the engine, `spoof` what a handshake
+//! `begin` has the ways a handshake starts, `half_open` those of strangers, `progress` what follows from a step of the engine, `judge` what becomes of peers when they are judged later or again, `spoof` what a handshake
 //! does about datagrams that anybody could have sent, `session` what is known of one association.
 
 mod begin;
 mod half_open;
+mod judge;
 mod progress;
 mod session;
 mod spoof;
@@ -20,12 +21,13 @@ use homefleet_trust::PeerIdentity;
 
 use crate::dtls::budget::Budgets;
 use crate::dtls::config::{Config, Credentials};
-use crate::dtls::engine::{Engine, EngineError, EngineFailure, Purpose};
+use crate::dtls::engine::{Engine, EngineError, Purpose, Verdict};
 use crate::dtls::event::{Event, Stats, Transmit};
 use crate::dtls::ffi;
 use crate::dtls::record::{self, Kind};
 use crate::dtls::verify::Verifier;
 use half_open::HalfOpen;
+use judge::Sweep;
 use session::{Session, Slot};
 
 /// The engine's clock starts here, so that its arithmetic never meets zero.
@@ -34,7 +36,7 @@ const ENGINE_EPOCH: Duration = Duration::from_secs(1_000_000_000);
 const RECORD_OVERHEAD: usize = 40;
 
 /// Whom [`Sessions::connect`] wants to reach.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Expected {
     /// Host of the URI: a DNS name, sent as server name (RFC 6066 §3), or an address literal, which is not sent.
     pub host: String,
@@ -80,6 +82,9 @@ pub enum SendError {
     /// Its handshake is not done.
     #[error("the handshake is not done")]
     NotEstablished,
+    /// The decision about the peer waits for evidence.
+    #[error("the decision about the peer waits for evidence")]
+    Held,
     /// One record must fit one datagram of [`Config::mtu`].
     #[error("{len} bytes do not fit one datagram, at most {max} do")]
     TooLarge {
@@ -109,8 +114,10 @@ pub struct Sessions {
     half_open: HalfOpen,
     timers: BTreeSet<(Instant, SessionId)>,
     budgets: Budgets,
-    tickets: HashMap<(SocketAddr, String), SslSession>,
-    ticket_order: VecDeque<(SocketAddr, String)>,
+    tickets: HashMap<(SocketAddr, Expected), SslSession>,
+    ticket_order: VecDeque<(SocketAddr, Expected)>,
+    held: BTreeSet<(Instant, SessionId)>,
+    sweep: Sweep,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
     stats: Stats,
@@ -144,6 +151,8 @@ impl Sessions {
             budgets,
             tickets: HashMap::new(),
             ticket_order: VecDeque::new(),
+            held: BTreeSet::new(),
+            sweep: Sweep::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -248,6 +257,9 @@ impl Sessions {
             self.timers.remove(&(due, id));
             self.fire(now, id);
         }
+        if self.sweep.due().is_some_and(|due| due <= now) {
+            self.sweep_on(now);
+        }
     }
 
     /// Protects `payload` and sends it as one record.
@@ -267,16 +279,30 @@ impl Sessions {
                 max,
             });
         }
-        if !session.still_trusted(self.generation) {
-            self.flush(id);
-            self.over(id, EngineFailure::Refused);
-            return Err(SendError::Unknown);
+        match session.still_trusted(self.generation) {
+            Verdict::Trusted => {}
+            verdict => {
+                self.apply(now, id, verdict);
+                return Err(match verdict {
+                    Verdict::Held => SendError::Held,
+                    _ => SendError::Unknown,
+                });
+            }
         }
+        let session = self.sessions.get_mut(&id).ok_or(SendError::Unknown)?;
         session.association.write(payload)?;
         session.active = now;
         self.stats.messages_sent += 1;
         self.flush(id);
         Ok(())
+    }
+
+    /// Has every decision made anew: at once where it is waited for, soon for what is open, many associations a few at a
+    /// time. For when evidence has come, or the time has become accurate; a change of the verifier's
+    /// [`generation`](Verifier::generation) is noticed without.
+    pub fn judge_again(&mut self, now: Instant) {
+        self.enter(now);
+        self.judge_all(now);
     }
 
     /// Ends an association: close_notify to the peer if it was established. No event follows.
@@ -315,7 +341,8 @@ impl Sessions {
 
     /// When [`Sessions::handle_timeout`] is wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|(due, _)| *due)
+        let timer = self.timers.first().map(|(due, _)| *due);
+        [timer, self.sweep.due()].into_iter().flatten().min()
     }
 
     /// The established association with `addr`, in whichever direction it was begun.
@@ -372,6 +399,11 @@ impl Sessions {
         self.half_open.len()
     }
 
+    /// Associations whose decision waits for evidence.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// The counters.
     pub fn stats(&self) -> Stats {
         self.stats
@@ -400,6 +432,7 @@ impl Sessions {
                 self.engine = engine;
                 self.generation = generation;
                 self.forget_tickets();
+                self.sweep.begin(now, self.sessions.keys().copied());
             }
         }
     }
@@ -417,6 +450,9 @@ impl Sessions {
     fn remove(&mut self, id: SessionId) -> Option<Session> {
         let session = self.sessions.remove(&id)?;
         self.half_open.remove(session.started, id);
+        if let Some(since) = session.held_since {
+            self.held.remove(&(since, id));
+        }
         if let Some(due) = session.timer {
             self.timers.remove(&(due, id));
         }

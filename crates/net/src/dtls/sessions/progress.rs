@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use homefleet_coap::SessionId;
 
 use super::Sessions;
-use crate::dtls::engine::{EngineFailure, Progress};
+use crate::dtls::engine::{EngineFailure, Progress, Verdict};
 use crate::dtls::event::{CloseReason, Event, Failure, Transmit};
 use crate::dtls::record;
 
@@ -36,11 +36,21 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        if (session.established || progress == Progress::Established)
-            && !session.still_trusted(self.generation)
-        {
-            messages.clear();
-            progress = Progress::Failed(EngineFailure::Refused);
+        if session.established || progress == Progress::Established {
+            match session.still_trusted(self.generation) {
+                Verdict::Trusted => {}
+                Verdict::Held => {
+                    self.stats.held_messages += messages.len() as u64;
+                    messages.clear();
+                    if progress == Progress::Established {
+                        progress = Progress::Continue;
+                    }
+                }
+                Verdict::Refused => {
+                    messages.clear();
+                    progress = Progress::Failed(EngineFailure::Refused);
+                }
+            }
         }
         // Once established, only what decrypts to a message counts as a sign of life; anybody can send the rest.
         if !session.established || !messages.is_empty() {
@@ -58,10 +68,20 @@ impl Sessions {
         if !session.established
             && now.saturating_duration_since(session.started) >= self.config.handshake_timeout
         {
+            if session.held_since.is_some() {
+                self.undecided(id, Failure::Undecided);
+                return;
+            }
             self.stats.handshake_timeouts += 1;
             self.fail(id, Failure::Timeout);
             return;
         }
+        if session.established && self.look_at_decision(now, id) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         if session.rival.as_ref().is_some_and(|(due, ..)| *due <= now)
             && let Some((_, random, datagram)) = session.rival.take()
         {
@@ -75,9 +95,7 @@ impl Sessions {
                 return;
             }
         }
-        if session.established
-            && now.saturating_duration_since(session.active) >= self.config.idle_timeout
-        {
+        if session.established && session.idle_at(&self.config) <= now {
             let addr = session.addr;
             self.stats.idle += 1;
             self.close(now, id);
@@ -96,12 +114,12 @@ impl Sessions {
         };
         let mut progress = Progress::Continue;
         if session.association.timeout() == Some(Duration::ZERO) {
-            if session.is_quiet(self.config.unanswered_repeats) {
-                self.stats.repeats_withheld += 1;
-            } else {
+            if session.engine_timers_count(self.config.unanswered_repeats) {
                 session.repeats += 1;
                 self.stats.retransmissions += 1;
                 progress = session.association.handle_timeout();
+            } else {
+                self.stats.repeats_withheld += 1;
             }
         }
         self.settle(now, id, progress, Vec::new());
@@ -125,6 +143,7 @@ impl Sessions {
             self.establish(now, id);
         }
         self.keep_tickets(id);
+        self.note_decision(now, id);
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
@@ -322,7 +341,7 @@ impl Sessions {
             return;
         }
         if let Some(ticket) = tickets.into_iter().next_back() {
-            let key = (session.addr, expected.host.clone());
+            let key = (session.addr, expected.clone());
             if self.tickets.insert(key.clone(), ticket).is_none() {
                 self.ticket_order.push_back(key);
             }
@@ -382,18 +401,19 @@ impl Sessions {
             return;
         };
         let limit = if session.established {
-            session.active + self.config.idle_timeout
+            session.idle_at(&self.config)
         } else {
             session.started + self.config.handshake_timeout
         };
-        let quiet = session.is_quiet(self.config.unanswered_repeats);
         let due = [
-            (!quiet)
+            session
+                .engine_timers_count(self.config.unanswered_repeats)
                 .then(|| session.association.timeout())
                 .flatten()
                 .map(|left| now + left),
             session.alert.map(|(due, _)| due),
             session.anew_at,
+            session.judge_at,
             session.insist_at,
             session.rival.as_ref().map(|(due, ..)| *due),
         ]

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use homefleet_coap::SessionId;
-use homefleet_trust::PeerIdentity;
+use homefleet_trust::{Basis, PeerIdentity};
 
 use super::Expected;
-use crate::dtls::engine::Association;
+use crate::dtls::config::{Config, Version};
+use crate::dtls::engine::{Association, Verdict};
 
 /// Purposes remembered for which a peer was accepted.
 const MAX_PURPOSES: usize = 4;
@@ -29,6 +30,14 @@ pub(super) struct Session {
     /// The random of the ClientHello it began with.
     pub(super) hello: Option<[u8; 32]>,
     pub(super) established: bool,
+    /// Since when the decision about the peer has waited for evidence.
+    pub(super) held_since: Option<Instant>,
+    /// Datagrams that came while a handshake was held.
+    pub(super) kept: VecDeque<Vec<u8>>,
+    /// What the decision means for the association is looked at.
+    pub(super) decision_noted: bool,
+    /// When to look whether the decision is out of date.
+    pub(super) judge_at: Option<Instant>,
     /// The verifier's generation that the decision about the peer rests on.
     pub(super) generation: u64,
     pub(super) started: Instant,
@@ -77,6 +86,10 @@ impl Session {
             expected: None,
             hello: None,
             established: false,
+            held_since: None,
+            kept: VecDeque::new(),
+            decision_noted: false,
+            judge_at: None,
             generation,
             started: now,
             active: now,
@@ -100,21 +113,52 @@ impl Session {
         }
     }
 
-    /// Has the peer judged anew if what the decision rests on has changed since. `false`: it is trusted no more.
-    pub(super) fn still_trusted(&mut self, generation: u64) -> bool {
-        if self.generation == generation {
-            return true;
+    /// Has the peer judged anew if what the decision rests on has changed since.
+    pub(super) fn still_trusted(&mut self, generation: u64) -> Verdict {
+        if self.generation != generation {
+            self.judge(generation)
+        } else if self.held_since.is_some() {
+            Verdict::Held
+        } else {
+            Verdict::Trusted
         }
+    }
+
+    /// Has the peer judged anew.
+    pub(super) fn judge(&mut self, generation: u64) -> Verdict {
         self.generation = generation;
+        self.decision_noted = false;
         self.also.clear();
-        if !self.association.judge() {
-            return false;
-        }
-        if self.established {
+        let verdict = self.association.judge(false);
+        if verdict == Verdict::Trusted && self.established {
             let decision = self.association.decision();
             self.peer = decision.and_then(|decision| decision.peer).map(Arc::new);
+            if self.peer.is_none() {
+                return Verdict::Refused;
+            }
         }
-        self.peer.is_some() || !self.established
+        verdict
+    }
+
+    /// When an established association has been idle for too long.
+    pub(super) fn idle_at(&self, config: &Config) -> Instant {
+        let idle = self.active + config.idle_timeout;
+        match &self.peer {
+            Some(peer) if peer.basis == Basis::FirstUse => {
+                idle.min(self.heard + config.first_use_idle)
+            }
+            _ => idle,
+        }
+    }
+
+    /// Whether the engine's timers count: a handshake of DTLS 1.2 that is held has nothing to repeat, since the peer's
+    /// flight is what it works on; one of DTLS 1.3 acknowledges that flight.
+    pub(super) fn engine_timers_count(&self, repeats: u32) -> bool {
+        let waits = self.held_since.is_some()
+            && !self.established
+            && self.association.version() == Version::Dtls12;
+        let quiet = self.is_half_open() && self.repeats >= repeats;
+        !waits && !quiet
     }
 
     /// Whether the peer may be asked for something else than what the association was made for.
@@ -133,11 +177,6 @@ impl Session {
             self.also.push(expected.clone());
         }
         serves
-    }
-
-    /// Whether a repetition of the flight would go to somebody who has said nothing since the last ones.
-    pub(super) fn is_quiet(&self, repeats: u32) -> bool {
-        self.is_half_open() && self.repeats >= repeats
     }
 
     /// Begun by a stranger who has proven nothing yet.

@@ -19,6 +19,8 @@ use crate::dtls::record;
 
 /// How often one handshake of ours is begun anew.
 const MAX_ANEW: u8 = 3;
+/// Datagrams kept for a handshake that is held; the peer repeats the rest.
+const MAX_KEPT: usize = 8;
 /// A handshake of ours that was answered, but whose peer has shown no certificate for this long, gets nowhere.
 const NOWHERE_AFTER: Duration = Duration::from_secs(5);
 
@@ -41,6 +43,13 @@ impl Sessions {
             session.alert.get_or_insert((due, code));
         }
         if sifted.rest.is_empty() {
+            return Progress::Continue;
+        }
+        if session.held_since.is_some() {
+            // The engine does not read before the decision is made.
+            if session.kept.len() < MAX_KEPT {
+                session.kept.push_back(sifted.rest.into_owned());
+            }
             return Progress::Continue;
         }
         let decided = session.association.is_decided();
@@ -71,6 +80,7 @@ impl Sessions {
         }
         if let Some((due, code)) = session.alert
             && due <= now
+            && session.held_since.is_none()
         {
             self.over(id, EngineFailure::Alert(code));
             return true;
