@@ -180,22 +180,24 @@ impl Endpoint {
     /// The peer is at its address.
     pub(super) fn verified(&mut self, peer: PeerKey) {
         if let Some(state) = self.peers.get_mut(peer) {
-            state.hear();
             state.verified = true;
         }
     }
 
     /// A request of so many bytes came from a peer: as long as its address is not verified, it may get three times as many
     /// (RFC 7252 §11.3, RFC 9175 §2.4).
-    pub(super) fn heard(&mut self, peer: PeerKey, len: usize) {
+    pub(super) fn heard(&mut self, now: Instant, peer: PeerKey, len: usize) {
         let factor = self.config.amplification;
         let Some(state) = self.peers.get_mut(peer) else {
             return;
         };
-        state.hear();
+        let back = state.hear();
         if !state.verified {
             let len = u32::try_from(len).unwrap_or(u32::MAX);
             state.allowance = state.allowance.saturating_add(len.saturating_mul(factor));
+        }
+        if back {
+            self.no_longer_silent(now, peer);
         }
     }
 

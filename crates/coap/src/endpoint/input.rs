@@ -45,14 +45,14 @@ impl Endpoint {
         };
         match message.kind {
             Type::Reset => {
-                if let Some(peer) = self.peers.find(&from) {
+                if let Some(peer) = self.hear(now, &from) {
                     self.rejected(now, peer, message.id);
                 } else {
                     self.stats.unmatched_replies += 1;
                 }
             }
             Type::Acknowledgement if message.code.is_empty() => {
-                if let Some(peer) = self.peers.find(&from) {
+                if let Some(peer) = self.hear(now, &from) {
                     self.acknowledged(now, peer, message.id);
                 } else {
                     self.stats.unmatched_replies += 1;
@@ -62,6 +62,7 @@ impl Endpoint {
             Type::Confirmable if message.code.is_empty() => {
                 // RFC 7252 §4.3: "CoAP ping".
                 self.stats.pings += 1;
+                self.hear(now, &from);
                 self.send_reset(from, message.id);
             }
             Type::Confirmable | Type::NonConfirmable if message.code.is_request() => {

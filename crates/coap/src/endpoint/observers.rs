@@ -199,6 +199,23 @@ impl Endpoint {
         }
     }
 
+    /// A peer that had been silent was heard: what was held back for it need not wait any longer.
+    pub(super) fn no_longer_silent(&mut self, now: Instant, peer: PeerKey) {
+        if self.peers.get(peer).is_none_or(|s| s.observations == 0) {
+            return;
+        }
+        let held: Vec<(u64, TimerKey)> = self
+            .observations
+            .iter()
+            .filter(|(_, observation)| observation.peer == peer)
+            .filter_map(|(id, observation)| Some((id, observation.paced?)))
+            .collect();
+        for (id, timer) in held {
+            self.timers.cancel(Some(timer));
+            self.pace_over(now, id);
+        }
+    }
+
     pub(super) fn pace_over(&mut self, now: Instant, id: u64) {
         let Some(observation) = self.observations.get_mut(id) else {
             return;
@@ -284,6 +301,19 @@ impl Endpoint {
         };
         observation.queued = false;
         let peer = observation.peer;
+        if let Some(until) = self.silent_until(now, peer) {
+            if let Some(response) = self
+                .observations
+                .get_mut(id)
+                .and_then(|observation| observation.pending.take())
+            {
+                self.pace(id, until, response);
+            }
+            return;
+        }
+        let Some(observation) = self.observations.get_mut(id) else {
+            return;
+        };
         if observation.pending.is_some() && self.take_slot(peer) {
             self.notify_pending(now, id);
         }

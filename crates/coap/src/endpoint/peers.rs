@@ -66,10 +66,10 @@ impl PeerState {
 }
 
 impl PeerState {
-    /// Something came from the peer.
-    pub(super) fn hear(&mut self) {
+    /// Something came from the peer; whether it had been silent.
+    pub(super) fn hear(&mut self) -> bool {
         self.heard = self.heard.wrapping_add(1);
-        self.silent_until = None;
+        self.silent_until.take().is_some()
     }
 
     /// Counts an upload, and gives it a Request-Tag where one is needed: beside another upload, and behind DTLS, where

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use rand_core::Rng;
 
 use super::Endpoint;
-use super::peers::{PeerKey, Work};
+use super::peers::{PeerKey, PeerState, Work};
 use super::timers::{Timer, TimerKey, after};
+use crate::peer::Peer;
 
 /// Whose message it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +169,15 @@ impl Endpoint {
         }
     }
 
+    /// A message came from a peer; its key, if it is known.
+    pub(super) fn hear(&mut self, now: Instant, from: &Peer) -> Option<PeerKey> {
+        let peer = self.peers.find(from)?;
+        if self.peers.get_mut(peer).is_some_and(PeerState::hear) {
+            self.no_longer_silent(now, peer);
+        }
+        Some(peer)
+    }
+
     /// Whether a peer has been silent for so long that it gets no unasked message now.
     pub(super) fn silent_until(&self, now: Instant, peer: PeerKey) -> Option<Instant> {
         let until = self.peers.get(peer)?.silent_until?;
@@ -195,9 +205,6 @@ impl Endpoint {
             self.stats.unmatched_replies += 1;
             return;
         };
-        if let Some(state) = self.peers.get_mut(peer) {
-            state.hear();
-        }
         if let Some(transmission) = self.end_transmission(key) {
             match transmission.owner {
                 Owner::Request(id) => self.request_acknowledged(now, id),
@@ -215,9 +222,6 @@ impl Endpoint {
             return;
         };
         self.stats.resets_received += 1;
-        if let Some(state) = self.peers.get_mut(peer) {
-            state.hear();
-        }
         match sent {
             Sent::Confirmable(key) => {
                 if let Some(transmission) = self.end_transmission(key) {

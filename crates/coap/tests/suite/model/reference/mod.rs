@@ -38,6 +38,8 @@ pub(super) struct Flight {
     bytes: Vec<u8>,
     last: Instant,
     repeats: u32,
+    /// How many messages of the peer had come when it was sent.
+    heard: u32,
     /// The wait after the last transmission; the first one is chance, until it is over.
     wait: Option<Duration>,
 }
@@ -54,6 +56,10 @@ pub(super) struct PeerModel {
     pub(super) observers: Vec<Observer>,
     /// Until when Non-confirmable requests that nobody answered count as interactions (RFC 7252 §4.7: PROBING_RATE).
     probing: Vec<(RequestId, Instant)>,
+    /// Messages of the peer so far.
+    heard: u32,
+    /// Nobody took a message of ours, and nothing came since: until when PROBING_RATE has nothing more be sent unasked.
+    silent: Option<Instant>,
     /// Our message IDs, and when they were used.
     used: Vec<(u16, Instant)>,
 }
@@ -147,6 +153,8 @@ impl Model {
                 return;
             }
         };
+        self.peers[peer].heard += 1;
+        self.peers[peer].silent = None;
         match message.kind {
             Type::Reset => self.rejected(peer, message.id),
             Type::Acknowledgement if message.code.is_empty() => {
@@ -194,7 +202,15 @@ impl Model {
                 }
             }
             for (id, owner) in given_up {
-                self.end_flight(peer, id);
+                if let Some(flight) = self.end_flight(peer, id)
+                    && flight.heard == self.peers[peer].heard
+                    && !matches!(owner, Owner::Request(_))
+                {
+                    // RFC 7252 §4.7.
+                    let sent = flight.bytes.len() as u64 * u64::from(flight.repeats + 1);
+                    let pace = Duration::from_secs(sent) / self.config.probing_rate;
+                    self.peers[peer].silent = Some(now + pace);
+                }
                 match owner {
                     Owner::Request(request) => {
                         self.fail(peer, request, Failure::Is(RequestError::Timeout));
@@ -288,12 +304,14 @@ impl Model {
     }
 
     fn fly(&mut self, now: Instant, peer: usize, message: &Message, bytes: &[u8], owner: Owner) {
+        let heard = self.peers[peer].heard;
         self.peers[peer].flights.push(Flight {
             id: message.id,
             owner,
             bytes: bytes.to_vec(),
             last: now,
             repeats: 0,
+            heard,
             wait: None,
         });
     }
@@ -366,7 +384,8 @@ impl Model {
             if !busy && let Some(asked) = peer.asked.iter().find(|asked| asked.is_overdue(now)) {
                 return Err(format!("nothing keeps it from being sent: {asked:?}"));
             }
-            if !busy && let Some(observer) = peer.observers.iter().find(|o| o.unsent.is_some()) {
+            let held = busy || peer.silent.is_some_and(|until| until > now);
+            if !held && let Some(observer) = peer.observers.iter().find(|o| o.unsent.is_some()) {
                 return Err(format!(
                     "nothing keeps its state from being sent: {observer:?}"
                 ));

@@ -292,6 +292,13 @@ impl Model {
             return;
         };
         let open = open.remove(at);
+        if open.acknowledged && self.peers[peer].silent.is_some_and(|until| until > now) {
+            // RFC 7252 §4.7: nobody takes it.
+            if let Some(id) = observation {
+                self.observed(peer, &open, id);
+            }
+            return;
+        }
         let mut say = if open.acknowledged {
             Say {
                 then: Then::Fly(Owner::Response),
@@ -445,6 +452,17 @@ impl Model {
         bytes: &[u8],
     ) -> Verdict {
         let every = self.config.notify_con_every;
+        let silent = self.peers[peer].silent;
+        let mut flights = self.peers[peer].flights.iter().map(|flight| flight.owner);
+        let going_on = self.peers[peer]
+            .observers
+            .iter()
+            .find(|o| o.token == message.token)
+            .is_some_and(|o| flights.any(|owner| owner == Owner::Notification(o.id)));
+        let held = |until| until > now || message.kind == Type::NonConfirmable;
+        if !going_on && silent.is_some_and(held) {
+            return Err("an unasked message to a peer that fell silent".to_owned());
+        }
         let Some(observer) = self.observer(peer, message.token) else {
             return Err(format!("{message:?} for nobody"));
         };
@@ -475,6 +493,7 @@ impl Model {
         let owner = Owner::Notification(id);
         let max = self.config.max_retransmit;
         let state = &mut self.peers[peer];
+        let heard = state.heard;
         let Some(flight) = state.flights.iter_mut().find(|f| f.owner == owner) else {
             self.fly(now, peer, message, bytes, owner);
             return Ok(());
@@ -489,6 +508,7 @@ impl Model {
         }
         flight.wait = Some(flight.wait.unwrap_or(waited) * 2);
         flight.last = now;
+        flight.heard = heard;
         flight.id = message.id;
         flight.bytes = bytes.to_vec();
         self.must
