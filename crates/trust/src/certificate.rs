@@ -45,6 +45,16 @@ pub(crate) struct PublicKey<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
+impl PublicKey<'_> {
+    /// What tells keys apart: SHA-256 over kind and bits.
+    pub(crate) fn id(&self) -> [u8; 32] {
+        let mut input = self.algorithm.oid.as_bytes().to_vec();
+        input.push(0);
+        input.extend_from_slice(self.bytes);
+        fingerprint(&input)
+    }
+}
+
 /// The certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate<'a> {
@@ -54,6 +64,8 @@ pub(crate) struct Certificate<'a> {
     pub(crate) tbs: &'a [u8],
     pub(crate) algorithm: Algorithm<'a>,
     pub(crate) signature: &'a [u8],
+    /// The contents of the serial number's INTEGER.
+    pub(crate) serial: &'a [u8],
     /// 1, 2 or 3.
     pub(crate) version: u8,
     pub(crate) issuer: Dn<'a>,
@@ -84,6 +96,7 @@ impl<'a> Certificate<'a> {
             tbs: outer.tbs,
             algorithm: outer.algorithm,
             signature: outer.signature,
+            serial: inner.serial,
             version: inner.version,
             issuer: inner.issuer,
             subject: inner.subject,
@@ -113,14 +126,15 @@ fn problem(error: der::Error) -> Problem {
     Problem::Der { offset }
 }
 
-struct Outer<'a> {
-    tbs: &'a [u8],
-    algorithm: Algorithm<'a>,
-    signature: &'a [u8],
+/// What is signed, how, and the signature: the outside of certificates and CRLs.
+pub(crate) struct Outer<'a> {
+    pub(crate) tbs: &'a [u8],
+    pub(crate) algorithm: Algorithm<'a>,
+    pub(crate) signature: &'a [u8],
 }
 
 impl<'a> Outer<'a> {
-    fn parse(der: &'a [u8]) -> der::Result<Self> {
+    pub(crate) fn parse(der: &'a [u8]) -> der::Result<Self> {
         let mut reader = SliceReader::new(der)?;
         let outer = reader.sequence(|r| {
             Ok::<_, der::Error>(Self {
@@ -136,6 +150,7 @@ impl<'a> Outer<'a> {
 
 struct Inner<'a> {
     version: u8,
+    serial: &'a [u8],
     algorithm: Algorithm<'a>,
     issuer: Dn<'a>,
     validity: (Time, Time),
@@ -154,7 +169,7 @@ impl<'a> Inner<'a> {
 
     fn read(r: &mut SliceReader<'a>) -> der::Result<Self> {
         let version = version(r)?;
-        let _serial: IntRef<'_> = r.decode()?;
+        let serial: IntRef<'a> = r.decode()?;
         let algorithm = Algorithm::read(r)?;
         let issuer = Dn::parse(r.tlv_bytes()?)?;
         let validity =
@@ -185,6 +200,7 @@ impl<'a> Inner<'a> {
         }
         Ok(Self {
             version,
+            serial: serial.as_bytes(),
             algorithm,
             issuer,
             validity,
@@ -208,7 +224,7 @@ fn version(r: &mut SliceReader<'_>) -> der::Result<u8> {
     Ok(u8::from_der(any.value())?.saturating_add(1))
 }
 
-fn bits<'a>(r: &mut SliceReader<'a>) -> der::Result<&'a [u8]> {
+pub(crate) fn bits<'a>(r: &mut SliceReader<'a>) -> der::Result<&'a [u8]> {
     let string: BitStringRef<'a> = r.decode()?;
     string
         .as_bytes()

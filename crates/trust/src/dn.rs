@@ -67,6 +67,11 @@ impl<'a> Dn<'a> {
         key
     }
 
+    /// As received, header included.
+    pub(crate) fn der(&self) -> &'a [u8] {
+        self.der
+    }
+
     /// The mail addresses in it.
     pub(crate) fn emails(&self) -> &[String] {
         &self.emails

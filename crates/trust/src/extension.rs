@@ -19,12 +19,22 @@ const NAME_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.
 /// Without a demanded policy, policies alone never fail a path (RFC 5280 §6.1.1 (c), (e)); what could make them
 /// matter (policyConstraints, inhibitAnyPolicy, policyMappings) is refused when critical.
 const CERTIFICATE_POLICIES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.32");
+const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.31");
+const AUTHORITY_INFO_ACCESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.1");
+/// Nothing to process: whether a responder's own certificate is revoked is not looked at (RFC 6960 §4.2.2.2.1).
+const OCSP_NO_CHECK: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.5");
+const ACCESS_OCSP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1");
 const AUTHORITY_KEY_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
 const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 
 const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+const OCSP_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.9");
+
+/// Addresses of one kind that are read from one certificate.
+const MAX_URLS: usize = 4;
+const MAX_URL_BYTES: usize = 1024;
 
 /// `basicConstraints` (RFC 5280 §4.2.1.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +74,10 @@ pub(crate) struct Extensions<'a> {
     pub(crate) name_constraints: Option<NameConstraints<'a>>,
     pub(crate) subject_key_id: Option<&'a [u8]>,
     pub(crate) authority_key_id: Option<Vec<u8>>,
+    /// Where complete CRLs of its issuer are (RFC 5280 §4.2.1.13): `http` URLs of points for all reasons.
+    pub(crate) crl_urls: Vec<&'a str>,
+    /// Where its issuer's OCSP responders are (RFC 5280 §4.2.2.1): `http` URLs.
+    pub(crate) ocsp_urls: Vec<&'a str>,
     /// The first critical one that is not processed.
     pub(crate) unknown_critical: Option<ObjectIdentifier>,
 }
@@ -108,7 +122,16 @@ impl<'a> Extensions<'a> {
                     .and_then(|id| id.key_identifier)
                     .map(|id| id.as_bytes().to_vec());
             }
-            CERTIFICATE_POLICIES => {}
+            // Addresses that cannot be read are as good as none; a critical extension has to be understood.
+            CRL_DISTRIBUTION_POINTS => match crl_urls(value) {
+                Ok(urls) => self.crl_urls = urls,
+                Err(_) => return Ok(false),
+            },
+            AUTHORITY_INFO_ACCESS => match ocsp_urls(value) {
+                Ok(urls) => self.ocsp_urls = urls,
+                Err(_) => return Ok(false),
+            },
+            CERTIFICATE_POLICIES | OCSP_NO_CHECK => {}
             _ => return Ok(false),
         }
         Ok(true)
@@ -126,9 +149,20 @@ impl<'a> Extensions<'a> {
     }
 }
 
-type Entry<'a> = (ObjectIdentifier, bool, &'a [u8]);
+impl Extensions<'_> {
+    /// Whether its issuer authorises it to answer OCSP requests (RFC 6960 §4.2.2.2); "any" does not.
+    pub(crate) fn allows_ocsp_signing(&self) -> bool {
+        self.extended_key_usage
+            .as_ref()
+            .is_some_and(|list| list.contains(&OCSP_SIGNING))
+    }
+}
 
-fn list<'a>(der: &'a [u8]) -> der::Result<Vec<Entry<'a>>> {
+/// The identifier, whether it is critical, the contents.
+pub(crate) type Entry<'a> = (ObjectIdentifier, bool, &'a [u8]);
+
+/// Reads `Extensions`, header included, entry by entry.
+pub(crate) fn list<'a>(der: &'a [u8]) -> der::Result<Vec<Entry<'a>>> {
     let mut reader = SliceReader::new(der)?;
     let mut out = Vec::new();
     reader.sequence(|r| {
@@ -162,16 +196,108 @@ fn basic_constraints(der: &[u8]) -> der::Result<BasicConstraints> {
 }
 
 fn general_names<'a>(der: &'a [u8]) -> der::Result<Vec<GeneralName<'a>>> {
+    let any = AnyRef::from_der(der)?;
+    any.header().tag().assert_eq(Tag::Sequence)?;
+    names(any.value())
+}
+
+/// The contents of `GeneralNames`.
+fn names<'a>(content: &'a [u8]) -> der::Result<Vec<GeneralName<'a>>> {
+    let mut reader = SliceReader::new(content)?;
+    let mut out = Vec::new();
+    while !reader.is_finished() {
+        out.push(general_name(&mut reader)?);
+    }
+    Ok(out)
+}
+
+/// The URLs of a `DistributionPointName`, given its contents: `fullName [0]`, or `nameRelativeToCRLIssuer [1]`, which has none.
+pub(crate) fn point_urls(content: &[u8]) -> der::Result<Vec<&str>> {
+    let any = AnyRef::from_der(content)?;
+    match any.header().tag() {
+        Tag::ContextSpecific {
+            constructed: true,
+            number: TagNumber(0),
+        } => Ok(names(any.value())?
+            .into_iter()
+            .filter_map(|name| match name {
+                GeneralName::Uri(uri) => Some(uri),
+                _ => None,
+            })
+            .collect()),
+        Tag::ContextSpecific {
+            constructed: true,
+            number: TagNumber(1),
+        } => Ok(Vec::new()),
+        tag => Err(tag.value_error().into()),
+    }
+}
+
+/// Of `CRLDistributionPoints`, those for all reasons whose list the certificate's issuer itself keeps.
+fn crl_urls<'a>(der: &'a [u8]) -> der::Result<Vec<&'a str>> {
     let mut reader = SliceReader::new(der)?;
     let mut out = Vec::new();
     reader.sequence(|r| {
         while !r.is_finished() {
-            out.push(general_name(r)?);
+            let (urls, plain) = r.sequence(|r| {
+                let (mut urls, mut plain) = (Vec::new(), true);
+                while !r.is_finished() {
+                    let field: AnyRef<'a> = r.decode()?;
+                    match field.header().tag() {
+                        Tag::ContextSpecific {
+                            number: TagNumber(0),
+                            ..
+                        } => urls = point_urls(field.value())?,
+                        Tag::ContextSpecific { .. } => plain = false,
+                        tag => return Err(tag.value_error().into()),
+                    }
+                }
+                Ok::<_, der::Error>((urls, plain))
+            })?;
+            if plain {
+                out.extend(urls);
+            }
         }
         Ok::<_, der::Error>(())
     })?;
     reader.finish()?;
-    Ok(out)
+    Ok(http(out))
+}
+
+fn ocsp_urls(der: &[u8]) -> der::Result<Vec<&str>> {
+    let mut reader = SliceReader::new(der)?;
+    let mut out = Vec::new();
+    reader.sequence(|r| {
+        while !r.is_finished() {
+            let (method, location) = r.sequence(|r| {
+                let method: ObjectIdentifier = r.decode()?;
+                Ok::<_, der::Error>((method, general_name(r)?))
+            })?;
+            if let (ACCESS_OCSP, GeneralName::Uri(url)) = (method, location) {
+                out.push(url);
+            }
+        }
+        Ok::<_, der::Error>(())
+    })?;
+    reader.finish()?;
+    Ok(http(out))
+}
+
+/// Those that are plain HTTP, once each. HTTPS would need a decision about a certificate to come to one (RFC 5280 §8).
+fn http(urls: Vec<&str>) -> Vec<&str> {
+    let mut out: Vec<&str> = Vec::new();
+    for url in urls {
+        let rest = match url.split_at_checked(7) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => rest,
+            _ => continue,
+        };
+        let plain = url.len() <= MAX_URL_BYTES && url.bytes().all(|b| b.is_ascii_graphic());
+        if plain && !rest.is_empty() && !rest.starts_with('/') && !out.contains(&url) {
+            out.push(url);
+        }
+    }
+    out.truncate(MAX_URLS);
+    out
 }
 
 fn general_name<'a>(r: &mut SliceReader<'a>) -> der::Result<GeneralName<'a>> {
@@ -254,6 +380,8 @@ pub(crate) fn fuzz(data: &[u8]) {
         NAME_CONSTRAINTS,
         SUBJECT_KEY_ID,
         AUTHORITY_KEY_ID,
+        CRL_DISTRIBUTION_POINTS,
+        AUTHORITY_INFO_ACCESS,
     ] {
         let _known = Extensions::default().take(oid, data);
     }

@@ -1,11 +1,14 @@
 //! The walk through Figure MTP.1 ("Receiving a X.509 Certificate"), box by box.
 //!
 //! ```text
-//! presented? ─ cached session? ─ dates valid? ─ name matches? ─ stored cert? ─ trusted CA? ─ revoked? ─ Establish
-//!     │           (OPT, N)            │               │           (OPT, N)         │         (OPT, N)
-//!  R-MTP.1: none                      N               N                            N
-//!     └───────────────────────────────┴───────────────┴─────── trusted signature required? (OPT, Y) ─ Terminate
+//! presented? ─ cached session? ─N─ dates valid? ─Y─ name matches? ─Y─ stored certificate? ─N─ trusted CA or broker? ─N─ trusted signature required?
+//!     N              Y                  N                 N                    Y                      Y                       Y             N
+//!     │              │                  │                 │                    └─── revoked? ─────────┘                       │             │
+//!     │              │                  │                 │                    Y       │ N                                    │             │
+//! Terminate      Establish          Terminate         Terminate           Terminate  Establish                            Terminate  Establish, with a timer
 //! ```
+//!
+//! "Revoked?" has a third way out: while the answer is being fetched, the session is held.
 
 use std::time::SystemTime;
 
@@ -13,14 +16,15 @@ use der::DateTime;
 
 use crate::{
     certificate::Certificate,
-    context::{Connection, Context, Policy, Time},
-    decision::{
-        Answer, Basis, ChainCertificate, Decision, DefaultEdge, Element, Outcome, Source, Step,
-    },
+    context::{Connection, Context, FirstUse, Policy, Time},
+    decision::{Answer, Basis, ChainCertificate, Decision, DefaultEdge, Element, Outcome, Step},
     error::Refusal,
+    ground::{Ground, Stored},
     host::{self, HostMatch},
-    identity::PeerIdentity,
-    path::{self, Failure, Link, Search},
+    identity::{PeerIdentity, same_endpoint},
+    path,
+    presented::{Presented, read},
+    revocation::{Unknown, Verdict, Wanted, earliest},
 };
 
 /// Decides about the certificates a peer presented, DER, the peer's own first, exactly as Figure MTP.1 says (R-MTP.1 to R-MTP.4a).
@@ -29,23 +33,46 @@ pub fn decide(chain: &[Vec<u8>], context: &Context<'_>) -> Decision {
         steps: Vec::new(),
         chain: Vec::new(),
     };
-    match walk.run(chain, context) {
-        Ok(peer) => Decision {
-            outcome: Outcome::Establish,
-            steps: walk.steps,
-            peer: Some(peer),
-            chain: walk.chain,
-            basis: Some(Basis::TrustedCa),
-            valid_until: None,
-        },
-        Err(refusal) => Decision {
-            outcome: Outcome::Terminate(refusal),
-            steps: walk.steps,
-            peer: None,
-            chain: walk.chain,
-            basis: None,
-            valid_until: None,
-        },
+    let end = walk.run(chain, context);
+    let mut decision = Decision {
+        outcome: Outcome::Establish,
+        steps: walk.steps,
+        peer: None,
+        chain: walk.chain,
+        basis: None,
+        valid_until: None,
+    };
+    match end {
+        Ok(established) => {
+            decision.peer = Some(established.peer);
+            decision.basis = Some(established.basis);
+            decision.valid_until = match context.time {
+                Time::Accurate(_) => established.until,
+                Time::Unknown => None,
+            };
+        }
+        Err(End::Refused(refusal)) => decision.outcome = Outcome::Terminate(refusal),
+        Err(End::Held(wanted)) => decision.outcome = Outcome::Hold(wanted),
+    }
+    decision
+}
+
+/// The good end of the walk.
+struct Established {
+    peer: PeerIdentity,
+    basis: Basis,
+    until: Option<SystemTime>,
+}
+
+/// The other ends.
+enum End {
+    Refused(Refusal),
+    Held(Vec<Wanted>),
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        End::Refused(refusal)
     }
 }
 
@@ -55,60 +82,42 @@ struct Walk {
 }
 
 impl Walk {
-    fn run(&mut self, chain: &[Vec<u8>], context: &Context<'_>) -> Result<PeerIdentity, Refusal> {
+    fn run(&mut self, chain: &[Vec<u8>], context: &Context<'_>) -> Result<Established, End> {
         let (presented, unread) = self.presented(chain, context.policy)?;
-        let Some((_, leaf)) = presented.first() else {
-            return Err(Refusal::NoCertificate);
-        };
-        self.chain = presented
-            .iter()
-            .map(|(index, c)| describe(c, Source::Presented(*index)))
-            .collect();
-        self.not_done(
-            Element::CachedSession,
-            DefaultEdge::No,
-            "no session is resumed without its certificates",
-        );
-
         let anchors = path::relevant(context.anchors, &presented);
-        let search = Search {
-            presented: &presented,
-            anchors: &anchors,
-            purpose: context.connection.purpose(),
-            time: context.time,
-            policy: context.policy,
+        let (Some((_, leaf)), Some(ground)) = (
+            presented.first(),
+            Ground::find(&presented, &anchors, context),
+        ) else {
+            return Err(Refusal::NoCertificate.into());
         };
-        let early = path::date(leaf, 0, context.time).err();
-        let result = if early.is_none() {
-            Some(search.run())
-        } else {
-            None
+        self.chain = ground.chain(&presented);
+        let verdict = ground.revocation(leaf, context);
+        let established = |basis: Option<Basis>| {
+            let (peer, until) = ground.identity(leaf).ok_or(Refusal::UnknownIssuer)?;
+            let evidence = match &verdict {
+                Some(Verdict::Good { until, .. }) => *until,
+                _ => None,
+            };
+            Ok(Established {
+                basis: basis.unwrap_or(peer.basis),
+                peer,
+                until: earliest(Some(until), evidence),
+            })
         };
-        let found = match &result {
-            Some(Ok(path)) => path.as_slice(),
-            Some(Err(failure)) => failure.path.as_slice(),
-            None => &[],
-        };
-        if !found.is_empty() {
-            self.chain = found
-                .iter()
-                .map(|link| describe(link.certificate, link.source))
-                .collect();
+
+        if self.cached(&ground, verdict.as_ref(), context) {
+            return established(Some(Basis::CachedSession));
         }
-        self.dates(leaf, context.time, early, result.as_ref())?;
+        self.dates(leaf, context.time, &ground)?;
         self.name(leaf, &context.connection)?;
-        self.not_done(
-            Element::StoredCertificate,
-            DefaultEdge::No,
-            "a stored certificate alone does not admit a peer",
-        );
-        let anchor = self.trusted(result, context.anchors.len(), unread)?;
-        self.not_done(
-            Element::Revoked,
-            DefaultEdge::No,
-            "revocation is not checked",
-        );
-        Ok(PeerIdentity::of(leaf, Some(anchor), Basis::TrustedCa))
+        if !self.stored(&ground)
+            && let Err(refusal) = self.trusted(&ground, context, unread)
+        {
+            return self.first_use(leaf, &ground, context, refusal);
+        }
+        self.revoked(verdict.as_ref(), context)?;
+        established(None)
     }
 
     /// R-MTP.1, and the limits on what is read at all. The second value counts superfluous certificates that cannot be read.
@@ -116,7 +125,7 @@ impl Walk {
         &mut self,
         chain: &'a [Vec<u8>],
         policy: &Policy,
-    ) -> Result<(Vec<(usize, Certificate<'a>)>, usize), Refusal> {
+    ) -> Result<Presented<'a>, Refusal> {
         let read = read(chain, policy);
         match &read {
             Ok((certificates, unread)) => {
@@ -141,12 +150,46 @@ impl Walk {
         read
     }
 
+    /// "Cached encrypted session?" It only counts as one when the certificate would still be accepted, dates and known
+    /// revocation included: otherwise the walk goes on as for a new session and finds the reason.
+    fn cached(
+        &mut self,
+        ground: &Ground<'_>,
+        verdict: Option<&Verdict>,
+        context: &Context<'_>,
+    ) -> bool {
+        let why = match (context.cached, ground.basis(), &ground.early, verdict) {
+            (false, ..) => "the session is new",
+            (true, _, Some(_), _) => "it is, and its certificate is out of date",
+            (true, None, ..) => "it is, and nobody vouches for its certificate",
+            (true, Some(_), None, Some(Verdict::Revoked { .. })) => {
+                "it is, and its certificate is revoked"
+            }
+            (true, Some(_), None, Some(Verdict::Wanted(_))) => {
+                "it is, and whether its certificate is revoked is to be found out anew"
+            }
+            (true, Some(_), None, Some(Verdict::Unclear { .. }))
+                if context
+                    .revocation
+                    .is_some_and(|r| r.policy().unknown == Unknown::Refuse) =>
+            {
+                "it is, and whether its certificate is revoked could not be found out"
+            }
+            (true, Some(basis), None, _) => {
+                let detail = format!("it was accepted before and still would be: {basis}");
+                self.step(Element::CachedSession, Answer::Yes, detail);
+                return true;
+            }
+        };
+        self.step(Element::CachedSession, Answer::No, why.into());
+        false
+    }
+
     fn dates(
         &mut self,
         leaf: &Certificate<'_>,
         time: Time,
-        early: Option<Refusal>,
-        result: Option<&Result<Vec<Link<'_>>, Failure<'_>>>,
+        ground: &Ground<'_>,
     ) -> Result<(), Refusal> {
         let Time::Accurate(now) = time else {
             let detail =
@@ -154,8 +197,9 @@ impl Walk {
             self.step(Element::DatesValid, Answer::NotApplicable, detail);
             return Ok(());
         };
-        let refusal = early.or_else(|| match result {
-            Some(Err(failure)) => Some(failure.refusal.clone()),
+        let refusal = ground.early.clone().or_else(|| match &ground.search {
+            // What does not rest on a path does not fail with one.
+            Some(Err(failure)) if !ground.is_pinned() => Some(failure.refusal.clone()),
             _ => None,
         });
         match refusal {
@@ -222,38 +266,76 @@ impl Walk {
         Ok(())
     }
 
-    /// Gives the anchor's fingerprint.
+    /// "Matches stored, valid cert ok for Controller?"
+    fn stored(&mut self, ground: &Ground<'_>) -> bool {
+        let (answer, detail) = match (&ground.stored, &ground.unusable) {
+            (Stored::Nothing, _) => {
+                let none = "no certificate is stored";
+                self.not_done(Element::StoredCertificate, DefaultEdge::No, none);
+                return false;
+            }
+            (Stored::Other, _) => (Answer::No, "this certificate is not stored".into()),
+            (Stored::ForAnother(id), _) => {
+                let id = id.escape_debug();
+                (
+                    Answer::No,
+                    format!("it is stored for {id}, which is not the one connected to"),
+                )
+            }
+            (Stored::For(_), Some(refusal)) => (Answer::No, format!("it is stored; {refusal}")),
+            (Stored::For(ids), None) => {
+                let ids = ids.join(", ");
+                (
+                    Answer::Yes,
+                    format!("it is stored for {}", ids.escape_debug()),
+                )
+            }
+        };
+        self.step(Element::StoredCertificate, answer, detail);
+        answer == Answer::Yes
+    }
+
+    /// "Signed by a trusted CA or is Trusted Broker?"
     fn trusted(
         &mut self,
-        result: Option<Result<Vec<Link<'_>>, Failure<'_>>>,
-        anchors: usize,
+        ground: &Ground<'_>,
+        context: &Context<'_>,
         unread: usize,
-    ) -> Result<[u8; 32], Refusal> {
-        let refusal = match result {
-            Some(Ok(path)) => {
-                if let Some(anchor) = path.last() {
-                    let detail = match path.len() {
-                        1 => "the certificate is itself configured as trusted".into(),
-                        _ => format!(
-                            "path of {} certificates to {}",
-                            path.len(),
-                            anchor.certificate.subject
-                        ),
-                    };
-                    self.step(Element::TrustedCa, Answer::Yes, detail);
-                    return Ok(anchor.certificate.fingerprint());
-                }
-                Refusal::UnknownIssuer
+    ) -> Result<(), Refusal> {
+        let refusal = match (
+            ground.basis(),
+            ground.path(),
+            &ground.search,
+            &ground.unusable,
+        ) {
+            (Some(Basis::TrustedBroker), ..) => {
+                let detail = "the certificate is a Trusted Broker's".into();
+                self.step(Element::TrustedCa, Answer::Yes, detail);
+                return Ok(());
             }
-            Some(Err(failure)) => failure.refusal,
-            None => Refusal::UnknownIssuer,
+            (_, Some(path), ..) => {
+                let detail = match path {
+                    [.., anchor] if path.len() > 1 => format!(
+                        "path of {} certificates to {}",
+                        path.len(),
+                        anchor.certificate.subject
+                    ),
+                    _ => "the certificate is itself configured as trusted".into(),
+                };
+                self.step(Element::TrustedCa, Answer::Yes, detail);
+                return Ok(());
+            }
+            // A broker's, and no good for this: that says more than that its issuer is unknown.
+            (_, None, _, Some(unusable)) if ground.broker.is_some() => unusable.clone(),
+            (_, None, Some(Err(failure)), _) => failure.refusal.clone(),
+            _ => Refusal::UnknownIssuer,
         };
         let mut detail = refusal.to_string();
         if refusal == Refusal::UnknownIssuer {
-            match anchors {
+            match context.anchors.len() {
                 0 => detail.push_str("; none is configured"),
                 1 => detail.push_str("; 1 is configured"),
-                _ => detail.push_str(&format!("; {anchors} are configured")),
+                count => detail.push_str(&format!("; {count} are configured")),
             }
             if unread > 0 {
                 detail.push_str(&format!(
@@ -262,12 +344,108 @@ impl Walk {
             }
         }
         self.step(Element::TrustedCa, Answer::No, detail);
-        self.not_done(
-            Element::TrustedSignatureRequired,
-            DefaultEdge::Yes,
-            "no peer is trusted on first use",
-        );
         Err(refusal)
+    }
+
+    /// "Trusted signature required?" Not required is only that somebody known signed: a certificate that is wrong in itself, or whose
+    /// path fails for another reason than that it leads nowhere, is refused all the same.
+    fn first_use(
+        &mut self,
+        leaf: &Certificate<'_>,
+        ground: &Ground<'_>,
+        context: &Context<'_>,
+        refusal: Refusal,
+    ) -> Result<Established, End> {
+        let refused = if context.first_use == FirstUse::Refuse {
+            Some((
+                refusal,
+                "by policy, no peer is trusted on first use".to_owned(),
+            ))
+        } else if refusal != Refusal::UnknownIssuer {
+            Some((
+                refusal,
+                "a certificate that only nobody knows could be trusted on first use".into(),
+            ))
+        } else {
+            let problem = ground.unusable.clone();
+            problem
+                .or_else(|| path::self_signature(leaf).err())
+                .or_else(|| other_stored(leaf, context))
+                .map(|refusal| (refusal.clone(), format!("no trust on first use: {refusal}")))
+        };
+        if let Some((refusal, detail)) = refused {
+            self.step(Element::TrustedSignatureRequired, Answer::Yes, detail);
+            return Err(refusal.into());
+        }
+        let detail = "by policy, a peer is trusted on first use; it is who it says only as far as later connections go";
+        self.step(Element::TrustedSignatureRequired, Answer::No, detail.into());
+        let mut peer = PeerIdentity::of(leaf, None, Basis::FirstUse);
+        // A claim to many identities that nobody vouches for is none.
+        peer.endpoint_ids.retain(|id| !id.contains('*'));
+        Ok(Established {
+            peer,
+            basis: Basis::FirstUse,
+            until: Some(leaf.not_after),
+        })
+    }
+
+    /// "Revoked?"
+    fn revoked(&mut self, verdict: Option<&Verdict>, context: &Context<'_>) -> Result<(), End> {
+        let unknown = context.revocation.map(|r| r.policy().unknown);
+        let (answer, detail, end) = match verdict {
+            None => {
+                let edge = DefaultEdge::No;
+                self.not_done(Element::Revoked, edge, "revocation is not checked");
+                return Ok(());
+            }
+            Some(Verdict::Good {
+                certificates,
+                until,
+            }) => {
+                let mut detail = match certificates {
+                    1 => "1 certificate is looked at".to_owned(),
+                    count => format!("{count} certificates are looked at"),
+                };
+                if let Some(until) = until {
+                    detail.push_str(&format!("; this is known until {}", date(*until)));
+                }
+                (Answer::No, detail, None)
+            }
+            Some(Verdict::NoIssuer) => {
+                let detail =
+                    "the certificate is trusted itself, and no trusted issuer could revoke it";
+                (Answer::NotApplicable, detail.into(), None)
+            }
+            Some(Verdict::Revoked { level, reason }) => {
+                let refusal = Refusal::Revoked {
+                    level: *level,
+                    reason: *reason,
+                };
+                (Answer::Yes, refusal.to_string(), Some(refusal.into()))
+            }
+            Some(Verdict::Unclear { level, why }) => {
+                let refusal = Refusal::RevocationUnknown { level: *level };
+                let detail = format!("{refusal}: {why}");
+                match unknown {
+                    Some(Unknown::Refuse) => (
+                        Answer::Unclear(DefaultEdge::Yes),
+                        detail,
+                        Some(refusal.into()),
+                    ),
+                    _ => (Answer::Unclear(DefaultEdge::No), detail, None),
+                }
+            }
+            Some(Verdict::Wanted(wanted)) => {
+                let list: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+                (
+                    Answer::Waiting,
+                    list.join(", "),
+                    Some(End::Held(wanted.clone())),
+                )
+            }
+        };
+        self.step(Element::Revoked, answer, detail);
+        end.map_or(Ok(()), Err)
     }
 
     fn step(&mut self, element: Element, answer: Answer, detail: String) {
@@ -283,55 +461,24 @@ impl Walk {
     }
 }
 
-/// Reads the presented certificates. The peer's own has to be readable; others only fail to help.
-fn read<'a>(
-    chain: &'a [Vec<u8>],
-    policy: &Policy,
-) -> Result<(Vec<(usize, Certificate<'a>)>, usize), Refusal> {
-    let Some(leaf) = chain.first() else {
-        return Err(Refusal::NoCertificate);
+/// R-SEC.8: an Endpoint whose certificate is known does not come with another one for the first time.
+fn other_stored(leaf: &Certificate<'_>, context: &Context<'_>) -> Option<Refusal> {
+    let claimed = PeerIdentity::of(leaf, None, Basis::FirstUse);
+    let fingerprint = leaf.fingerprint();
+    let target = match context.connection {
+        Connection::Initiated { endpoint_id, .. } => endpoint_id,
+        Connection::Accepted => None,
     };
-    let (presented, limit) = (chain.len(), policy.max_chain);
-    if presented > limit {
-        return Err(Refusal::ChainTooLong { presented, limit });
-    }
-    let limit = policy.max_certificate_bytes;
-    if let Some((index, der)) = chain.iter().enumerate().find(|(_, der)| der.len() > limit) {
-        return Err(Refusal::CertificateTooLarge {
-            index,
-            bytes: der.len(),
-            limit,
-        });
-    }
-    let bytes = chain.iter().map(Vec::len).sum();
-    if bytes > policy.max_chain_bytes {
-        return Err(Refusal::ChainTooLarge {
-            bytes,
-            limit: policy.max_chain_bytes,
-        });
-    }
-    let leaf = Certificate::parse(leaf).map_err(|problem| Refusal::Malformed { problem })?;
-    let mut certificates = vec![(0, leaf)];
-    certificates.extend(
-        chain
-            .iter()
-            .enumerate()
-            .skip(1)
-            .filter_map(|(index, der)| Some((index, Certificate::parse(der).ok()?))),
-    );
-    let unread = chain.len() - certificates.len();
-    Ok((certificates, unread))
-}
-
-fn describe(certificate: &Certificate<'_>, source: Source) -> ChainCertificate {
-    ChainCertificate {
-        subject: certificate.subject.to_string(),
-        issuer: certificate.issuer.to_string(),
-        not_before: certificate.not_before,
-        not_after: certificate.not_after,
-        fingerprint: certificate.fingerprint(),
-        source,
-    }
+    let taken = |id: &str| {
+        claimed.is_endpoint(id) || target.is_some_and(|target| same_endpoint(target, id))
+    };
+    context
+        .stored
+        .iter()
+        .find(|stored| stored.fingerprint != fingerprint && taken(&stored.endpoint_id))
+        .map(|stored| Refusal::OtherCertificateStored {
+            endpoint_id: stored.endpoint_id.clone(),
+        })
 }
 
 fn names(leaf: &Certificate<'_>) -> String {

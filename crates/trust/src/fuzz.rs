@@ -1,10 +1,12 @@
 //! Bodies for fuzzers; they must never panic. Replayed over the corpus by the test suite.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::{
-    Anchor, Basis, Connection, Context, Policy, Time, anchors_from_pem, certificate::Certificate,
-    chain_from_pem, decide, explain, extension, identity::PeerIdentity,
+    Anchor, Basis, CertIdHash, Connection, Context, FirstUse, Outcome, Policy, Preference, Refusal,
+    Revocation, RevocationPolicy, RevocationScope, StoredCertificate, Time, Unknown, Wanted,
+    anchors_from_pem, certificate::Certificate, chain_from_pem, decide, explain, extension,
+    identity::PeerIdentity, revocation,
 };
 
 /// A good chain to start from: root, intermediate with name constraints, endpoint.
@@ -14,7 +16,18 @@ const CHAIN: [&[u8]; 3] = [
     include_bytes!("fuzz/root.der"),
 ];
 
-/// The bytes as a certificate, as the contents of the extensions, as PEM text, and what comes of it as identity.
+/// What is known about a peer: its root and certificate, a CRL that does not list it, an OCSP answer "good" by the root, and
+/// one "revoked" by a responder that the root authorised.
+const ROOT: &[u8] = include_bytes!("fuzz/evidence/root.der");
+const PEER: &[u8] = include_bytes!("fuzz/evidence/peer.der");
+const EVIDENCE: [&[u8]; 3] = [
+    include_bytes!("fuzz/evidence/list.der"),
+    include_bytes!("fuzz/evidence/good.der"),
+    include_bytes!("fuzz/evidence/revoked.der"),
+];
+const SERIAL: [u8; 5] = [0x11, 0, 0, 0, 7];
+
+/// The bytes as a certificate, as a CRL, as an OCSP response, as the contents of the extensions, as PEM text, and what comes of it as identity.
 pub fn codec(data: &[u8]) {
     if let Ok(certificate) = Certificate::parse(data) {
         let identity = PeerIdentity::of(&certificate, None, Basis::FirstUse);
@@ -25,6 +38,7 @@ pub fn codec(data: &[u8]) {
         let _anchor = Anchor::from_der(data);
     }
     extension::fuzz(data);
+    revocation::fuzz(data, ROOT, &SERIAL);
     if let Ok(text) = std::str::from_utf8(data) {
         let _anchors = anchors_from_pem(text);
         let _chain = chain_from_pem(text);
@@ -72,9 +86,106 @@ pub fn machine(data: &[u8]) {
         _ => Time::Accurate(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
     };
     let policy = Policy::default();
-    let decision = decide(&chain, &Context::new(&anchors, time, connection, &policy));
+    let mut context = Context::new(&anchors, time, connection, &policy);
+    let stored = [StoredCertificate {
+        fingerprint: crate::fingerprint(CHAIN[0]),
+        endpoint_id: "os::0044FF-0001".into(),
+    }];
+    let revocation = Revocation::new(RevocationPolicy::default());
+    // Four bits of the length choose what else is known.
+    context.cached = data.len() & 1 != 0;
+    if data.len() & 2 != 0 {
+        context.stored = &stored;
+    }
+    if data.len() & 4 != 0 {
+        context.first_use = FirstUse::Allow;
+    }
+    if data.len() & 8 != 0 {
+        context.revocation = Some(&revocation);
+    }
+    let decision = decide(&chain, &context);
     assert_eq!(decision.peer.is_some(), decision.is_established());
     assert!(!explain(&decision).is_empty());
+}
+
+/// The bytes as edits of good evidence about a good peer, then a decision with what of it is believed. The first byte says what
+/// comes and how it is looked at; then each group of four is an edit, as in [`machine`].
+pub fn evidence(data: &[u8]) {
+    let (first, edits) = data
+        .split_first()
+        .map_or((0, data), |(first, rest)| (*first, rest));
+    let mut evidence: Vec<Vec<u8>> = EVIDENCE.iter().map(|der| der.to_vec()).collect();
+    for edit in edits.chunks_exact(4).take(16) {
+        apply(&mut evidence, [edit[0], edit[1], edit[2], edit[3]]);
+    }
+    let flag = |bit: u8| first >> bit & 1 != 0;
+    let mut revocation = Revocation::new(RevocationPolicy {
+        preference: if flag(3) {
+            Preference::Crl
+        } else {
+            Preference::Ocsp
+        },
+        unknown: if flag(4) {
+            Unknown::Refuse
+        } else {
+            Unknown::Allow
+        },
+        scope: if flag(5) {
+            RevocationScope::Chain
+        } else {
+            RevocationScope::Leaf
+        },
+        ..RevocationPolicy::default()
+    });
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_272_000);
+    let time = if flag(6) {
+        Time::Unknown
+    } else {
+        Time::Accurate(now)
+    };
+    let issuer = ROOT.to_vec();
+    let list = Wanted::Crl {
+        url: "http://crl.example.com/issuer.crl".into(),
+        issuer: issuer.clone(),
+        for_ca: false,
+    };
+    let answer = Wanted::Ocsp {
+        url: "http://ocsp.example.com/".into(),
+        issuer,
+        serial: SERIAL.to_vec(),
+        hash: CertIdHash::Sha1,
+    };
+    let mut believed = [false; 3];
+    for (index, der) in evidence.iter().enumerate().take(3) {
+        if first >> index & 1 != 0 {
+            let wanted = if index == 0 { &list } else { &answer };
+            believed[index] = revocation.add(wanted, None, der, time).is_ok();
+        }
+    }
+    let anchors: Vec<Anchor> = Anchor::from_der(ROOT).into_iter().collect();
+    let policy = Policy::default();
+    let mut context = Context::new(&anchors, time, Connection::Accepted, &policy);
+    context.revocation = Some(&revocation);
+    let decision = decide(&[PEER.to_vec()], &context);
+    assert!(!explain(&decision).is_empty());
+    // Nothing that does not verify can acquit the peer, and every edit but of what is not signed breaks the signature.
+    match &decision.outcome {
+        Outcome::Establish => assert!(believed.contains(&true)),
+        Outcome::Hold(wanted) => {
+            assert_eq!(believed, [false; 3]);
+            for one in wanted {
+                assert!(one.request(Some(edits)).is_some() || matches!(one, Wanted::Crl { .. }));
+            }
+            #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+            let at = Instant::now();
+            revocation.failed(&wanted[0], at);
+            revocation.handle_timeout(at);
+        }
+        Outcome::Terminate(refusal) => {
+            assert!(matches!(refusal, Refusal::Revoked { level: 0, .. }));
+            assert!(believed.contains(&true));
+        }
+    }
 }
 
 fn apply(chain: &mut Vec<Vec<u8>>, [which, what, high, low]: [u8; 4]) {

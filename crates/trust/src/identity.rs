@@ -85,6 +85,14 @@ impl PeerIdentity {
     }
 }
 
+/// Whether two texts are the same Endpoint ID; a wildcard or what is none is never the same.
+pub(crate) fn same_endpoint(a: &str, b: &str) -> bool {
+    match (normalise(a), normalise(b)) {
+        (Some(a), Some(b)) => a == b && !a.contains('*'),
+        _ => false,
+    }
+}
+
 /// The Endpoint ID in a URI, if it is the URN of one.
 fn endpoint_id(uri: &str) -> Option<String> {
     // "urn" and the namespace identifier ignore case, what follows does not (RFC 8141 §3.1).
@@ -96,7 +104,7 @@ fn endpoint_id(uri: &str) -> Option<String> {
 }
 
 /// `scheme ":" [authority] ":" instance` with percent-encoding normalised; `None` when it has not that form.
-fn normalise(text: &str) -> Option<String> {
+pub(crate) fn normalise(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

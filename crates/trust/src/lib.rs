@@ -33,9 +33,11 @@ mod extension;
 mod figure;
 #[doc(hidden)]
 pub mod fuzz;
+mod ground;
 mod host;
 mod identity;
 mod path;
+mod presented;
 mod revocation;
 mod signature;
 

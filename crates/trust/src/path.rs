@@ -224,15 +224,7 @@ impl<'a> Work<'a> {
                     result
                 }
             };
-            result.map_err(|problem| {
-                let refusal = match problem {
-                    SignatureProblem::Bad => Refusal::BadSignature { level },
-                    SignatureProblem::Algorithm(algorithm) => {
-                        Refusal::SignatureAlgorithm { level, algorithm }
-                    }
-                };
-                (Rank::Signature, refusal)
-            })?;
+            result.map_err(|problem| (Rank::Signature, signature_refusal(level, problem)))?;
         }
         Ok(())
     }
@@ -268,6 +260,34 @@ pub(crate) fn date(certificate: &Certificate<'_>, level: usize, time: Time) -> R
         Time::Accurate(now) if now < certificate.not_before => Err(Refusal::NotYetValid { level }),
         Time::Accurate(now) if now > certificate.not_after => Err(Refusal::Expired { level }),
         Time::Accurate(_) | Time::Unknown => Ok(()),
+    }
+}
+
+/// What a peer's certificate has to be on whatever ground it is accepted: everything but path and dates.
+pub(crate) fn validate_alone(
+    leaf: &Certificate<'_>,
+    purpose: Purpose,
+    policy: &Policy,
+) -> Result<(), Refusal> {
+    let link = Link {
+        certificate: leaf,
+        source: Source::Presented(0),
+    };
+    validate(&[link], 0, purpose, policy)
+}
+
+/// That a certificate which says that it signed itself did.
+pub(crate) fn self_signature(leaf: &Certificate<'_>) -> Result<(), Refusal> {
+    if !leaf.is_self_issued() {
+        return Ok(());
+    }
+    signature::verify(leaf, &leaf.key).map_err(|problem| signature_refusal(0, problem))
+}
+
+fn signature_refusal(level: usize, problem: SignatureProblem) -> Refusal {
+    match problem {
+        SignatureProblem::Bad => Refusal::BadSignature { level },
+        SignatureProblem::Algorithm(algorithm) => Refusal::SignatureAlgorithm { level, algorithm },
     }
 }
 

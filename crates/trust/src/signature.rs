@@ -130,12 +130,27 @@ pub(crate) fn verify(
     certificate: &Certificate<'_>,
     issuer: &PublicKey<'_>,
 ) -> Result<(), SignatureProblem> {
-    let refused = SignatureProblem::Algorithm(certificate.algorithm.oid);
-    let wanted = Wanted::of(&certificate.algorithm).ok_or(refused)?;
-    let kind = kind(issuer).map_err(|_| SignatureProblem::Bad)?;
+    verify_bytes(
+        &certificate.algorithm,
+        certificate.tbs,
+        certificate.signature,
+        issuer,
+    )
+}
+
+/// The same for anything signed.
+pub(crate) fn verify_bytes(
+    algorithm: &Algorithm<'_>,
+    signed: &[u8],
+    signature: &[u8],
+    key: &PublicKey<'_>,
+) -> Result<(), SignatureProblem> {
+    let refused = SignatureProblem::Algorithm(algorithm.oid);
+    let wanted = Wanted::of(algorithm).ok_or(refused)?;
+    let kind = kind(key).map_err(|_| SignatureProblem::Bad)?;
     let algorithm = wanted.with(kind).ok_or(SignatureProblem::Bad)?;
-    UnparsedPublicKey::new(algorithm, issuer.bytes)
-        .verify(certificate.tbs, certificate.signature)
+    UnparsedPublicKey::new(algorithm, key.bytes)
+        .verify(signed, signature)
         .map_err(|_| SignatureProblem::Bad)
 }
 

@@ -1,188 +1,99 @@
-//! What is known about revocation, and what to fetch to know more (RFC 5280 §5, RFC 6960).
+//! What is known about revocation, and what to fetch to know more (RFC 5280 §5, §6.3; RFC 6960).
 //!
 //! [`crate::decide`] looks at a [`Revocation`] and, where it lacks something, names it as [`Wanted`]. The caller fetches
 //! that, over plain HTTP, and hands it to [`Revocation::add`], or says [`Revocation::failed`]. Evidence is verified when it
-//! is added, against the issuer in the `Wanted`, whose path to a trusted CA was valid: a decision only looks it up.
+//! is added, against the issuer in the `Wanted`, whose path to a trusted CA was valid: a decision only looks it up, under the
+//! issuer's name and key.
 
+mod crl;
 mod error;
+mod judge;
+mod ocsp;
+mod policy;
+mod wanted;
 
 use std::{
-    fmt,
-    time::{Duration, Instant, SystemTime},
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Instant, SystemTime},
 };
 
 pub use error::EvidenceError;
+pub(crate) use judge::{Verdict, earliest, judge, judge_without_issuer};
+pub use policy::{CertIdHash, Preference, RevocationPolicy, RevocationScope, Unknown};
+pub use wanted::Wanted;
 
-use crate::{anchor::Anchor, certificate::Certificate, context::Time};
-
-/// What is looked at, what follows when it cannot be found out, and the bounds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevocationPolicy {
-    /// Which certificates of a path are looked at. Default [`RevocationScope::Leaf`].
-    pub scope: RevocationScope,
-    /// What follows when it cannot be found out. Default [`Unknown::Allow`], the figure's edge for a check not done.
-    pub unknown: Unknown,
-    /// What is asked for first when a certificate names both. Default [`Preference::Ocsp`].
-    pub preference: Preference,
-    /// The hash in OCSP requests. Default SHA-1, which every responder knows (RFC 5019 §2.1.1); nothing rests on its strength.
-    pub cert_id_hash: CertIdHash,
-    /// How long what could not be fetched is not asked for again. Default 5 minutes.
-    pub remember_failure: Duration,
-    /// Age at which evidence is [due](Revocation::due) to be fetched again though it is still good. Default 1 hour.
-    pub refresh_after: Duration,
-    /// How long evidence without `nextUpdate` is good after it came. Default 1 hour.
-    pub without_next_update: Duration,
-    /// How far `thisUpdate` may lie in the future. Default 5 minutes.
-    pub clock_skew: Duration,
-    /// Bytes of one CRL. Default 16 MiB.
-    pub max_crl_bytes: usize,
-    /// Revoked certificates in one CRL. Default 500,000.
-    pub max_crl_entries: usize,
-    /// CRLs kept. Default 64.
-    pub max_crls: usize,
-    /// Bytes of one OCSP response. Default 64 KiB.
-    pub max_ocsp_bytes: usize,
-    /// OCSP answers kept. Default 65,536.
-    pub max_ocsp_answers: usize,
-    /// Failures remembered. Default 4,096.
-    pub max_failures: usize,
-}
-
-impl Default for RevocationPolicy {
-    fn default() -> Self {
-        Self {
-            scope: RevocationScope::Leaf,
-            unknown: Unknown::Allow,
-            preference: Preference::Ocsp,
-            cert_id_hash: CertIdHash::Sha1,
-            remember_failure: Duration::from_secs(5 * 60),
-            refresh_after: Duration::from_secs(60 * 60),
-            without_next_update: Duration::from_secs(60 * 60),
-            clock_skew: Duration::from_secs(5 * 60),
-            max_crl_bytes: 16 << 20,
-            max_crl_entries: 500_000,
-            max_crls: 64,
-            max_ocsp_bytes: 64 << 10,
-            max_ocsp_answers: 65_536,
-            max_failures: 4096,
-        }
-    }
-}
-
-/// Which certificates of a path are looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum RevocationScope {
-    /// The peer's own.
-    #[default]
-    Leaf,
-    /// All but the anchor's.
-    Chain,
-}
-
-/// What follows when it cannot be found out whether a certificate is revoked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Unknown {
-    /// The session is established.
-    #[default]
-    Allow,
-    /// The peer is refused.
-    Refuse,
-}
-
-/// What is asked for first when a certificate names both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Preference {
-    /// The responder, about this certificate.
-    #[default]
-    Ocsp,
-    /// The list, about all of the issuer's.
-    Crl,
-}
-
-/// The hash that names an issuer in OCSP (RFC 6960 §4.1.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum CertIdHash {
-    /// SHA-1.
-    #[default]
-    Sha1,
-    /// SHA-256.
-    Sha256,
-}
-
-/// Something to fetch. Its address and issuer come from certificates whose path to a trusted CA is valid.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Wanted {
-    /// GET a CRL (RFC 5280 §4.2.1.13).
-    Crl {
-        /// An `http` URL.
-        url: String,
-        /// The issuer's certificate, DER.
-        issuer: Vec<u8>,
-    },
-    /// POST [`Wanted::request`] as `application/ocsp-request` (RFC 6960 appendix A).
-    Ocsp {
-        /// An `http` URL.
-        url: String,
-        /// The issuer's certificate, DER.
-        issuer: Vec<u8>,
-        /// Serial number of the certificate in question: the contents of its INTEGER.
-        serial: Vec<u8>,
-        /// The hash in the request.
-        hash: CertIdHash,
-    },
-}
-
-impl Wanted {
-    /// Where it is fetched from: an `http` URL.
-    pub fn url(&self) -> &str {
-        match self {
-            Wanted::Crl { url, .. } | Wanted::Ocsp { url, .. } => url,
-        }
-    }
-
-    /// The body to POST: an `OCSPRequest`, with this nonce (1 to 32 random bytes, RFC 9654) if there is one. `None`: GET.
-    pub fn request(&self, nonce: Option<&[u8]>) -> Option<Vec<u8>> {
-        match self {
-            Wanted::Crl { .. } => None,
-            Wanted::Ocsp { .. } => Some(nonce.unwrap_or_default().to_vec()),
-        }
-    }
-
-    fn issuer(&self) -> &[u8] {
-        match self {
-            Wanted::Crl { issuer, .. } | Wanted::Ocsp { issuer, .. } => issuer,
-        }
-    }
-}
-
-impl fmt::Display for Wanted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Wanted::Crl { .. } => f.write_str("the CRL of ")?,
-            Wanted::Ocsp { serial, .. } => {
-                f.write_str("the OCSP status of certificate ")?;
-                serial.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-                f.write_str(" of ")?;
-            }
-        }
-        match Certificate::parse(self.issuer()) {
-            Ok(issuer) => write!(f, "{}", issuer.subject)?,
-            Err(_) => f.write_str("an unreadable issuer")?,
-        }
-        write!(f, " from {}", self.url())
-    }
-}
+use crate::{anchor::Anchor, certificate::Certificate, context::Time, signature};
 
 /// Verified evidence about revocation, and what could not be fetched. Bounded by its [`RevocationPolicy`].
 #[derive(Debug)]
 pub struct Revocation {
     policy: RevocationPolicy,
+    lists: Vec<Known<crl::List>>,
+    /// By serial number, the issuer's name and its key.
+    answers: HashMap<(Vec<u8>, Authority), Known<ocsp::Answer>>,
+    /// What could not be fetched, and until when that is remembered.
+    failures: HashMap<[u8; 32], Instant>,
+    dropped: u64,
+}
+
+/// An issuer by name and key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Authority {
+    /// Its subject in comparable form.
+    name: Vec<u8>,
+    key: [u8; 32],
+}
+
+impl Authority {
+    fn of(issuer: &Certificate<'_>) -> Self {
+        Self {
+            name: issuer.subject.key(),
+            key: issuer.key.id(),
+        }
+    }
+}
+
+/// Evidence whose signature is verified.
+#[derive(Debug)]
+struct Known<T> {
+    authority: Authority,
+    /// How it was fetched; `None`: it came by other means.
+    wanted: Option<Wanted>,
+    /// When it came; `None`: time was unknown.
+    received: Option<SystemTime>,
+    this_update: SystemTime,
+    /// Until when it is good: `nextUpdate`, or a while after it came.
+    until: Option<SystemTime>,
+    /// A decision looked at it since it came.
+    used: AtomicBool,
+    says: T,
+}
+
+impl<T> Known<T> {
+    /// Good at this time. Dates are ignored without accurate absolute time, as R-MTP.2 ignores those of certificates.
+    fn is_fresh(&self, time: Time) -> bool {
+        match (time, self.until) {
+            (Time::Accurate(now), Some(until)) => now <= until,
+            _ => true,
+        }
+    }
+
+    fn note_use(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Revocation {
     /// Nothing known yet.
     pub fn new(policy: RevocationPolicy) -> Self {
-        Self { policy }
+        Self {
+            policy,
+            lists: Vec::new(),
+            answers: HashMap::new(),
+            failures: HashMap::new(),
+            dropped: 0,
+        }
     }
 
     /// What it was made with.
@@ -210,8 +121,33 @@ impl Revocation {
         der: &[u8],
         time: Time,
     ) -> Result<(), EvidenceError> {
-        let _ = (wanted, nonce, der, time);
-        Err(EvidenceError::OtherCertificate)
+        let Ok(issuer) = Certificate::parse(wanted.issuer()) else {
+            let found = "an unreadable issuer".into();
+            return Err(EvidenceError::Issuer { found });
+        };
+        match wanted {
+            Wanted::Crl { .. } => self.add_list(der, &[issuer], Some(wanted), time)?,
+            Wanted::Ocsp { serial, .. } => {
+                within(der, self.policy.max_ocsp_bytes)?;
+                let question = ocsp::Question {
+                    issuer: &issuer,
+                    serial,
+                    nonce,
+                    time,
+                };
+                let answer = question.answer(der)?;
+                let known = self.known(
+                    &issuer,
+                    Some(wanted),
+                    (answer.this_update, answer.next_update),
+                    time,
+                    answer,
+                )?;
+                self.keep_answer(serial.clone(), known)?;
+            }
+        }
+        self.failures.remove(&wanted.key());
+        Ok(())
     }
 
     /// Takes a CRL that came by other means, such as a file of the operator's. It has to be signed by one of `issuers`.
@@ -225,29 +161,235 @@ impl Revocation {
         issuers: &[Anchor],
         time: Time,
     ) -> Result<(), EvidenceError> {
-        let _ = (issuers, der, time);
-        Err(EvidenceError::OtherCertificate)
+        let issuers: Vec<Certificate<'_>> = issuers
+            .iter()
+            .filter_map(|anchor| Certificate::parse(anchor.der()).ok())
+            .collect();
+        self.add_list(der, &issuers, None, time)
     }
 
     /// It could not be fetched, or what came was no good: until it is forgotten, decisions go on without it.
     pub fn failed(&mut self, wanted: &Wanted, now: Instant) {
-        let _ = (wanted, now);
+        self.handle_timeout(now);
+        if self.failures.len() >= self.policy.max_failures
+            && let Some(first) = self.failures.iter().min_by_key(|(_, until)| **until)
+        {
+            let first = *first.0;
+            self.failures.remove(&first);
+            self.dropped += 1;
+        }
+        if let Some(until) = now.checked_add(self.policy.remember_failure) {
+            self.failures.insert(wanted.key(), until);
+        }
     }
 
     /// Forgets failures whose time has come, so that decisions want them again.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        self.failures.retain(|_, until| *until > now);
     }
 
     /// When [`Revocation::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.failures.values().min().copied()
     }
 
-    /// What is still good and old enough to be fetched again in the background ([`RevocationPolicy::refresh_after`]), so that
-    /// nobody waits for it later and a revocation becomes known. Decide anew about open sessions when it has come.
+    /// What decisions use and is old enough to be fetched again in the background ([`RevocationPolicy::refresh_after`], or
+    /// near its end), so that nobody waits for it later and a revocation becomes known. Decide anew about open sessions
+    /// when it has come.
     pub fn due(&self, now: SystemTime) -> Vec<Wanted> {
-        let _ = now;
-        Vec::new()
+        let lists = self.lists.iter().filter_map(|k| self.is_due(k, now));
+        let answers = self.answers.values().filter_map(|k| self.is_due(k, now));
+        lists.chain(answers).collect()
     }
+
+    /// How much was dropped because a bound was reached.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// How many CRLs, certificates listed in them, and OCSP answers are known.
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        let listed = self.lists.iter().map(|list| list.says.len()).sum();
+        (self.lists.len(), listed, self.answers.len())
+    }
+
+    fn is_due<T>(&self, known: &Known<T>, now: SystemTime) -> Option<Wanted> {
+        let wanted = known.wanted.as_ref()?;
+        let received = known.received.unwrap_or(SystemTime::UNIX_EPOCH);
+        let age = now.duration_since(received).unwrap_or_default();
+        // The last tenth of its life, when that is shorter than the usual interval.
+        let life = known
+            .until
+            .and_then(|until| until.duration_since(received).ok())
+            .unwrap_or(self.policy.refresh_after);
+        let limit = self.policy.refresh_after.min(life / 10 * 9);
+        let is_due = known.used.load(Ordering::Relaxed)
+            && age >= limit
+            && !self.failures.contains_key(&wanted.key());
+        is_due.then(|| wanted.clone())
+    }
+
+    fn add_list(
+        &mut self,
+        der: &[u8],
+        issuers: &[Certificate<'_>],
+        wanted: Option<&Wanted>,
+        time: Time,
+    ) -> Result<(), EvidenceError> {
+        within(der, self.policy.max_crl_bytes)?;
+        let crl = crl::SignedCrl::parse(der, self.policy.max_crl_entries)?;
+        let mut result = EvidenceError::Issuer {
+            found: crl.issuer.to_string(),
+        };
+        let mut signer = None;
+        // RFC 5280 §6.3.3 (b)(1), (f), (g).
+        for issuer in issuers.iter().filter(|c| c.subject == crl.issuer) {
+            match may_sign(issuer).and_then(|()| crl.verify(&issuer.key)) {
+                Ok(()) => {
+                    signer = Some(issuer);
+                    break;
+                }
+                Err(error) => result = error,
+            }
+        }
+        let Some(issuer) = signer else {
+            return Err(result);
+        };
+        // What would not answer the question is no answer, or it would be asked for again and again.
+        if let Some(Wanted::Crl { url, for_ca, .. }) = wanted
+            && !crl.list.scope.covers_one_of(&[url.as_str()], *for_ca)
+        {
+            return Err(EvidenceError::Scope);
+        }
+        let dates = (crl.list.this_update, crl.list.next_update);
+        let known = self.known(issuer, wanted, dates, time, crl.list)?;
+        self.keep_list(known)
+    }
+
+    /// The dates of evidence, and what is kept with it.
+    fn known<T>(
+        &self,
+        issuer: &Certificate<'_>,
+        wanted: Option<&Wanted>,
+        (this_update, next_update): (SystemTime, Option<SystemTime>),
+        time: Time,
+        says: T,
+    ) -> Result<Known<T>, EvidenceError> {
+        let mut received = None;
+        if let Time::Accurate(now) = time {
+            let soon = now.checked_add(self.policy.clock_skew).unwrap_or(now);
+            if this_update > soon {
+                return Err(EvidenceError::NotYetValid);
+            }
+            if next_update.is_some_and(|next| next < now) {
+                return Err(EvidenceError::OutOfDate);
+            }
+            received = Some(now);
+        }
+        let until = next_update.or_else(|| {
+            let from = received.unwrap_or(this_update);
+            from.checked_add(self.policy.without_next_update)
+        });
+        Ok(Known {
+            authority: Authority::of(issuer),
+            wanted: wanted.cloned(),
+            received,
+            this_update,
+            until,
+            used: AtomicBool::new(false),
+            says,
+        })
+    }
+
+    fn keep_list(&mut self, known: Known<crl::List>) -> Result<(), EvidenceError> {
+        let same = self
+            .lists
+            .iter_mut()
+            .find(|k| k.authority == known.authority && k.says.scope == known.says.scope);
+        if let Some(held) = same {
+            return replace(held, known);
+        }
+        if self.lists.len() >= self.policy.max_crls {
+            let oldest = self.lists.iter().enumerate().min_by_key(|(_, k)| k.until);
+            let Some(oldest) = oldest.map(|(index, _)| index) else {
+                return Ok(());
+            };
+            self.lists.swap_remove(oldest);
+            self.dropped += 1;
+        }
+        self.lists.push(known);
+        Ok(())
+    }
+
+    fn keep_answer(
+        &mut self,
+        serial: Vec<u8>,
+        known: Known<ocsp::Answer>,
+    ) -> Result<(), EvidenceError> {
+        let key = (serial, known.authority.clone());
+        if let Some(held) = self.answers.get_mut(&key) {
+            return replace(held, known);
+        }
+        if self.answers.len() >= self.policy.max_ocsp_answers {
+            let oldest = self.answers.iter().min_by_key(|(_, k)| k.until);
+            let Some(oldest) = oldest.map(|(key, _)| key.clone()) else {
+                return Ok(());
+            };
+            self.answers.remove(&oldest);
+            self.dropped += 1;
+        }
+        self.answers.insert(key, known);
+        Ok(())
+    }
+}
+
+/// Newer evidence takes the place of older, never the other way round: what was revoked since must not be forgotten.
+fn replace<T>(held: &mut Known<T>, new: Known<T>) -> Result<(), EvidenceError> {
+    if new.this_update < held.this_update {
+        return Err(EvidenceError::Older);
+    }
+    *held = new;
+    Ok(())
+}
+
+/// RFC 5280 §6.3.3 (f).
+fn may_sign(issuer: &Certificate<'_>) -> Result<(), EvidenceError> {
+    if issuer
+        .extensions
+        .key_usage
+        .is_some_and(|usage| !usage.crl_sign())
+    {
+        return Err(EvidenceError::KeyUsage);
+    }
+    signature::check_key(&issuer.key, 0)
+        .map_err(|_| EvidenceError::SignatureAlgorithm(issuer.key.algorithm.oid))
+}
+
+fn within(der: &[u8], limit: usize) -> Result<(), EvidenceError> {
+    let bytes = der.len();
+    if bytes > limit {
+        return Err(EvidenceError::TooLarge { bytes, limit });
+    }
+    Ok(())
+}
+
+/// Both readers and the lookup, for [`crate::fuzz`].
+pub(crate) fn fuzz(data: &[u8], issuer: &[u8], serial: &[u8]) {
+    if let Ok(crl) = crl::SignedCrl::parse(data, 1000)
+        && let Ok(issuer) = Certificate::parse(issuer)
+    {
+        let _signature = crl.verify(&issuer.key);
+        let _status = crl.list.status(&issuer);
+        let _reason = crl.list.reason(serial);
+    }
+    let Ok(issuer) = Certificate::parse(issuer) else {
+        return;
+    };
+    let question = ocsp::Question {
+        issuer: &issuer,
+        serial,
+        nonce: Some(&[1, 2, 3]),
+        time: Time::Unknown,
+    };
+    let _answer = question.answer(data);
 }

@@ -20,14 +20,14 @@ fn an_accepted_walk_reads_from_box_to_box() {
         "Figure MTP.1, receiving an X.509 certificate
   1. Certificate presented?      MUST  yes
        2 certificates, the peer's is CN=peer,O=Homefleet Test
-  2. Cached encrypted session?   OPT   not done: default edge N
-       no session is resumed without its certificates
+  2. Cached encrypted session?   OPT   no
+       the session is new
   3. Dates valid?                MUST  yes
        it is 2026-06-01T00:00:00Z; valid from 2025-01-01T00:00:00Z to 2035-01-01T00:00:00Z
   4. Name matches?               MUST  yes
        host acs.example.com matches dNSName acs.example.com
   5. Matches stored certificate? OPT   not done: default edge N
-       a stored certificate alone does not admit a peer
+       no certificate is stored
   6. Signed by a trusted CA?     MUST  yes
        path of 3 certificates to CN=Root,O=Homefleet Test
   7. Revoked?                    OPT   not done: default edge N

@@ -6,7 +6,10 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use homefleet_trust::{Anchor, Connection, Context, Decision, Policy, Refusal, Time, decide};
+use homefleet_trust::{
+    Anchor, Connection, Context, Decision, FirstUse, Outcome, Policy, Refusal, Revocation,
+    StoredCertificate, Time, decide,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
@@ -155,9 +158,16 @@ pub fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut out = vec![tag];
     match content.len() {
         len @ 0..=127 => out.push(u8::try_from(len).unwrap()),
-        len => {
+        len @ 128..=0xFF => out.extend([0x81, u8::try_from(len).unwrap()]),
+        len @ 0x100..=0xFFFF => {
             out.push(0x82);
             out.extend(u16::try_from(len).unwrap().to_be_bytes());
+        }
+        len => {
+            let bytes = len.to_be_bytes();
+            let first = bytes.iter().position(|b| *b != 0).unwrap();
+            out.push(0x80 | u8::try_from(bytes.len() - first).unwrap());
+            out.extend(&bytes[first..]);
         }
     }
     out.extend(content);
@@ -170,6 +180,10 @@ pub struct Judge {
     pub anchors: Vec<Anchor>,
     pub time: Time,
     pub policy: Policy,
+    pub stored: Vec<StoredCertificate>,
+    pub brokers: Vec<Anchor>,
+    pub cached: bool,
+    pub first_use: FirstUse,
 }
 
 impl Judge {
@@ -178,13 +192,36 @@ impl Judge {
             anchors: anchors.iter().map(|entity| entity.anchor()).collect(),
             time: Time::Accurate(now()),
             policy: Policy::default(),
+            stored: Vec::new(),
+            brokers: Vec::new(),
+            cached: false,
+            first_use: FirstUse::Refuse,
         }
     }
 
     pub fn ask(&self, chain: &[Vec<u8>], connection: Connection<'_>) -> Decision {
-        let context = Context::new(&self.anchors, self.time, connection, &self.policy);
+        self.ask_with(chain, connection, None)
+    }
+
+    /// Looking at what is known about revocation.
+    pub fn ask_with(
+        &self,
+        chain: &[Vec<u8>],
+        connection: Connection<'_>,
+        revocation: Option<&Revocation>,
+    ) -> Decision {
+        let mut context = Context::new(&self.anchors, self.time, connection, &self.policy);
+        context.stored = &self.stored;
+        context.brokers = &self.brokers;
+        context.cached = self.cached;
+        context.first_use = self.first_use;
+        context.revocation = revocation;
         let decision = decide(chain, &context);
         assert_eq!(decision.peer.is_some(), decision.is_established());
+        assert_eq!(decision.basis.is_some(), decision.is_established());
+        if let Outcome::Hold(wanted) = &decision.outcome {
+            assert!(!wanted.is_empty());
+        }
         decision
     }
 

@@ -1,6 +1,6 @@
 //! The fuzz bodies over the corpus, over mutations of it, and over noise.
 
-use homefleet_trust::fuzz::{codec, machine};
+use homefleet_trust::fuzz::{codec, evidence, machine};
 
 use crate::replay::{corpus, replay};
 
@@ -12,4 +12,9 @@ fn fuzz_codec_never_panics() {
 #[test]
 fn fuzz_machine_never_panics() {
     replay(&corpus("trust/machine"), 1_500, machine);
+}
+
+#[test]
+fn fuzz_evidence_never_panics() {
+    replay(&corpus("trust/evidence"), 1_500, evidence);
 }
