@@ -86,6 +86,7 @@ impl Verifier for Tribunal {
                 decision.outcome = Outcome::Hold(vec![Wanted::Crl {
                     url: "http://ca.example.com/crl".to_owned(),
                     issuer: Vec::new(),
+                    for_ca: false,
                 }]);
             }
             Known::Revoked => decision.refuse(Refusal::Expired { level: 0 }),
