@@ -57,6 +57,17 @@ pub(crate) fn coap(report: &mut Report) {
             let channels = plain(&server);
             let all = name("homefleet, all under way");
             measure(report, &all, &mut server, channels, Method::Post, clients);
+            let mut server = Server::ours_everywhere(Memory::Everything);
+            let channels = plain(&server);
+            let wild = name("homefleet on [::]");
+            measure(
+                report,
+                &wild,
+                &mut server,
+                channels,
+                Method::Post,
+                UNDER_WAY,
+            );
         }
         let Some(mut server) = Server::libcoap() else {
             report.missing("coap-server-notls (libcoap3-bin)");

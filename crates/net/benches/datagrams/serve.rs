@@ -12,6 +12,8 @@ use homefleet_net::dtls::{self, Budget, Versions};
 use crate::pki::{Ca, Issued, verifier};
 use crate::process::{Own, Running, free_port};
 
+const LOOPBACK: &str = "127.0.0.1:0";
+
 /// A server under load.
 pub(crate) enum Server {
     Ours(Own, SocketAddr),
@@ -54,8 +56,15 @@ impl Memory {
 
 impl Server {
     pub(crate) fn ours(memory: Memory) -> Self {
-        let mut own = Own::start(&["serve", "coap", &memory.word()]);
+        let mut own = Own::start(&["serve", "coap", &memory.word(), LOOPBACK]);
         let addr = own.addr();
+        Self::Ours(own, addr)
+    }
+
+    /// On all addresses, as an operator's server listens: answers leave from the address that was asked.
+    pub(crate) fn ours_everywhere(memory: Memory) -> Self {
+        let mut own = Own::start(&["serve", "coap", &memory.word(), "[::]:0"]);
+        let addr = ([127, 0, 0, 1], own.addr().port()).into();
         Self::Ours(own, addr)
     }
 
@@ -156,8 +165,8 @@ pub(crate) fn certificates() -> (tempfile::TempDir, Issued) {
 
 /// The server's side: says its address, then answers questions until its input ends.
 pub(crate) fn main(args: &[&str]) {
-    let (secure, memory) = match args {
-        ["coap", memory] => (None, *memory),
+    let (secure, memory, listen) = match args {
+        ["coap", memory, listen] => (None, *memory, *listen),
         ["coaps", memory, directory] => {
             // Where peers come and go, the silent ones are dropped while it runs.
             let idle = if memory.parse::<usize>().is_ok() {
@@ -166,11 +175,15 @@ pub(crate) fn main(args: &[&str]) {
                 3600
             };
             let idle = Duration::from_secs(idle);
-            (Some(security(Path::new(directory), idle)), *memory)
+            (
+                Some(security(Path::new(directory), idle)),
+                *memory,
+                LOOPBACK,
+            )
         }
-        _ => panic!("serve coap|coaps MEMORY [DIRECTORY]"),
+        _ => panic!("serve coap MEMORY ADDRESS | serve coaps MEMORY DIRECTORY"),
     };
-    let (ask, mut asked) = tokio::sync::mpsc::channel::<()>(1);
+    let (ask, asked) = tokio::sync::mpsc::channel::<()>(1);
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
             if line.is_err() || ask.blocking_send(()).is_err() {
@@ -178,12 +191,27 @@ pub(crate) fn main(args: &[&str]) {
             }
         }
     });
+    // The name is what a profiler tells it by.
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("server".to_owned())
+            .spawn_scoped(scope, move || serve(secure, memory, listen, asked))
+            .unwrap();
+    });
+}
+
+fn serve(
+    secure: Option<Security>,
+    memory: &str,
+    listen: &str,
+    mut asked: tokio::sync::mpsc::Receiver<()>,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async move {
-        let plain_listen = secure.is_none().then(|| "127.0.0.1:0".parse().unwrap());
+        let plain_listen = secure.is_none().then(|| listen.parse().unwrap());
         let node = Node::bind(
             NodeConfig {
                 secure,
@@ -211,7 +239,7 @@ fn security(directory: &Path, idle_timeout: Duration) -> Security {
         per_second: 1_000_000,
     };
     Security {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: LOOPBACK.parse().unwrap(),
         credentials: Issued::read(directory, "server").credentials(),
         verifier: verifier(&root),
         dtls: dtls::Config {
