@@ -1,9 +1,18 @@
 //! A batched UDP socket: many datagrams per system call, and no error of one datagram stops the loop.
 
 use std::collections::{HashMap, VecDeque};
+#[cfg(target_os = "linux")]
+use std::io::IoSlice;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 
+#[cfg(target_os = "linux")]
+use nix::{
+    libc,
+    sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg},
+};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
@@ -14,6 +23,9 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 const BATCH: usize = 16;
 /// Most bytes one coalesced receive can hold.
 const SEGMENT_BUFFER: usize = 65_536;
+/// Datagrams to different peers per system call.
+#[cfg(target_os = "linux")]
+const SEND_BATCH: usize = 64;
 /// Datagrams waiting for room in the socket; beyond, the oldest are dropped.
 const MAX_OUTBOX: usize = 65_536;
 
@@ -113,9 +125,17 @@ impl UdpSocket {
                 .collect();
             let io = &self.io;
             let state = &self.state;
-            io.try_io(Interest::READABLE, || {
-                state.recv(UdpSockRef::from(io), &mut buffers, &mut meta)
-            })
+            let mut last = None;
+            let result = io.try_io(Interest::READABLE, || {
+                let filled = state.recv(UdpSockRef::from(io), &mut buffers, &mut meta)?;
+                if filled < BATCH {
+                    // The socket is empty: what comes now makes it ready again, so that nobody need ask it in vain.
+                    last = Some(filled);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(filled)
+            });
+            last.map_or(result, Ok)
         };
         match result {
             Ok(filled) => {
@@ -171,79 +191,182 @@ impl UdpSocket {
 
     /// Sends what is queued, as far as the socket takes it. A datagram that the kernel refuses is dropped and counted.
     pub fn flush(&mut self) {
-        while let Some((to, first)) = self.outbox.front() {
-            let to = *to;
-            let segment = first.len();
-            // Datagrams of one size to one peer, the last one possibly shorter, leave in one call.
-            let most = self
-                .state
-                .max_gso_segments()
-                .min(SEGMENT_BUFFER / segment.max(1))
-                .max(1);
-            let mut run = 1;
-            if most > 1 {
-                for (other, datagram) in self.outbox.iter().skip(1) {
-                    if run >= most
-                        || *other != to
-                        || datagram.len() > segment
-                        || datagram.is_empty()
-                    {
-                        break;
-                    }
-                    run += 1;
-                    if datagram.len() < segment {
-                        break;
+        while !self.outbox.is_empty() {
+            match self.send_to_many() {
+                Some(Ok(sent)) => {
+                    self.stats.sent += sent as u64;
+                    self.outbox.drain(..sent);
+                }
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Refused is the first one, which gets its own chance and is counted.
+                Some(Err(_)) | None => {
+                    if !self.send_first() {
+                        return;
                     }
                 }
             }
-            let joined: Vec<u8>;
-            let contents = if run == 1 {
-                first.as_slice()
-            } else {
-                joined = self
-                    .outbox
-                    .iter()
-                    .take(run)
-                    .flat_map(|(_, datagram)| datagram.iter().copied())
-                    .collect();
-                joined.as_slice()
-            };
-            let src_ip = self.locals.get(&canonical(to)).copied();
-            let transmit = Transmit {
-                destination: to,
-                ecn: None,
-                contents,
-                segment_size: (run > 1).then_some(segment),
-                src_ip,
-            };
-            let io = &self.io;
-            let state = &self.state;
-            let result = io.try_io(Interest::WRITABLE, || {
-                state.try_send(UdpSockRef::from(io), &transmit)
-            });
-            match result {
-                Ok(()) => self.stats.sent += run as u64,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) if src_ip.is_some() => {
-                    // The address may be ours no longer: once more from whichever the route has.
-                    self.locals.remove(&canonical(to));
-                    continue;
-                }
-                Err(_) if run > 1 => {
-                    // One of them may be the reason: the rest gets its own chance.
-                    for (to, datagram) in self.outbox.drain(..run).collect::<Vec<_>>() {
-                        if self.io.try_send_to(&datagram, to).is_ok() {
-                            self.stats.sent += 1;
-                        } else {
-                            self.stats.send_errors += 1;
-                        }
-                    }
-                    continue;
-                }
-                Err(_) => self.stats.send_errors += 1,
-            }
-            self.outbox.drain(..run);
         }
+    }
+
+    /// Datagrams to different peers in one call, as many as stand first in the queue; the number that left. `None`
+    /// when there are fewer than two such.
+    #[cfg(target_os = "linux")]
+    fn send_to_many(&self) -> Option<io::Result<usize>> {
+        let (many, source) = self.to_many();
+        if many < 2 {
+            return None;
+        }
+        let first = || self.outbox.iter().take(many);
+        let peers: Vec<Option<SockaddrStorage>> =
+            first().map(|(to, _)| Some((*to).into())).collect();
+        let contents: Vec<[IoSlice<'_>; 1]> = first()
+            .map(|(_, datagram)| [IoSlice::new(datagram)])
+            .collect();
+        let (v4, v6);
+        let (space, control) = match source {
+            None => (None, Vec::new()),
+            Some(IpAddr::V4(ip)) => {
+                v4 = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: libc::in_addr {
+                        s_addr: u32::from_ne_bytes(ip.octets()),
+                    },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
+                let space = nix::cmsg_space!(libc::in_pktinfo);
+                (Some(space), vec![ControlMessage::Ipv4PacketInfo(&v4)])
+            }
+            Some(IpAddr::V6(ip)) => {
+                v6 = libc::in6_pktinfo {
+                    ipi6_ifindex: 0,
+                    ipi6_addr: libc::in6_addr {
+                        s6_addr: ip.octets(),
+                    },
+                };
+                let space = nix::cmsg_space!(libc::in6_pktinfo);
+                (Some(space), vec![ControlMessage::Ipv6PacketInfo(&v6)])
+            }
+        };
+        let mut headers = MultiHeaders::preallocate(many, space);
+        Some(self.io.try_io(Interest::WRITABLE, || {
+            let sent = sendmmsg(
+                self.io.as_raw_fd(),
+                &mut headers,
+                &contents,
+                &peers,
+                &control,
+                MsgFlags::MSG_DONTWAIT,
+            )?;
+            Ok(sent.count())
+        }))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn send_to_many(&self) -> Option<io::Result<usize>> {
+        None
+    }
+
+    /// How many of the first in the queue go to another peer than their neighbours and from the same address of ours, and
+    /// that address; `None`: whichever the route has.
+    #[cfg(target_os = "linux")]
+    fn to_many(&self) -> (usize, Option<IpAddr>) {
+        let source = |to: &SocketAddr| {
+            if self.locals.is_empty() {
+                return None;
+            }
+            self.locals.get(&canonical(*to)).copied()
+        };
+        let from = self.outbox.front().and_then(|(to, _)| source(to));
+        let mut many = 0;
+        let mut last = None;
+        for (to, _) in self.outbox.iter().take(SEND_BATCH) {
+            if last == Some(to) {
+                // The one before begins a run to one peer, which leaves in segments.
+                return (many - 1, from);
+            }
+            if source(to) != from {
+                break;
+            }
+            last = Some(to);
+            many += 1;
+        }
+        (many, from)
+    }
+
+    /// The first datagram of the queue, with those to the same peer that can leave in the same call. `false`: the socket takes
+    /// nothing now.
+    fn send_first(&mut self) -> bool {
+        let Some((to, first)) = self.outbox.front() else {
+            return false;
+        };
+        let to = *to;
+        let segment = first.len();
+        // Datagrams of one size to one peer, the last one possibly shorter, leave in one call.
+        let most = self
+            .state
+            .max_gso_segments()
+            .min(SEGMENT_BUFFER / segment.max(1))
+            .max(1);
+        let mut run = 1;
+        if most > 1 {
+            for (other, datagram) in self.outbox.iter().skip(1) {
+                if run >= most || *other != to || datagram.len() > segment || datagram.is_empty() {
+                    break;
+                }
+                run += 1;
+                if datagram.len() < segment {
+                    break;
+                }
+            }
+        }
+        let joined: Vec<u8>;
+        let contents = if run == 1 {
+            first.as_slice()
+        } else {
+            joined = self
+                .outbox
+                .iter()
+                .take(run)
+                .flat_map(|(_, datagram)| datagram.iter().copied())
+                .collect();
+            joined.as_slice()
+        };
+        let src_ip = self.locals.get(&canonical(to)).copied();
+        let transmit = Transmit {
+            destination: to,
+            ecn: None,
+            contents,
+            segment_size: (run > 1).then_some(segment),
+            src_ip,
+        };
+        let io = &self.io;
+        let state = &self.state;
+        let result = io.try_io(Interest::WRITABLE, || {
+            state.try_send(UdpSockRef::from(io), &transmit)
+        });
+        match result {
+            Ok(()) => self.stats.sent += run as u64,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(_) if src_ip.is_some() => {
+                // The address may be ours no longer: once more from whichever the route has.
+                self.locals.remove(&canonical(to));
+                return true;
+            }
+            Err(_) if run > 1 => {
+                // One of them may be the reason: the rest gets its own chance.
+                for (to, datagram) in self.outbox.drain(..run).collect::<Vec<_>>() {
+                    if self.io.try_send_to(&datagram, to).is_ok() {
+                        self.stats.sent += 1;
+                    } else {
+                        self.stats.send_errors += 1;
+                    }
+                }
+                return true;
+            }
+            Err(_) => self.stats.send_errors += 1,
+        }
+        self.outbox.drain(..run);
+        true
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;
+mod udp;
 
 mod abuse;
 mod endurance;
