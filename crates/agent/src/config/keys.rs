@@ -88,6 +88,14 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.trust.time, v),
     },
     Key {
+        name: "trust.first_use",
+        set: |f, v| put(&mut f.trust.first_use, v),
+    },
+    Key {
+        name: "trust.first_use_timer",
+        set: |f, v| put(&mut f.trust.first_use_timer, v),
+    },
+    Key {
         name: "trust.wait_for_time",
         set: |f, v| put(&mut f.trust.wait_for_time, v),
     },
@@ -114,6 +122,10 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "limits.max_record",
         set: |f, v| put(&mut f.limits.max_record, v),
+    },
+    Key {
+        name: "limits.max_unknown_controllers",
+        set: |f, v| put(&mut f.limits.max_unknown_controllers, v),
     },
     Key {
         name: "log.filter",

@@ -72,6 +72,9 @@ pub struct TrustConfig {
     pub key: PathBuf,
     /// Whether certificate dates are checked (R-MTP.2, R-MTP.3).
     pub time: TimeSource,
+    /// Whether Controllers that nobody vouches for are trusted on first use (`TOFUAllowed`), and after how many seconds
+    /// without a Message their session ends (`TOFUInactivityTimer`); absent: what the data model says.
+    pub first_use: Option<(bool, u32)>,
     /// How long after its start the agent waits for accurate time before it contacts a Controller (R-SEC.19).
     pub wait_for_time: Duration,
 }
@@ -118,6 +121,8 @@ pub struct Limits {
     pub max_requests: usize,
     /// Largest Record, bytes.
     pub max_record: usize,
+    /// Controllers that came by themselves and have no role but the untrusted one.
+    pub max_unknown_controllers: usize,
 }
 
 /// Log output.
@@ -216,6 +221,8 @@ pub(crate) struct TrustFile {
     pub(crate) key: Option<PathBuf>,
     #[serde(default, deserialize_with = "keys::parsed")]
     pub(crate) time: Option<TimeSource>,
+    pub(crate) first_use: Option<bool>,
+    pub(crate) first_use_timer: Option<u32>,
     pub(crate) wait_for_time: Option<u32>,
 }
 
@@ -234,6 +241,7 @@ pub(crate) struct LimitsFile {
     pub(crate) max_pending: Option<usize>,
     pub(crate) max_requests: Option<usize>,
     pub(crate) max_record: Option<usize>,
+    pub(crate) max_unknown_controllers: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -377,6 +385,10 @@ impl File {
                 certificate: file(self.trust.certificate, "trust.certificate")?,
                 key: file(self.trust.key, "trust.key")?,
                 time: self.trust.time.unwrap_or(TimeSource::Kernel),
+                first_use: match (self.trust.first_use, self.trust.first_use_timer) {
+                    (None, None) => None,
+                    (allowed, seconds) => Some((allowed.unwrap_or(false), seconds.unwrap_or(60))),
+                },
                 wait_for_time: Duration::from_secs(self.trust.wait_for_time.unwrap_or(60).into()),
             },
             device: DeviceConfig {
@@ -391,6 +403,10 @@ impl File {
                 max_pending: self.limits.max_pending.unwrap_or(limits.max_pending),
                 max_requests: self.limits.max_requests.unwrap_or(limits.max_requests),
                 max_record: self.limits.max_record.unwrap_or(limits.max_record),
+                max_unknown_controllers: self
+                    .limits
+                    .max_unknown_controllers
+                    .unwrap_or(limits.max_unknown_controllers),
             },
             log: LogConfig {
                 filter: self.log.filter.unwrap_or_else(|| "info".into()),
@@ -407,6 +423,7 @@ impl Default for Limits {
             max_pending: 1000,
             max_requests: 16,
             max_record: 1024 * 1024,
+            max_unknown_controllers: 16,
         }
     }
 }

@@ -94,6 +94,17 @@ pub fn template(init: &Init) -> String {
         "# With `kernel`: seconds after the start in which no controller is contacted unless the clock is synchronised (R-SEC.19).",
     );
     text("#wait_for_time = 60");
+    text(
+        "# Are controllers let in whose certificate no CA of ours vouches for (trust on first use)? They get the role",
+    );
+    text(
+        "# \"Untrusted\", which permits nothing until somebody gives them another, and their certificate is remembered.",
+    );
+    text("#first_use = false");
+    text(
+        "# Seconds without a message after which the session of such a controller ends; 0: never.",
+    );
+    text("#first_use_timer = 60");
     text("\n# What controllers may do to the device itself.");
     text("[device]");
     text(
@@ -110,6 +121,7 @@ pub fn template(init: &Init) -> String {
     text("#max_pending = 1000");
     text("#max_requests = 16");
     text("#max_record = 1048576");
+    text("#max_unknown_controllers = 16");
     text("\n[log]");
     text("# A level, or a filter such as \"info,homefleet_agent=debug\".");
     text(&line("filter", None, "info"));

@@ -38,6 +38,12 @@ pub(super) mod fact {
     pub(crate) const SOFTWARE: &str = "software_version";
     /// The roles were entered, and the Controllers from before given one.
     pub(crate) const ROLES: &str = "roles";
+    /// With a path of the certificate table behind it: the certificate's DER, hexadecimal.
+    pub(crate) const CERTIFICATE: &str = "certificate ";
+    /// With a controller's Endpoint ID behind it: it entered the table by coming.
+    pub(crate) const MET: &str = "met ";
+    /// What the configuration file said about trust on first use when it was last entered.
+    pub(crate) const FIRST_USE: &str = "first_use";
     /// With a controller's Endpoint ID behind it: it has answered an OnBoardRequest.
     pub(crate) const ONBOARDED: &str = "onboarded ";
 }
@@ -46,7 +52,8 @@ impl Engine {
     /// Everything a start means.
     pub(super) fn boot(&mut self, now: Now) -> Result<(), EngineError> {
         self.enter_own_rows();
-        self.enter_trust()?;
+        self.enter_certificates()?;
+        self.enter_trust(now)?;
         self.end_volatile_subscriptions();
         self.enter_factory_controller(now)?;
         let boots: u64 = self
@@ -67,7 +74,10 @@ impl Engine {
         let enabled: Vec<(ObjectPath, String)> = self
             .controllers
             .iter()
-            .filter(|(_, known)| known.enabled)
+            // Where there is no way to one that came by itself, it is asked nothing.
+            .filter(|(row, known)| {
+                known.enabled && (known.uri.is_some() || !self.met.contains_key(*row))
+            })
             .map(|(row, known)| (row.clone(), known.endpoint_id.clone()))
             .collect();
         for (row, endpoint_id) in enabled {
@@ -106,25 +116,6 @@ impl Engine {
                 "Device.LocalAgent.MTP.1.CoAP.EnableEncryption",
                 if mtp.encrypted { "true" } else { "false" },
             );
-        }
-        for certificate in &self.settings.certificates {
-            let keys = [
-                ("SerialNumber", certificate.serial.as_str()),
-                ("Issuer", certificate.issuer.as_str()),
-            ];
-            match self
-                .device
-                .tree
-                .ensure_row(&table("Device.LocalAgent.Certificate."), &keys)
-            {
-                Ok(row) => {
-                    self.file_cas.push(row.clone());
-                    self.fingerprints.insert(row, certificate.sha256);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, issuer = certificate.issuer, "certificate not shown")
-                }
-            }
         }
     }
 

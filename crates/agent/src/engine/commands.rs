@@ -22,7 +22,7 @@ use crate::{
     store::Batch,
 };
 
-type Output = Result<BTreeMap<String, String>, OperateError>;
+pub(super) type Output = Result<BTreeMap<String, String>, OperateError>;
 
 /// Path of the request table.
 const TABLE: &str = "Device.LocalAgent.Request.";
@@ -63,7 +63,7 @@ impl Engine {
             } else if call.command.is_async {
                 self.start(caller, call)
             } else {
-                self.run(&call)
+                self.run(caller, &call)
             };
             results.push((path, operated));
         }
@@ -73,7 +73,7 @@ impl Engine {
     }
 
     /// A synchronous command.
-    fn run(&mut self, call: &Invocation) -> Operated {
+    fn run(&mut self, caller: &Caller, call: &Invocation) -> Operated {
         let supported = format!("{}{}", call.object.supported(), call.command.name);
         let result = match supported.as_str() {
             "Device.Reboot()" => self.reboot(call, "RemoteReboot"),
@@ -81,6 +81,11 @@ impl Engine {
             "Device.LocalAgent.Controller.{i}.SendOnBoardRequest()" => {
                 self.send_onboard_request(call)
             }
+            "Device.LocalAgent.AddCertificate()" => self.add_certificate(call),
+            "Device.LocalAgent.Controller.{i}.AddMyCertificate()" => {
+                self.add_my_certificate(caller, call)
+            }
+            "Device.LocalAgent.Certificate.{i}.Delete()" => self.delete_certificate(call),
             "Device.LocalAgent.Certificate.{i}.GetFingerprint()" => self.fingerprint(call),
             "Device.LocalAgent.Request.{i}.Cancel()" => self.cancel(call),
             _ => self.run_provider(call),
@@ -141,24 +146,6 @@ impl Engine {
         }
         self.request_onboarding(&call.object);
         Ok(BTreeMap::new())
-    }
-
-    fn fingerprint(&mut self, call: &Invocation) -> Output {
-        match call.args.get("FingerprintAlgorithm").map(String::as_str) {
-            Some("SHA-256") => {}
-            Some(other) => {
-                return Err(OperateError::arguments(format!(
-                    "FingerprintAlgorithm {other}: only SHA-256 is supported"
-                )));
-            }
-            None => return Err(OperateError::arguments("FingerprintAlgorithm is missing")),
-        }
-        let hash = self
-            .fingerprints
-            .get(&call.object)
-            .ok_or_else(|| OperateError::failed("no such certificate"))?;
-        let hex: String = hash.iter().map(|byte| format!("{byte:02X}")).collect();
-        Ok(BTreeMap::from([("Fingerprint".to_owned(), hex)]))
     }
 
     fn cancel(&mut self, call: &Invocation) -> Output {

@@ -19,7 +19,9 @@ use homefleet_model::{
     path::{ObjectPath, Path},
     schema::SchemaError,
 };
+use homefleet_trust::{Basis, StoredCertificate};
 use homefleet_usp::{EndpointId, Record};
+use x509_cert::der::Decode as _;
 
 use crate::{
     config::{ControllerConfig, Limits},
@@ -33,6 +35,7 @@ use crate::{
 };
 
 mod boot;
+mod certificates;
 mod commands;
 mod duplicates;
 mod periodic;
@@ -64,6 +67,8 @@ pub struct Settings {
     /// How long after the start no Controller is contacted unless [`Engine::handle_clock`] tells that the time is
     /// accurate (R-SEC.19); zero: not at all.
     pub wait_for_time: Duration,
+    /// `TOFUAllowed` and `TOFUInactivityTimer` in seconds, when the configuration file says so.
+    pub first_use: Option<(bool, u32)>,
 }
 
 /// The agent's own CoAP MTP (`Device.LocalAgent.MTP.1.`).
@@ -77,8 +82,8 @@ pub struct OwnMtp {
     pub encrypted: bool,
 }
 
-/// A trusted CA as the data model shows it.
-#[derive(Clone, Debug)]
+/// A certificate as the data model shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateInfo {
     /// Serial number, hexadecimal.
     pub serial: String,
@@ -86,6 +91,27 @@ pub struct CertificateInfo {
     pub issuer: String,
     /// SHA-256 of the DER encoding.
     pub sha256: [u8; 32],
+    /// The DER encoding.
+    pub der: Vec<u8>,
+}
+
+impl CertificateInfo {
+    /// Reads a DER encoding; `None` when it is no certificate.
+    pub fn from_der(der: &[u8]) -> Option<Self> {
+        let anchor = homefleet_trust::Anchor::from_der(der).ok()?;
+        let certificate = x509_cert::Certificate::from_der(der).ok()?;
+        let body = certificate.tbs_certificate();
+        let serial = body.serial_number().as_bytes().iter();
+        let mut issuer = body.issuer().to_string();
+        // The data model has room for 256 characters.
+        issuer.truncate(issuer.floor_char_boundary(256));
+        Some(Self {
+            serial: serial.map(|byte| format!("{byte:02X}")).collect(),
+            issuer,
+            sha256: anchor.fingerprint(),
+            der: der.to_vec(),
+        })
+    }
 }
 
 /// A Record that came in.
@@ -103,8 +129,29 @@ pub struct Inbound {
 /// The certificate by which the sender of a Record was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
+    /// What it was accepted for.
+    pub basis: Basis,
+    /// SHA-256 of the certificate.
+    pub fingerprint: [u8; 32],
     /// SHA-256 of the trusted CA that its path ended in, which is the first of the chain that is trusted (R-SEC.25).
     pub anchor: Option<[u8; 32]>,
+    /// The certificate, DER, when it is kept for its Endpoint should this be the first use.
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// Whom the agent accepts as a peer, as the data model says it now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// CAs that may vouch for Controllers, DER.
+    pub anchors: Vec<Vec<u8>>,
+    /// Certificates of Controllers, each accepted for its Endpoint ID (R-SEC.8).
+    pub stored: Vec<StoredCertificate>,
+    /// Endpoint IDs of the Controller table: none of these comes for the first time.
+    pub known: Vec<String>,
+    /// Others may come with a certificate that nobody vouches for (`TOFUAllowed`).
+    pub first_use: bool,
+    /// How long such a session may be without a Message (`TOFUInactivityTimer`); zero: as long as any other.
+    pub first_use_idle: Duration,
 }
 
 /// What the engine wants done.
@@ -120,6 +167,8 @@ pub enum Action {
     },
     /// Stop a command: its result is not wanted any more.
     Abort(ObjectPath),
+    /// From now on these are accepted as peers.
+    Trust(Trusted),
 }
 
 impl std::fmt::Debug for Action {
@@ -128,6 +177,7 @@ impl std::fmt::Debug for Action {
             Self::Transmit(transmit) => transmit.fmt(f),
             Self::Spawn { request, .. } => write!(f, "Spawn({request})"),
             Self::Abort(request) => write!(f, "Abort({request})"),
+            Self::Trust(trusted) => trusted.fmt(f),
         }
     }
 }
@@ -157,6 +207,7 @@ pub struct Stats {
     pub duplicates: u64,
     pub errors_sent: u64,
     pub permission_denied: u64,
+    pub controllers_forgotten: u64,
     pub notifications: u64,
     pub retries: u64,
     pub notifications_dropped: u64,
@@ -190,10 +241,15 @@ pub struct Engine {
     duplicates: Duplicates,
     requests: BTreeMap<ObjectPath, Request>,
     next_request: u32,
-    /// SHA-256 of the certificates in `Device.LocalAgent.Certificate.`.
-    fingerprints: BTreeMap<ObjectPath, [u8; 32]>,
+    /// What is behind `Device.LocalAgent.Certificate.`.
+    certificates: BTreeMap<ObjectPath, CertificateInfo>,
     /// The CAs of the configuration file, in that table.
     file_cas: Vec<ObjectPath>,
+    /// Controllers that entered the table by coming, and when they were last heard.
+    met: BTreeMap<ObjectPath, Instant>,
+    trusted: Trusted,
+    /// The tables that say whom to trust have changed.
+    trust_changed: bool,
     reach: BTreeMap<ObjectPath, Reach>,
     random: Random,
     started: Instant,
@@ -247,8 +303,11 @@ impl Engine {
             duplicates: Duplicates::default(),
             requests: BTreeMap::new(),
             next_request: 1,
-            fingerprints: BTreeMap::new(),
+            certificates: BTreeMap::new(),
             file_cas: Vec::new(),
+            met: BTreeMap::new(),
+            trusted: Trusted::default(),
+            trust_changed: true,
             reach: BTreeMap::new(),
             random,
             started: now.instant,

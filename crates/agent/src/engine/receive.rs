@@ -179,9 +179,11 @@ impl Engine {
             });
         }
         self.stats.requests += 1;
-        // Who is nobody here does not push the answers of controllers out.
-        let known = local_agent::controller(&self.device.tree, from.as_str()).is_some();
         let result = self.process(now, &from, peer.as_ref(), &request);
+        // Who may do nothing here does not push the answers of controllers out.
+        let tree = &self.device.tree;
+        let known = local_agent::controller(tree, from.as_str())
+            .is_some_and(|row| !Rights::of(tree, &row).is_empty());
         let message = match result {
             Ok(Some(response)) => Some(Message::response(id.clone(), response)),
             Ok(None) => None,
@@ -206,7 +208,9 @@ impl Engine {
         peer: Option<&Peer>,
         request: &Request,
     ) -> Result<Option<Response>, Failure> {
-        let Some(row) = local_agent::controller(&self.device.tree, from.as_str()) else {
+        let known = local_agent::controller(&self.device.tree, from.as_str());
+        let row = known.or_else(|| peer.and_then(|peer| self.meet(now, from.as_str(), peer)));
+        let Some(row) = row else {
             // R-SEC.1: who is not in the Controller table has no role, and thus no permission.
             self.stats.permission_denied += 1;
             return Err(Fault::new(
@@ -215,7 +219,18 @@ impl Engine {
             )
             .into());
         };
+        if let Some(peer) = peer.filter(|peer| !self.vouches(&row, peer)) {
+            // R-SEC.8: the certificate that is known for this Endpoint is another one.
+            self.stats.permission_denied += 1;
+            tracing::warn!(%from, basis = %peer.basis, "not the certificate that is known for it");
+            return Err(
+                Fault::new(7006, format!("{from} is known with another certificate")).into(),
+            );
+        }
         self.reach.remove(&row);
+        if let Some(heard) = self.met.get_mut(&row) {
+            *heard = now.instant;
+        }
         self.determine_role(&row, peer);
         let rights = Rights::of(&self.device.tree, &row);
         if rights.is_empty() {

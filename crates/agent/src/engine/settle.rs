@@ -8,12 +8,12 @@ use homefleet_usp::{
     message::{Body, Message},
 };
 
-use super::{Engine, POLL_INTERVAL, receive::Answer};
+use super::{Engine, POLL_INTERVAL, certificates::TABLE as CERTIFICATES, receive::Answer};
 use crate::{
     controllers,
     notify::{self, Outgoing},
     provider::Now,
-    role::Rights,
+    role::{Rights, TRUST},
     store::Batch,
 };
 
@@ -31,6 +31,9 @@ impl Engine {
             let notices = self.subscriptions.on_changes(&self.device.tree, &changes);
             self.notices.extend(notices);
             self.follow(now, &changes);
+        }
+        if std::mem::take(&mut self.trust_changed) {
+            self.publish_trust();
         }
         let outgoing = self.post(now);
         let mut answer = answer;
@@ -61,6 +64,9 @@ impl Engine {
     /// Reads the views again that the changes concern.
     fn follow(&mut self, now: Now, changes: &[Change]) {
         let touches = |table: &str| changes.iter().any(|change| path(change).starts_with(table));
+        self.trust_changed |= [controllers::TABLE, CERTIFICATES, TRUST]
+            .iter()
+            .any(|path| touches(path));
         if touches(notify::TABLE) {
             self.reload_subscriptions(now);
         }

@@ -1,20 +1,24 @@
-//! Which roles a Controller has: those given to it, and those of the CA that vouches for it (Figure "Determining the
-//! Role" of TR-369, R-SEC.24, R-SEC.25).
+//! Whom the agent trusts, and which roles a Controller has: those given to it, and those of the CA that vouches for it
+//! (Figures "Checking a Certificate" and "Determining the Role" of TR-369, R-SEC.24, R-SEC.25).
+
+use std::time::{Duration, Instant};
 
 use homefleet_model::{error::PutError, path::ObjectPath, value::list_items};
+use homefleet_trust::{Basis, StoredCertificate};
 use homefleet_usp::proto::msg::notify::Notification;
 
-use super::{Engine, EngineError, Peer, boot::fact};
+use super::{Action, CertificateInfo, Engine, EngineError, Peer, Trusted, boot::fact};
 use crate::{
     controllers,
-    local_agent::{is_true, table, text},
+    local_agent::{is_true, number, table, text},
     notify::Notice,
+    provider::Now,
     role::{self, CREDENTIALS, FULL_ACCESS, Kind, Right, Rights, TRUST},
 };
 
 impl Engine {
     /// Enters the agent's own roles, and each CA of the configuration file as a trusted credential.
-    pub(super) fn enter_trust(&mut self) -> Result<(), EngineError> {
+    pub(super) fn enter_trust(&mut self, now: Now) -> Result<(), EngineError> {
         if let Err(error) =
             role::enter(&mut self.device.tree).and_then(|()| self.enter_credentials())
         {
@@ -27,7 +31,204 @@ impl Engine {
             }
             self.batch.facts.push((fact::ROLES.into(), "true".into()));
         }
+        if let Some((allowed, seconds)) = self.settings.first_use {
+            let wanted = format!("{allowed} {seconds}");
+            if self.store.fact(fact::FIRST_USE)?.as_deref() != Some(&wanted) {
+                self.batch.facts.push((fact::FIRST_USE.into(), wanted));
+                self.put_trust("TOFUAllowed", &allowed.to_string());
+                self.put_trust("TOFUInactivityTimer", &seconds.to_string());
+            }
+        }
+        for row in self.device.tree.rows(&table(controllers::TABLE)) {
+            let id = text(&self.device.tree, &row, "EndpointID");
+            let met = self.store.fact(&format!("{}{id}", fact::MET))?;
+            if met.is_some_and(|met| !met.is_empty()) {
+                self.met.insert(row, now.instant);
+            }
+        }
         Ok(())
+    }
+
+    fn put_trust(&mut self, name: &str, value: &str) {
+        let param = table(TRUST).param(name);
+        if let Err(error) = self.device.tree.put_persistent(&param, value) {
+            tracing::error!(name, %error, "the tree refused a value of the configuration file");
+        }
+    }
+
+    /// Tells whom to accept, when that has changed.
+    pub(super) fn publish_trust(&mut self) {
+        let trusted = self.trust_now();
+        if trusted != self.trusted {
+            self.trusted = trusted.clone();
+            self.actions.push_back(Action::Trust(trusted));
+        }
+    }
+
+    fn trust_now(&self) -> Trusted {
+        let tree = &self.device.tree;
+        let certificate = |reference: &str| {
+            let row: ObjectPath = format!("{reference}.").parse().ok()?;
+            is_true(tree, &row, "Enable").then_some(())?;
+            self.certificates.get(&row)
+        };
+        let mut trusted = Trusted {
+            first_use: tree.text(&format!("{TRUST}TOFUAllowed")) == Some("true"),
+            first_use_idle: Duration::from_secs(
+                number(tree, &table(TRUST), "TOFUInactivityTimer").into(),
+            ),
+            ..Trusted::default()
+        };
+        for row in tree.rows(&table(CREDENTIALS)) {
+            // With CoAP the end of the MTP is the end of the Messages: a CA for the MTP alone lets nobody in, and
+            // there is no broker (R-SEC.4a).
+            if is_true(tree, &row, "Enable")
+                && text(tree, &row, "AllowedUses") == "MTP-and-USP"
+                && let Some(info) = certificate(text(tree, &row, "Credential"))
+            {
+                trusted.anchors.push(info.der.clone());
+            }
+        }
+        for row in tree.rows(&table(controllers::TABLE)) {
+            let endpoint_id = text(tree, &row, "EndpointID").to_owned();
+            for info in list_items(text(tree, &row, "Credential")).filter_map(certificate) {
+                trusted.stored.push(StoredCertificate {
+                    fingerprint: info.sha256,
+                    endpoint_id: endpoint_id.clone(),
+                });
+            }
+            trusted.known.push(endpoint_id);
+        }
+        trusted
+    }
+
+    /// Whether what a peer was accepted for lets it speak as this Controller: a CA vouches for it, or its certificate is
+    /// stored for this very Endpoint ID (R-SEC.8).
+    pub(super) fn vouches(&self, controller: &ObjectPath, peer: &Peer) -> bool {
+        match peer.basis {
+            Basis::TrustedCa => true,
+            Basis::StoredCertificate | Basis::FirstUse => {
+                let endpoint_id = text(&self.device.tree, controller, "EndpointID");
+                self.trust_now().stored.iter().any(|stored| {
+                    stored.fingerprint == peer.fingerprint && stored.endpoint_id == endpoint_id
+                })
+            }
+            // The MTP accepts no broker, and an identity never rests on a cached session.
+            Basis::TrustedBroker | Basis::CachedSession => false,
+        }
+    }
+
+    /// Somebody who is not in the Controller table has asked something, with a certificate that was accepted: it enters the
+    /// table, so that its role can be seen and changed (Figure "Determining the Role", R-SEC.6 to R-SEC.8).
+    pub(super) fn meet(&mut self, now: Now, endpoint_id: &str, peer: &Peer) -> Option<ObjectPath> {
+        let tree = &self.device.tree;
+        let there = tree
+            .rows(&table(controllers::TABLE))
+            .iter()
+            .any(|row| text(tree, row, "EndpointID") == endpoint_id);
+        // One that is disabled stays so.
+        if there {
+            return None;
+        }
+        self.make_room_for_unknown();
+        let certificate = match peer.basis {
+            Basis::TrustedCa => None,
+            // Without the certificate nothing could be remembered.
+            Basis::FirstUse => {
+                let info = peer
+                    .certificate
+                    .as_deref()
+                    .and_then(CertificateInfo::from_der)?;
+                match self.keep_certificate(info, None) {
+                    Ok(row) => Some(row),
+                    Err(error) => {
+                        tracing::warn!(endpoint_id, error, "not trusted on first use");
+                        return None;
+                    }
+                }
+            }
+            _ => return None,
+        };
+        match self.enter_unknown(endpoint_id, certificate.as_ref()) {
+            Ok(row) => {
+                tracing::info!(endpoint_id, basis = %peer.basis, controller = %row, "met a Controller");
+                let key = format!("{}{endpoint_id}", fact::MET);
+                self.batch.facts.push((key, "true".into()));
+                self.met.insert(row.clone(), now.instant);
+                Some(row)
+            }
+            Err(error) => {
+                tracing::warn!(endpoint_id, %error, "no room for an unknown Controller");
+                None
+            }
+        }
+    }
+
+    fn enter_unknown(
+        &mut self,
+        endpoint_id: &str,
+        certificate: Option<&ObjectPath>,
+    ) -> Result<ObjectPath, PutError> {
+        let tree = &mut self.device.tree;
+        let row = tree.create_persistent(&table(controllers::TABLE))?;
+        tree.put_persistent(&row.param("EndpointID"), endpoint_id)?;
+        tree.put_persistent(&row.param("Enable"), "true")?;
+        if let Some(certificate) = certificate {
+            self.refer(&row, certificate)?;
+        }
+        Ok(row)
+    }
+
+    /// At the bound the Controller goes that came by itself, was given no role since, and is silent for longest.
+    fn make_room_for_unknown(&mut self) {
+        let untrusted = self.untrusted_role();
+        let tree = &self.device.tree;
+        self.met.retain(|row, _| tree.exists(row));
+        let mut nobody: Vec<(&ObjectPath, Instant)> = self
+            .met
+            .iter()
+            .filter(|(row, _)| {
+                let assigned = text(tree, row, "AssignedRole");
+                text(tree, row, "InheritedRole").is_empty()
+                    && (assigned.is_empty() || assigned == untrusted)
+            })
+            .map(|(row, heard)| (row, *heard))
+            .collect();
+        nobody.sort_by_key(|(row, heard)| (*heard, row.instance()));
+        let bound = self.settings.limits.max_unknown_controllers.max(1);
+        let surplus = (nobody.len() + 1).saturating_sub(bound);
+        let gone: Vec<ObjectPath> = nobody
+            .into_iter()
+            .take(surplus)
+            .map(|(row, _)| row.clone())
+            .collect();
+        for row in gone {
+            self.forget_unknown(&row);
+        }
+    }
+
+    fn forget_unknown(&mut self, row: &ObjectPath) {
+        let tree = &mut self.device.tree;
+        let endpoint_id = text(tree, row, "EndpointID").to_owned();
+        let certificates: Vec<ObjectPath> = list_items(text(tree, row, "Credential"))
+            .filter_map(|reference| format!("{reference}.").parse().ok())
+            .collect();
+        tracing::info!(endpoint_id, controller = %row, "forgot an unknown Controller");
+        tree.remove_instance(row);
+        self.met.remove(row);
+        self.stats.controllers_forgotten += 1;
+        let key = format!("{}{endpoint_id}", fact::MET);
+        self.batch.facts.push((key, String::new()));
+        for certificate in certificates {
+            if !self.is_referred_to(&certificate) {
+                self.forget_certificate(&certificate);
+            }
+        }
+    }
+
+    fn untrusted_role(&self) -> String {
+        let role = self.device.tree.text(&format!("{TRUST}UntrustedRole"));
+        role.unwrap_or_default().to_owned()
     }
 
     /// What refers to no certificate any more goes; every CA of the file is there.
@@ -84,16 +285,13 @@ impl Engine {
             .and_then(|peer| peer.anchor)
             .map(|anchor| self.roles_of(&anchor))
             .unwrap_or_default();
+        let untrusted = self.untrusted_role();
         let tree = &mut self.device.tree;
         // R-SEC.21: not kept, so that it ends with the agent.
         if let Err(error) = tree.put(&controller.param("InheritedRole"), &inherited) {
             tracing::error!(%error, "the tree refused an inherited role");
         }
         if inherited.is_empty() && text(tree, controller, "AssignedRole").is_empty() {
-            let untrusted = tree
-                .text(&format!("{TRUST}UntrustedRole"))
-                .unwrap_or_default()
-                .to_owned();
             if let Err(error) = tree.put_persistent(&controller.param("AssignedRole"), &untrusted) {
                 tracing::error!(%error, "the tree refused the untrusted role");
             }
@@ -103,9 +301,9 @@ impl Engine {
     /// `Role` of the enabled credential of this CA.
     fn roles_of(&self, anchor: &[u8; 32]) -> String {
         let tree = &self.device.tree;
-        let certificates = self.fingerprints.iter();
+        let certificates = self.certificates.iter();
         let certificates: Vec<&str> = certificates
-            .filter(|(_, sha256)| *sha256 == anchor)
+            .filter(|(_, info)| info.sha256 == *anchor)
             .map(|(row, _)| row.to_reference())
             .collect();
         let credential = tree.rows(&table(CREDENTIALS)).into_iter().find(|row| {

@@ -91,6 +91,12 @@ pub static OBJECTS: &[Object] = &[
             Param::ro("RequestNumberOfEntries", NUMBER),
             Param::ro("SupportedNumberOfSubscriptions", Type::Int).default("-1"),
         ],
+        commands: &[Command {
+            name: "AddCertificate()",
+            is_async: false,
+            input: &["Alias", "Certificate"],
+            output: &[],
+        }],
         events: &[Event {
             name: "Periodic!",
             args: &[],
@@ -147,12 +153,20 @@ pub static OBJECTS: &[Object] = &[
             Param::ro("MTPNumberOfEntries", NUMBER),
             Param::ro("BootParameterNumberOfEntries", NUMBER),
         ],
-        commands: &[Command {
-            name: "SendOnBoardRequest()",
-            is_async: false,
-            input: &[],
-            output: &[],
-        }],
+        commands: &[
+            Command {
+                name: "AddMyCertificate()",
+                is_async: false,
+                input: &["Alias", "Certificate"],
+                output: &[],
+            },
+            Command {
+                name: "SendOnBoardRequest()",
+                is_async: false,
+                input: &[],
+                output: &[],
+            },
+        ],
         ..Object::EMPTY
     },
     Object {
@@ -197,12 +211,20 @@ pub static OBJECTS: &[Object] = &[
             Param::ro("SerialNumber", Type::string(64)),
             Param::ro("Issuer", Type::string(256)),
         ],
-        commands: &[Command {
-            name: "GetFingerprint()",
-            is_async: false,
-            input: &["FingerprintAlgorithm"],
-            output: &["Fingerprint"],
-        }],
+        commands: &[
+            Command {
+                name: "Delete()",
+                is_async: false,
+                input: &[],
+                output: &[],
+            },
+            Command {
+                name: "GetFingerprint()",
+                is_async: false,
+                input: &["FingerprintAlgorithm"],
+                output: &["Fingerprint"],
+            },
+        ],
         ..Object::EMPTY
     },
     Object {
@@ -211,6 +233,8 @@ pub static OBJECTS: &[Object] = &[
         params: &[
             Param::rw("UntrustedRole", Type::list(&ONE_ROLE)),
             Param::rw("BannedRole", Type::Reference(Strength::Strong)),
+            Param::rw("TOFUAllowed", Type::Boolean).default("false"),
+            Param::rw("TOFUInactivityTimer", NUMBER).default("60"),
             Param::ro("RoleNumberOfEntries", NUMBER),
             Param::ro("CredentialNumberOfEntries", NUMBER),
         ],

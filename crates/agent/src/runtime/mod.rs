@@ -171,6 +171,7 @@ impl Agent {
                 encrypted: true,
             }),
             certificates: trust.certificates(),
+            first_use: config.trust.first_use,
             wait_for_time: if clock.can_change() {
                 config.trust.wait_for_time
             } else {
@@ -458,7 +459,7 @@ impl Host {
                         return;
                     }
                 },
-                Ok(Some(event)) => handle(&mut engine, now, event),
+                Ok(Some(event)) => handle(&mut engine, &self.verifier, now, event),
                 Err(_) => engine.handle_timeout(now),
             }
             // A flood of events does not keep timers from running.
@@ -544,6 +545,7 @@ impl Host {
                     self.commands.retain(|_, task| !task.is_finished());
                     self.commands.insert(request, task);
                 }
+                Action::Trust(trusted) => self.verifier.trust(trusted),
                 Action::Abort(request) => {
                     if let Some(task) = self.commands.remove(&request) {
                         task.abort();
@@ -554,7 +556,7 @@ impl Host {
     }
 }
 
-fn handle(engine: &mut Engine, now: Now, event: Event) {
+fn handle(engine: &mut Engine, verifier: &ControllerVerifier, now: Now, event: Event) {
     match event {
         Event::Record(received) => {
             let Received {
@@ -568,7 +570,10 @@ fn handle(engine: &mut Engine, now: Now, event: Event) {
                 Inbound {
                     record,
                     peer: identity.map(|identity| Peer {
+                        basis: identity.basis,
+                        fingerprint: identity.fingerprint,
                         anchor: identity.anchor,
+                        certificate: verifier.certificate(&identity.fingerprint),
                     }),
                     reply_to: reply_to.uri.to_string(),
                 },

@@ -1,19 +1,29 @@
 //! The certificate files: whom the agent trusts, and who it is.
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
 use homefleet_net::dtls::{Credentials, CredentialsError, Role, TrustVerifier, Verifier};
 use homefleet_trust::{
-    Anchor, Connection, Context, Decision, Policy, Refusal, Time, anchors_from_pem, chain_from_pem,
-    decide,
+    Anchor, Basis, Connection, Context, Decision, FirstUse, Policy, Refusal, Time,
+    anchors_from_pem, chain_from_pem, decide,
 };
-use x509_cert::{Certificate, der::Decode as _};
 
-use crate::{config::Config, engine::CertificateInfo, provider::time::Clock};
+use crate::{
+    config::Config,
+    engine::{CertificateInfo, Trusted},
+    provider::time::Clock,
+};
+
+/// Certificates that were trusted on first use and are remembered until their first Message.
+const MAX_MET: usize = 64;
 
 /// Whom the agent trusts, and who it is.
 #[derive(Clone)]
@@ -82,40 +92,88 @@ pub enum TrustError {
 ///
 /// The figure lets a peer pass whose certificate names the host of the URL, whoever it is; a Record without
 /// USP-layer security may only go to an Endpoint whose certificate holds the Endpoint ID of its `to_id`.
+///
+/// Nor is a Controller that is known trusted on first use: somebody would only have to come first with its name.
 pub(crate) struct ControllerVerifier {
     figure: TrustVerifier,
+    /// Endpoint IDs of the Controller table.
+    known: RwLock<Vec<String>>,
     /// How often everything was to be decided anew.
     anew: AtomicU64,
+    /// Certificates that were trusted on first use lately, by their SHA-256, the newest last.
+    met: Mutex<VecDeque<([u8; 32], Vec<u8>)>>,
 }
 
 impl ControllerVerifier {
+    /// Accepts whom the CAs of the configuration vouch for, until the engine says more.
     pub(crate) fn new(trust: &Trust, clock: Clock) -> Self {
         let policy = Policy::default();
         Self {
             figure: TrustVerifier::new(trust.anchors.clone(), policy, move || clock.time()),
+            known: RwLock::default(),
             anew: AtomicU64::new(0),
+            met: Mutex::default(),
         }
+    }
+
+    /// From now on these are accepted, and no others; open sessions are judged again.
+    pub(crate) fn trust(&self, trusted: Trusted) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = trusted.known;
+        let anchors = trusted.anchors.iter();
+        // They were read before they were kept.
+        let anchors = anchors.filter_map(|der| Anchor::from_der(der).ok());
+        self.figure.replace_anchors(anchors.collect());
+        self.figure.replace_stored(trusted.stored);
+        self.figure.set_first_use(if trusted.first_use {
+            FirstUse::Allow
+        } else {
+            FirstUse::Refuse
+        });
     }
 
     /// What was decided before holds no longer: open sessions are judged again, and none from before is resumed.
     pub(crate) fn judge_again(&self) {
         self.anew.fetch_add(1, Ordering::SeqCst);
     }
+
+    /// The certificate with this SHA-256, when it was trusted on first use lately.
+    pub(crate) fn certificate(&self, fingerprint: &[u8; 32]) -> Option<Vec<u8>> {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.iter()
+            .find(|(known, _)| known == fingerprint)
+            .map(|(_, der)| der.clone())
+    }
+
+    fn remember(&self, fingerprint: [u8; 32], leaf: &[u8]) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.retain(|(known, _)| *known != fingerprint);
+        if met.len() >= MAX_MET {
+            met.pop_front();
+        }
+        met.push_back((fingerprint, leaf.to_vec()));
+    }
 }
 
 impl Verifier for ControllerVerifier {
     fn verify(&self, chain: &[Vec<u8>], role: Role<'_>, cached: bool) -> Decision {
         let mut decision = self.figure.verify(chain, role, cached);
+        let Some(peer) = &decision.peer else {
+            return decision;
+        };
         if let Role::Initiated {
             endpoint_id: Some(meant),
             ..
         } = role
-            && decision
-                .peer
-                .as_ref()
-                .is_some_and(|peer| !peer.is_endpoint(meant))
+            && !peer.is_endpoint(meant)
         {
             decision.refuse(Refusal::NameMismatch);
+        } else if peer.basis == Basis::FirstUse {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            if known.iter().any(|known| peer.is_endpoint(known)) {
+                decision.refuse(Refusal::UnknownIssuer);
+            } else if let Some(leaf) = chain.first() {
+                self.remember(peer.fingerprint, leaf);
+            }
         }
         decision
     }
@@ -168,25 +226,10 @@ pub fn load_trust(config: &Config) -> Result<Trust, TrustError> {
 impl Trust {
     /// The trusted CAs as the data model shows them.
     pub fn certificates(&self) -> Vec<CertificateInfo> {
-        let info = |anchor: &Anchor| {
-            let certificate = Certificate::from_der(anchor.der()).ok()?;
-            let body = certificate.tbs_certificate();
-            let serial = body
-                .serial_number()
-                .as_bytes()
-                .iter()
-                .map(|byte| format!("{byte:02X}"))
-                .collect();
-            let mut issuer = body.issuer().to_string();
-            // The data model has room for 256 characters.
-            issuer.truncate(issuer.floor_char_boundary(256));
-            Some(CertificateInfo {
-                serial,
-                issuer,
-                sha256: anchor.fingerprint(),
-            })
-        };
-        self.anchors.iter().filter_map(info).collect()
+        let anchors = self.anchors.iter();
+        anchors
+            .filter_map(|anchor| CertificateInfo::from_der(anchor.der()))
+            .collect()
     }
 }
 

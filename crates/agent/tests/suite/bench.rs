@@ -8,7 +8,7 @@ use std::{
 
 use homefleet_agent::{
     config::{ControllerConfig, Limits},
-    engine::{Action, Engine, Inbound, OwnMtp, Peer, Settings},
+    engine::{Action, Engine, Inbound, OwnMtp, Peer, Settings, Trusted},
     provider::{Now, OperateError, Operation, Provider, ProviderError, Running},
     store::Store,
 };
@@ -18,6 +18,7 @@ use homefleet_model::{
     tree::Tree,
     value::Type,
 };
+use homefleet_trust::Basis;
 use homefleet_usp::{
     EndpointId, Message, Record,
     message::{self, Body, Request, Response},
@@ -226,6 +227,8 @@ pub(crate) struct Bench {
     pub(crate) running: Vec<(ObjectPath, Running)>,
     pub(crate) aborted: Vec<ObjectPath>,
     next_id: u32,
+    /// Whom the agent was to accept as peers, the latest last.
+    pub(crate) trusted: Vec<Trusted>,
     /// The certificate that senders show.
     pub(crate) peer: Peer,
 }
@@ -258,8 +261,10 @@ pub(crate) fn settings() -> Settings {
             serial: "0A".into(),
             issuer: "CN=Test CA".into(),
             sha256: CA,
+            der: b"the test CA".to_vec(),
         }],
         wait_for_time: Duration::ZERO,
+        first_use: None,
     }
 }
 
@@ -296,7 +301,13 @@ impl Bench {
             running: Vec::new(),
             aborted: Vec::new(),
             next_id: 1,
-            peer: Peer { anchor: Some(CA) },
+            trusted: Vec::new(),
+            peer: Peer {
+                basis: Basis::TrustedCa,
+                fingerprint: [1; 32],
+                anchor: Some(CA),
+                certificate: None,
+            },
         };
         bench.drain();
         bench
@@ -322,6 +333,7 @@ impl Bench {
                 }
                 Action::Spawn { request, running } => self.running.push((request, running)),
                 Action::Abort(request) => self.aborted.push(request),
+                Action::Trust(trusted) => self.trusted.push(trusted),
             }
         }
     }

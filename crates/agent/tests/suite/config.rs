@@ -159,11 +159,13 @@ fn every_key_has_an_environment_variable_that_wins() {
         "version" => "1",
         "endpoint_id" | "controller.endpoint_id" => "self::other",
         "listen" | "plain_listen" => "127.0.0.1:7000",
-        "allow_insecure" | "device.allow_network_changes" | "log.json" => "true",
+        "allow_insecure" | "trust.first_use" | "device.allow_network_changes" | "log.json" => {
+            "true"
+        }
         "controller.url" => "coaps://other:1/usp",
         "trust.time" => "unknown",
         "device.restart" => "agent",
-        "trust.wait_for_time" => "7",
+        "trust.wait_for_time" | "trust.first_use_timer" => "7",
         name if name.starts_with("limits.") => "7",
         _ => "text",
     };

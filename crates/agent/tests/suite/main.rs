@@ -7,6 +7,7 @@ mod binary;
 mod boot;
 mod clock;
 mod config;
+mod first_use;
 mod live;
 mod notify;
 mod onboarding;

@@ -42,6 +42,18 @@ impl Ca {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// A CA below this one.
+    pub(crate) fn intermediate(&self) -> Self {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Test issuing CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::signed_by(params, key, &self.0).unwrap())
+    }
+
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
@@ -80,6 +92,31 @@ impl Ca {
     }
 }
 
+/// A certificate that nobody vouches for.
+pub(crate) fn self_signed(endpoint_id: &str) -> Issued {
+    let mut params = CertificateParams::default();
+    let urn = format!("urn:bbf:usp:id:{endpoint_id}");
+    params.subject_alt_names = vec![SanType::URI(urn.try_into().unwrap())];
+    params
+        .distinguished_name
+        .push(DnType::CommonName, endpoint_id);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    let key = KeyPair::generate().unwrap();
+    Issued {
+        chain: params.self_signed(&key).unwrap().pem(),
+        key: key.serialize_pem(),
+    }
+}
+
+/// The first certificate of a PEM text, DER.
+pub(crate) fn der(pem: &str) -> Vec<u8> {
+    homefleet_trust::chain_from_pem(pem).unwrap().remove(0)
+}
+
 /// Writes the files of an agent into `directory`; the text of its configuration.
 pub(crate) fn install(directory: &Path, ca: &Ca, controller_port: u16) -> String {
     let own = ca.issue(AGENT);
@@ -102,6 +139,8 @@ pub(crate) struct Controller {
     records: mpsc::Receiver<Received>,
     /// Where the agent is: its `reply-to`.
     pub(crate) agent: Option<Destination>,
+    /// The Endpoint ID in its Records.
+    pub(crate) claims: String,
     /// Notify requests that nobody has taken yet.
     pub(crate) notifications: Vec<Notify>,
     next_id: u32,
@@ -133,6 +172,7 @@ impl Controller {
             mtp,
             records,
             agent: None,
+            claims: CONTROLLER.into(),
             notifications: Vec::new(),
             next_id: 0,
         }
@@ -177,7 +217,7 @@ impl Controller {
     }
 
     pub(crate) async fn send(&self, message: &Message) -> Result<(), SendError> {
-        let record = Record::no_session(id(AGENT), id(CONTROLLER), message.encode());
+        let record = Record::no_session(id(AGENT), id(&self.claims), message.encode());
         self.mtp
             .send(self.agent.as_ref().unwrap(), record.encode())
             .await
@@ -185,14 +225,22 @@ impl Controller {
 
     /// Asks the agent; the response.
     pub(crate) async fn ask(&mut self, request: impl Into<Request>) -> Response {
+        match self.try_ask(request).await {
+            Ok(response) => response,
+            Err(code) => panic!("Error {code}"),
+        }
+    }
+
+    /// Asks the agent; the response, or the code of the Error.
+    pub(crate) async fn try_ask(&mut self, request: impl Into<Request>) -> Result<Response, u32> {
         self.next_id += 1;
-        let message = Message::request(format!("{CONTROLLER}-{}", self.next_id), request);
+        let message = Message::request(format!("{}-{}", self.claims, self.next_id), request);
         self.send(&message).await.unwrap();
         loop {
             let answer = self.next().await;
             match answer.body {
-                Body::Response(response) if answer.id == message.id => return response,
-                Body::Error(error) => panic!("{error:?}"),
+                Body::Response(response) if answer.id == message.id => return Ok(response),
+                Body::Error(error) => return Err(error.err_code),
                 _ => {}
             }
         }

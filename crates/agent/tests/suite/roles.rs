@@ -688,7 +688,7 @@ fn the_role_that_may_do_everything_stays_as_it_is() {
     ] {
         assert_eq!(bench.ask_error(delete(false, [row])).0, 7024);
     }
-    let create = create_object(&format!("{full}Permission."), [("Order", "9", true)]);
+    let create = create_object(format!("{full}Permission."), [("Order", "9", true)]);
     assert_eq!(bench.ask_error(add(false, vec![create])).0, 7017);
     // What the untrusted may do is the operator's to say.
     bench.add(&format!("{ROLES}2.Permission."), &[("Order", "1")]);

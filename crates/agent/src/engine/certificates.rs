@@ -1,0 +1,242 @@
+//! `Device.LocalAgent.Certificate.`: the CAs of the configuration file, and certificates that came later.
+
+use std::collections::BTreeMap;
+
+use homefleet_model::{error::PutError, path::ObjectPath, value::list_items};
+
+use super::{CertificateInfo, Engine, EngineError, boot::fact, commands::Output};
+use crate::{
+    controllers,
+    local_agent::{table, text},
+    provider::OperateError,
+    request::{Caller, Invocation},
+    role::CREDENTIALS,
+};
+
+/// Path of the certificate table.
+pub(super) const TABLE: &str = "Device.LocalAgent.Certificate.";
+
+/// Certificates that are kept, those of the configuration file included.
+const MAX_CERTIFICATES: usize = 64;
+
+impl Engine {
+    /// Enters the CAs of the configuration file, and finds again what is behind the other rows.
+    pub(super) fn enter_certificates(&mut self) -> Result<(), EngineError> {
+        for row in self.device.tree.rows(&table(TABLE)) {
+            let der = self.store.fact(&format!("{}{row}", fact::CERTIFICATE))?;
+            let der = der.and_then(|text| unhex(&text));
+            match der.and_then(|der| CertificateInfo::from_der(&der)) {
+                Some(info) => {
+                    self.certificates.insert(row, info);
+                }
+                None => {
+                    self.device.tree.remove_instance(&row);
+                }
+            }
+        }
+        for certificate in self.settings.certificates.clone() {
+            let known = self.row_of(&certificate.sha256);
+            let keys = [
+                ("SerialNumber", certificate.serial.as_str()),
+                ("Issuer", certificate.issuer.as_str()),
+            ];
+            let row = match known {
+                Some(row) => Ok(row),
+                None => self.device.tree.ensure_row(&table(TABLE), &keys),
+            };
+            match row {
+                Ok(row) => {
+                    self.file_cas.push(row.clone());
+                    self.certificates.insert(row, certificate);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, issuer = certificate.issuer, "certificate not shown")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The row of the certificate with this SHA-256.
+    fn row_of(&self, sha256: &[u8; 32]) -> Option<ObjectPath> {
+        let mut all = self.certificates.iter();
+        all.find(|(_, info)| info.sha256 == *sha256)
+            .map(|(row, _)| row.clone())
+    }
+
+    /// Keeps a certificate; the row it has then, or had already.
+    pub(super) fn keep_certificate(
+        &mut self,
+        info: CertificateInfo,
+        alias: Option<&str>,
+    ) -> Result<ObjectPath, String> {
+        if let Some(row) = self.row_of(&info.sha256) {
+            return Ok(row);
+        }
+        let tree = &mut self.device.tree;
+        let rows = tree.rows(&table(TABLE));
+        if rows.len() >= MAX_CERTIFICATES {
+            return Err(format!("there are {MAX_CERTIFICATES} certificates already"));
+        }
+        let taken = |row: &ObjectPath| {
+            (text(tree, row, "SerialNumber") == info.serial
+                && text(tree, row, "Issuer") == info.issuer)
+                || alias.is_some_and(|alias| text(tree, row, "Alias") == alias)
+        };
+        if rows.iter().any(taken) {
+            return Err(
+                "there is one with this serial number and issuer, or alias, already".into(),
+            );
+        }
+        let row = self
+            .enter_certificate(&info, alias)
+            .map_err(|error| error.to_string())?;
+        let key = format!("{}{row}", fact::CERTIFICATE);
+        self.batch.facts.push((key, hex(&info.der)));
+        self.certificates.insert(row.clone(), info);
+        Ok(row)
+    }
+
+    fn enter_certificate(
+        &mut self,
+        info: &CertificateInfo,
+        alias: Option<&str>,
+    ) -> Result<ObjectPath, PutError> {
+        let tree = &mut self.device.tree;
+        let row = tree.create_persistent(&table(TABLE))?;
+        let entered = tree
+            .put_persistent(&row.param("SerialNumber"), &info.serial)
+            .and_then(|_| tree.put_persistent(&row.param("Issuer"), &info.issuer))
+            .and_then(|_| match alias {
+                Some(alias) => tree.put_persistent(&row.param("Alias"), alias),
+                None => Ok(true),
+            });
+        if let Err(error) = entered {
+            tree.remove_instance(&row);
+            return Err(error);
+        }
+        Ok(row)
+    }
+
+    /// Forgets a certificate; references to it become empty with its row.
+    pub(super) fn forget_certificate(&mut self, row: &ObjectPath) {
+        self.device.tree.remove_instance(row);
+        self.certificates.remove(row);
+        let key = format!("{}{row}", fact::CERTIFICATE);
+        self.batch.facts.push((key, String::new()));
+    }
+
+    /// Whether anything refers to this certificate.
+    pub(super) fn is_referred_to(&self, certificate: &ObjectPath) -> bool {
+        let tree = &self.device.tree;
+        let wanted = certificate.to_reference();
+        [CREDENTIALS, controllers::TABLE].iter().any(|path| {
+            tree.rows(&table(path)).iter().any(|row| {
+                list_items(text(tree, row, "Credential")).any(|reference| reference == wanted)
+            })
+        })
+    }
+
+    pub(super) fn add_certificate(&mut self, call: &Invocation) -> Output {
+        self.take_certificate(call).map(|_| BTreeMap::new())
+    }
+
+    /// Only the Controller itself says which certificate is its own (Device:2.16, AddMyCertificate()).
+    pub(super) fn add_my_certificate(&mut self, caller: &Caller, call: &Invocation) -> Output {
+        if caller.row != call.object {
+            return Err(OperateError {
+                code: 7006,
+                message: "a Controller adds certificates of its own alone".into(),
+            });
+        }
+        let row = self.take_certificate(call)?;
+        self.refer(&call.object, &row)
+            .map_err(|error| OperateError::failed(error.to_string()))?;
+        Ok(BTreeMap::new())
+    }
+
+    /// Adds a certificate to those of a Controller.
+    pub(super) fn refer(
+        &mut self,
+        controller: &ObjectPath,
+        certificate: &ObjectPath,
+    ) -> Result<(), PutError> {
+        let tree = &mut self.device.tree;
+        let mut all: Vec<&str> = list_items(text(tree, controller, "Credential")).collect();
+        let reference = certificate.to_reference();
+        if !all.contains(&reference) {
+            all.push(reference);
+        }
+        let all = all.join(",");
+        tree.put_persistent(&controller.param("Credential"), &all)
+            .map(drop)
+    }
+
+    /// The certificate in the arguments of a command, as a new row.
+    fn take_certificate(&mut self, call: &Invocation) -> Result<ObjectPath, OperateError> {
+        let pem = call
+            .args
+            .get("Certificate")
+            .ok_or_else(|| OperateError::arguments("Certificate is missing"))?;
+        let chain = homefleet_trust::chain_from_pem(pem)
+            .map_err(|error| OperateError::arguments(error.to_string()))?;
+        let [der] = chain.as_slice() else {
+            return Err(OperateError::arguments(
+                "Certificate holds one certificate, as PEM",
+            ));
+        };
+        let info = CertificateInfo::from_der(der)
+            .ok_or_else(|| OperateError::arguments("Certificate cannot be read"))?;
+        if self.row_of(&info.sha256).is_some() {
+            return Err(OperateError::failed("this certificate is there already"));
+        }
+        self.keep_certificate(info, call.args.get("Alias").map(String::as_str))
+            .map_err(OperateError::failed)
+    }
+
+    pub(super) fn delete_certificate(&mut self, call: &Invocation) -> Output {
+        if self.file_cas.contains(&call.object) {
+            return Err(OperateError::failed(
+                "it stands in the agent's configuration file; disable it instead",
+            ));
+        }
+        self.forget_certificate(&call.object);
+        Ok(BTreeMap::new())
+    }
+
+    pub(super) fn fingerprint(&mut self, call: &Invocation) -> Output {
+        match call.args.get("FingerprintAlgorithm").map(String::as_str) {
+            Some("SHA-256") => {}
+            Some(other) => {
+                return Err(OperateError::arguments(format!(
+                    "FingerprintAlgorithm {other}: only SHA-256 is supported"
+                )));
+            }
+            None => return Err(OperateError::arguments("FingerprintAlgorithm is missing")),
+        }
+        let info = self
+            .certificates
+            .get(&call.object)
+            .ok_or_else(|| OperateError::failed("no such certificate"))?;
+        let fingerprint = hex(&info.sha256);
+        Ok(BTreeMap::from([("Fingerprint".to_owned(), fingerprint)]))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|digit| {
+            digit
+                .to_digit(16)
+                .and_then(|value| u8::try_from(value).ok())
+        })
+        .collect();
+    let digits = digits.filter(|digits| !digits.is_empty() && digits.len() % 2 == 0)?;
+    let (pairs, _) = digits.as_chunks::<2>();
+    Some(pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
