@@ -17,6 +17,8 @@ pub(crate) const TABLE: &str = "Device.LocalAgent.Controller.";
 pub(crate) struct Controller {
     pub(crate) endpoint_id: String,
     pub(crate) enabled: bool,
+    /// A certificate is stored for it.
+    pub(crate) has_certificate: bool,
     /// Its roles, assigned and inherited.
     pub(crate) roles: Vec<String>,
     /// Where it is reached, by the enabled MTP of the lowest `Order`; absent: not at all.
@@ -43,6 +45,7 @@ fn read_one(tree: &Tree, row: &ObjectPath) -> Controller {
     Controller {
         endpoint_id: text(tree, row, "EndpointID").to_owned(),
         enabled: is_true(tree, row, "Enable"),
+        has_certificate: !text(tree, row, "Credential").is_empty(),
         roles: crate::role::roles(tree, row),
         uri: uri(tree, row),
         retry: RetryPolicy {

@@ -56,6 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         certificates: trust.certificates(),
         wait_for_time: std::time::Duration::ZERO,
         first_use: None,
+        restarts: false,
     };
     let now = Now::system();
     let mut engine =

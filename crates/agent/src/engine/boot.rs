@@ -71,6 +71,7 @@ impl Engine {
         self.reload_controllers();
         self.reload_subscriptions(now);
         self.restore_pending(now)?;
+        self.fail_interrupted();
         let enabled: Vec<(ObjectPath, String)> = self
             .controllers
             .iter()

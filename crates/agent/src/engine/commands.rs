@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use homefleet_model::path::ObjectPath;
+use homefleet_model::{error::PutError, path::ObjectPath};
 use homefleet_usp::{
     message::Response,
     proto::msg::{
@@ -118,6 +118,10 @@ impl Engine {
 
     fn factory_reset(&mut self, call: &Invocation) -> Output {
         let output = self.run_provider(call)?;
+        if !self.settings.restarts {
+            // Without the start that follows, an agent without its state would go on for ever.
+            return Ok(output);
+        }
         let facts = vec![
             (fact::CAUSE.to_owned(), "RemoteFactoryReset".to_owned()),
             (fact::COMMAND_KEY.to_owned(), call.key.clone()),
@@ -179,10 +183,10 @@ impl Engine {
                 "the same command with the same command key is running",
             );
         }
-        let row = table(TABLE).row(self.next_request);
-        if let Err(error) = self.enter_request(&row, &caller.endpoint_id, &path, &call.key) {
-            return failed(7003, &error);
-        }
+        let row = match self.enter_request(&caller.endpoint_id, &path, &call.key) {
+            Ok(row) => row,
+            Err(error) => return failed(7003, &error.to_string()),
+        };
         let running = match self.device.operate(&path, &call.args) {
             Some(Operation::Async(running)) => running,
             Some(Operation::Done(result)) => Box::pin(std::future::ready(result)),
@@ -191,7 +195,6 @@ impl Engine {
                 return failed(7022, "this device cannot do that");
             }
         };
-        self.next_request = self.next_request.wrapping_add(1).max(1);
         let request = Request {
             object: call.object,
             command: call.command.name,
@@ -214,26 +217,40 @@ impl Engine {
         })
     }
 
+    /// Kept on disk, so that a command that ends with the agent is told as failed.
     fn enter_request(
         &mut self,
-        row: &ObjectPath,
         originator: &str,
         command: &str,
         key: &str,
-    ) -> Result<(), String> {
+    ) -> Result<ObjectPath, PutError> {
         let tree = &mut self.device.tree;
-        tree.ensure_instance(row)
-            .map_err(|error| error.to_string())?;
+        let row = tree.create_persistent(&table(TABLE))?;
         for (name, value) in [
             ("Originator", originator),
             ("Command", command),
             ("CommandKey", key),
             ("Status", "Active"),
         ] {
-            tree.put(&row.param(name), value)
-                .map_err(|error| error.to_string())?;
+            tree.put_persistent(&row.param(name), value)?;
         }
-        Ok(())
+        Ok(row)
+    }
+
+    /// At a start: what ran when the agent stopped has failed.
+    pub(super) fn fail_interrupted(&mut self) {
+        for row in self.device.tree.rows(&table(TABLE)) {
+            let of = |name| text(&self.device.tree, &row, name).to_owned();
+            let (command, command_key) = (of("Command"), of("CommandKey"));
+            let at = command.rfind('.').map_or(0, |dot| dot + 1);
+            let (object, name) = command.split_at(at);
+            if let Ok(object) = object.parse() {
+                tracing::warn!(command, "the agent stopped while it ran");
+                let failure = OperateError::failed("the agent stopped while the command ran");
+                self.tell_complete(&object, name, command_key, Err(failure));
+            }
+            self.device.tree.remove_instance(&row);
+        }
     }
 
     /// A command is done: whoever subscribed to it is told, and its row goes.
@@ -248,10 +265,15 @@ impl Engine {
             return;
         };
         self.put(row.param("Status").as_str(), status);
+        self.tell_complete(&request.object, request.command, request.key, result);
+        self.device.tree.remove_instance(row);
+    }
+
+    fn tell_complete(&mut self, object: &ObjectPath, command: &str, key: String, result: Output) {
         let done = OperationComplete {
-            obj_path: request.object.to_string(),
-            command_name: request.command.to_owned(),
-            command_key: request.key,
+            obj_path: object.to_string(),
+            command_name: command.to_owned(),
+            command_key: key,
             operation_resp: Some(match result {
                 Ok(args) => OperationResp::ReqOutputArgs(OutputArgs {
                     output_args: args.into_iter().collect(),
@@ -264,9 +286,8 @@ impl Engine {
         };
         let notices = self
             .subscriptions
-            .on_complete(&self.device.tree, &request.object, &done);
+            .on_complete(&self.device.tree, object, &done);
         self.notices.extend(notices);
-        self.device.tree.remove_instance(row);
     }
 
     /// A controller answered a notification.

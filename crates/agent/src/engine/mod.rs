@@ -67,6 +67,8 @@ pub struct Settings {
     /// How long after the start no Controller is contacted unless [`Engine::handle_clock`] tells that the time is
     /// accurate (R-SEC.19); zero: not at all.
     pub wait_for_time: Duration,
+    /// Whether `Device.Reboot()` and `Device.FactoryReset()` do anything (`device.restart` is not `nothing`).
+    pub restarts: bool,
     /// `TOFUAllowed` and `TOFUInactivityTimer` in seconds, when the configuration file says so.
     pub first_use: Option<(bool, u32)>,
 }
@@ -240,7 +242,6 @@ pub struct Engine {
     periodic: Periodic,
     duplicates: Duplicates,
     requests: BTreeMap<ObjectPath, Request>,
-    next_request: u32,
     /// What is behind `Device.LocalAgent.Certificate.`.
     certificates: BTreeMap<ObjectPath, CertificateInfo>,
     /// The CAs of the configuration file, in that table.
@@ -302,7 +303,6 @@ impl Engine {
             periodic: Periodic::default(),
             duplicates: Duplicates::default(),
             requests: BTreeMap::new(),
-            next_request: 1,
             certificates: BTreeMap::new(),
             file_cas: Vec::new(),
             met: BTreeMap::new(),

@@ -110,7 +110,7 @@ impl Engine {
 
     /// What is wrong with the Record as such (7100–7106).
     fn record_fault(&self, record: &Record, secure: bool) -> Option<ErrorCode> {
-        if !secure && !self.settings.allow_insecure {
+        if !secure && !self.may_come_plain(record.from_id.as_str()) {
             return Some(ErrorCode::SECURE_SESSION_REQUIRED);
         }
         if record.payload_security != PayloadSecurity::Plaintext {
@@ -120,6 +120,20 @@ impl Engine {
             RecordBody::Session(_) => Some(ErrorCode::SESSION_CONTEXT_NOT_ALLOWED),
             _ => None,
         }
+    }
+
+    /// Whether Records of this Endpoint may come unencrypted: `allow_insecure` is for Controllers that are reached so,
+    /// and lends nobody the name of one that has a certificate.
+    fn may_come_plain(&self, endpoint_id: &str) -> bool {
+        self.settings.allow_insecure
+            && self
+                .controllers
+                .values()
+                .filter(|known| known.endpoint_id == endpoint_id)
+                .all(|known| {
+                    let reached = known.uri.as_deref();
+                    !reached.is_some_and(|uri| uri.starts_with("coaps:")) && !known.has_certificate
+                })
     }
 
     /// R-MTP.5: an Error, when the Record holds a Request whose Message ID can be extracted.

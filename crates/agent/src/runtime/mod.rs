@@ -172,6 +172,7 @@ impl Agent {
             }),
             certificates: trust.certificates(),
             first_use: config.trust.first_use,
+            restarts: config.device.restart != Restart::Nothing,
             wait_for_time: if clock.can_change() {
                 config.trust.wait_for_time
             } else {

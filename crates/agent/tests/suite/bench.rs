@@ -265,6 +265,7 @@ pub(crate) fn settings() -> Settings {
         }],
         wait_for_time: Duration::ZERO,
         first_use: None,
+        restarts: true,
     }
 }
 

@@ -351,3 +351,68 @@ fn r_sec_21_a_restart_reads_permissions_anew() {
     let mut bench = settled(directory.path());
     assert!(matches!(bench.ask_as(STRANGER, ask()), Body::Error(_)));
 }
+
+#[test]
+fn a_command_that_ran_when_the_agent_stopped_is_told_as_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bench = settled(directory.path());
+    let more = [("Persistent", "true"), ("ID", "done")];
+    bench.subscribe("OperationComplete", "Device.X_Test.", &more);
+    bench.ask(operate(
+        "Device.X_Test.Slow()",
+        "slow-1",
+        true,
+        Default::default(),
+    ));
+    assert_eq!(bench.running.len(), 1);
+    drop(bench);
+    let mut bench = open(directory.path());
+    let done: Vec<_> = bench
+        .told()
+        .into_iter()
+        .filter_map(|told| match told {
+            Notification::OperComplete(done) => Some(done),
+            _ => None,
+        })
+        .collect();
+    let [done] = done.as_slice() else {
+        panic!("{done:?}")
+    };
+    assert_eq!(
+        (done.obj_path.as_str(), done.command_name.as_str()),
+        ("Device.X_Test.", "Slow()")
+    );
+    assert_eq!(done.command_key, "slow-1");
+    let failure = done.operation_resp.clone().unwrap();
+    assert!(format!("{failure:?}").contains("7022"), "{failure:?}");
+    assert_eq!(bench.value("Device.LocalAgent.RequestNumberOfEntries"), "0");
+    drop(bench);
+    let mut bench = open(directory.path());
+    assert!(
+        bench
+            .told()
+            .iter()
+            .all(|told| !matches!(told, Notification::OperComplete(_)))
+    );
+}
+
+#[test]
+fn a_factory_reset_without_a_restart_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        let mut settings = settings();
+        settings.restarts = false;
+        Bench::started(settings, Store::open(directory.path()).unwrap())
+    };
+    let mut bench = open();
+    bench.answer_notifications();
+    bench.ask(operate(
+        "Device.FactoryReset()",
+        "",
+        true,
+        Default::default(),
+    ));
+    bench.set("Device.X_Test.", "Label", "after");
+    drop(bench);
+    assert_eq!(open().value("Device.X_Test.Label"), "after");
+}

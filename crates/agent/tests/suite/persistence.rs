@@ -120,3 +120,21 @@ fn the_state_is_for_the_agents_own_user_only() {
     let file = std::fs::metadata(directory.path().join("agent.db")).unwrap();
     assert_eq!(file.permissions().mode() & 0o777, 0o600);
 }
+
+#[test]
+fn a_state_that_others_could_read_is_closed_to_them_when_it_is_opened() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent.db");
+    drop(Store::open(directory.path()).unwrap());
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&path, open.clone()).unwrap();
+    let wal = directory.path().join("agent.db-wal");
+    std::fs::write(&wal, b"").unwrap();
+    std::fs::set_permissions(&wal, open).unwrap();
+    let _store = Store::open(directory.path()).unwrap();
+    for file in [path, wal] {
+        let mode = std::fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -36,9 +36,10 @@ fn r_sec_0_a_record_over_an_unencrypted_mtp_is_7101() {
 }
 
 #[test]
-fn allow_insecure_takes_records_over_an_unencrypted_mtp() {
+fn allow_insecure_takes_records_of_a_controller_that_is_reached_unencrypted() {
     let mut settings = settings();
     settings.allow_insecure = true;
+    settings.controller.as_mut().unwrap().url = "coap://192.0.2.1:5683/usp".parse().unwrap();
     let mut bench = Bench::started(
         settings,
         homefleet_agent::store::Store::in_memory().unwrap(),
@@ -48,6 +49,17 @@ fn allow_insecure_takes_records_over_an_unencrypted_mtp() {
         bench.answers.remove(0).message.body,
         Body::Response(_)
     ));
+}
+
+#[test]
+fn allow_insecure_lends_nobody_the_name_of_a_controller_that_is_reached_over_dtls() {
+    let mut settings = settings();
+    settings.allow_insecure = true;
+    let store = homefleet_agent::store::Store::in_memory().unwrap();
+    let mut bench = Bench::started(settings, store);
+    bench.record(plain(&request("1")), false);
+    assert_eq!(error(&mut bench), 7101);
+    assert_eq!(bench.engine.stats().requests, 0);
 }
 
 #[test]
