@@ -260,6 +260,11 @@ impl CoapMtp {
         self.shared.node.judge_again().await;
     }
 
+    /// Closes associations of peers accepted on first use after this time without a message, from now on (R-SEC.6).
+    pub async fn set_first_use_idle(&self, idle: Duration) {
+        self.shared.node.set_first_use_idle(idle).await;
+    }
+
     /// Presents this certificate and key in handshakes from now on (R-COAP.16). Open associations stay.
     ///
     /// # Errors

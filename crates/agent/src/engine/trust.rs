@@ -291,10 +291,11 @@ impl Engine {
         if let Err(error) = tree.put(&controller.param("InheritedRole"), &inherited) {
             tracing::error!(%error, "the tree refused an inherited role");
         }
-        if inherited.is_empty() && text(tree, controller, "AssignedRole").is_empty() {
-            if let Err(error) = tree.put_persistent(&controller.param("AssignedRole"), &untrusted) {
-                tracing::error!(%error, "the tree refused the untrusted role");
-            }
+        if inherited.is_empty()
+            && text(tree, controller, "AssignedRole").is_empty()
+            && let Err(error) = tree.put_persistent(&controller.param("AssignedRole"), &untrusted)
+        {
+            tracing::error!(%error, "the tree refused the untrusted role");
         }
     }
 

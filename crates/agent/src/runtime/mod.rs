@@ -48,6 +48,9 @@ const GATHER: Duration = Duration::from_millis(20);
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 const LOOK_AT_ACCURATE_CLOCK: Duration = Duration::from_secs(30);
 
+/// Longer than any session lasts.
+const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// How often the counters are logged.
 const REPORT_EVERY: Duration = Duration::from_secs(3600);
 
@@ -193,6 +196,7 @@ impl Agent {
             kernel: kernel.clone(),
             clock: clock.clone(),
             verifier: verifier.clone(),
+            mtp: mtp.clone(),
             senders: Senders::new(mtp.clone(), events.clone()),
             commands: BTreeMap::new(),
             stopping: stopping.clone(),
@@ -217,7 +221,7 @@ impl Agent {
         let tasks = vec![
             tokio::spawn(forward_records(records, events.clone())),
             tokio::spawn(forward_wakes(kernel, events.clone())),
-            tokio::spawn(watch_clock(clock, accurate, verifier, events.clone())),
+            tokio::spawn(watch_clock(clock, accurate, mtp.clone(), events.clone())),
         ];
         Ok(Self {
             endpoint_id: config.endpoint_id,
@@ -367,12 +371,7 @@ async fn forward_records(mut records: mpsc::Receiver<Received>, events: mpsc::Se
 /// Tells when the time becomes accurate, and when it is not any more (R-SEC.19, R-SEC.20).
 ///
 /// The kernel has no notification for this, so it is asked: often while somebody may wait for it.
-async fn watch_clock(
-    clock: Clock,
-    mut known: bool,
-    verifier: Arc<ControllerVerifier>,
-    events: mpsc::Sender<Event>,
-) {
+async fn watch_clock(clock: Clock, mut known: bool, mtp: CoapMtp, events: mpsc::Sender<Event>) {
     if !clock.can_change() {
         return;
     }
@@ -391,7 +390,7 @@ async fn watch_clock(
         tracing::info!(accurate, "clock");
         if accurate {
             // R-SEC.20, R-MTP.3: from now on dates count, for open sessions too.
-            verifier.judge_again();
+            mtp.judge_again().await;
         }
         if events.send(Event::Clock { accurate }).await.is_err() {
             return;
@@ -420,6 +419,7 @@ struct Host {
     kernel: Arc<Notify>,
     clock: Clock,
     verifier: Arc<ControllerVerifier>,
+    mtp: CoapMtp,
     senders: Senders,
     commands: BTreeMap<ObjectPath, JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
@@ -520,6 +520,8 @@ impl Host {
         drop(old);
         // R-SEC.21: nothing that was decided about a peer lasts.
         self.verifier.judge_again();
+        let mtp = self.mtp.clone();
+        self.handle.spawn(async move { mtp.judge_again().await });
         tracing::info!("starting again");
         self.engine()
     }
@@ -546,7 +548,16 @@ impl Host {
                     self.commands.retain(|_, task| !task.is_finished());
                     self.commands.insert(request, task);
                 }
-                Action::Trust(trusted) => self.verifier.trust(trusted),
+                Action::Trust(trusted) => {
+                    let (mtp, idle) = (self.mtp.clone(), trusted.first_use_idle);
+                    self.verifier.trust(trusted);
+                    self.handle.spawn(async move {
+                        // 0 is no timer at all (Device:2.16, TOFUInactivityTimer).
+                        mtp.set_first_use_idle(if idle.is_zero() { NEVER } else { idle })
+                            .await;
+                        mtp.judge_again().await;
+                    });
+                }
                 Action::Abort(request) => {
                     if let Some(task) = self.commands.remove(&request) {
                         task.abort();

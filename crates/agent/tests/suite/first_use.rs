@@ -1,7 +1,7 @@
 //! Certificates beside the CAs of the configuration: those stored for a Controller, those that come with the first use,
 //! and CAs that a Controller adds (R-SEC.4, R-SEC.6 to R-SEC.8, R-SEC.22a, R-SEC.24a).
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use homefleet_agent::{
     Agent, Config,
@@ -17,8 +17,8 @@ use homefleet_usp::{
 };
 
 use crate::{
-    bench::{Bench, CONTROLLER, FULL_ACCESS, STRANGER, settings},
-    pki::{Ca, Controller, Issued, der, install, self_signed},
+    bench::{AGENT, Bench, CONTROLLER, FULL_ACCESS, STRANGER, settings},
+    pki::{Ca, Controller, Issued, der, install, self_signed, sessions_become},
 };
 
 const TRUST: &str = "Device.LocalAgent.ControllerTrust.";
@@ -148,7 +148,7 @@ fn the_number_of_unknown_controllers_is_bounded_and_the_longest_silent_goes() {
         })
         .collect();
     let come = |bench: &mut Bench, at: usize| {
-        bench.pass(std::time::Duration::from_secs(1));
+        bench.pass(Duration::from_secs(1));
         let (name, peer) = &peers[at];
         code(bench, name, peer);
     };
@@ -470,5 +470,33 @@ async fn a_controller_trusted_on_first_use_gets_its_role_and_nobody_else_its_nam
         .await;
     let refused = guest.send(&Message::request("last", ask())).await;
     assert!(refused.is_err(), "{refused:?}");
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_use_without_a_message_ends_with_the_inactivity_timer() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), Ca::new());
+    let mut controller = Controller::start(&ca, &ca, CONTROLLER).await;
+    let agent = start(directory.path(), &ca, &controller, true).await;
+    controller.notified(is_boot).await;
+    let guest = stranger(self_signed(STRANGER), &ca, &agent).await;
+    // It looks what there is, and sends no Record.
+    let uri: homefleet_coap::Uri = format!("coaps://{}/.well-known/core", agent.local_addr())
+        .parse()
+        .unwrap();
+    let target = homefleet_net::coap::Target::new(&uri, Some(AGENT.into()));
+    let request = uri.request(homefleet_coap::Code::GET);
+    let answer = guest.mtp.node().request(&target, request).await.unwrap();
+    assert!(answer.code.is_success());
+    sessions_become(&agent, 2).await;
+    controller.set(TRUST, "TOFUInactivityTimer", "1").await;
+    sessions_become(&agent, 1).await;
+    // The other session is none of first use.
+    assert_eq!(
+        controller
+            .value("Device.LocalAgent.ControllerNumberOfEntries")
+            .await,
+        "1"
+    );
     agent.stop().await;
 }

@@ -133,6 +133,23 @@ pub(crate) fn install(directory: &Path, ca: &Ca, controller_port: u16) -> String
     text
 }
 
+/// Waits until the agent has so many sessions.
+pub(crate) async fn sessions_become(agent: &homefleet_agent::Agent, wanted: u64) {
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        let node = agent.net_stats().node;
+        if node.sessions == wanted {
+            return;
+        }
+        assert!(
+            std::time::Instant::now() < end,
+            "{} sessions, not {wanted}",
+            node.sessions
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// A controller on a real socket.
 pub(crate) struct Controller {
     pub(crate) mtp: CoapMtp,

@@ -285,6 +285,12 @@ impl Node {
         let _sent = self.commands.send(Command::JudgeAgain).await;
     }
 
+    /// Closes associations of peers accepted on first use after this time without a message, from now on (R-SEC.6).
+    pub async fn set_first_use_idle(&self, idle: Duration) {
+        // A node that is shut down has no associations.
+        let _sent = self.commands.send(Command::FirstUseIdle(idle)).await;
+    }
+
     /// Presents these credentials in handshakes from now on. Open associations stay.
     ///
     /// # Errors

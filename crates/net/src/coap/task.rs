@@ -37,6 +37,7 @@ pub(super) enum Command {
     Disconnect {
         addr: Option<SocketAddr>,
     },
+    FirstUseIdle(Duration),
     JudgeAgain,
     ReplaceCredentials {
         credentials: Box<Credentials>,
@@ -299,6 +300,12 @@ impl Task {
                 };
                 for id in ids {
                     self.drop_session(now, id);
+                }
+            }
+            Command::FirstUseIdle(idle) => {
+                if let Some((_, sessions)) = &mut self.secure {
+                    sessions.set_first_use_idle(idle);
+                    sessions.judge_again(now);
                 }
             }
             Command::JudgeAgain => {

@@ -34,6 +34,8 @@ use session::{Session, Slot};
 const ENGINE_EPOCH: Duration = Duration::from_secs(1_000_000_000);
 /// Bytes a record adds to its plaintext: header 13, explicit nonce 8, tag 16, rounded up.
 const RECORD_OVERHEAD: usize = 40;
+/// No session is idle for longer; what is added to a point in time stays one.
+const LONGEST_IDLE: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Whom [`Sessions::connect`] wants to reach.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -303,6 +305,12 @@ impl Sessions {
     pub fn judge_again(&mut self, now: Instant) {
         self.enter(now);
         self.judge_all(now);
+    }
+
+    /// Closes associations of peers accepted on first use after this time without a message from now on, instead of after
+    /// [`Config::first_use_idle`]; open ones too, once they are [judged again](Self::judge_again) or heard.
+    pub fn set_first_use_idle(&mut self, idle: Duration) {
+        self.config.first_use_idle = idle.min(LONGEST_IDLE);
     }
 
     /// Ends an association: close_notify to the peer if it was established. No event follows.
