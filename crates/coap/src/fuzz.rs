@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::event::{Event, ObservationId, RequestId};
 use crate::message::Message;
+use crate::no_response::NoResponse;
 use crate::peer::{Peer, SessionId};
 use crate::request::{Request, Response};
 
@@ -47,6 +48,8 @@ pub fn machine(start: Instant, data: &[u8]) {
         max_queue: 2,
         max_observations: 4,
         max_observations_per_peer: 2,
+        max_leisurely: 3,
+        max_group_responses: 2,
         notify_con_every: 2,
         ..Config::default()
     };
@@ -65,7 +68,8 @@ pub fn machine(start: Instant, data: &[u8]) {
         rest = tail;
         let peer = peer_of(what);
         match what & 0x0f {
-            0..=6 => endpoint.handle_input(now, peer, step),
+            0..=5 => endpoint.handle_input(now, peer, step),
+            6 => endpoint.handle_multicast(now, peer, step),
             7 | 8 => {
                 // An echo of what the endpoint sent last, made to fit: reaches deep states.
                 let mut echo = last_sent.clone();
@@ -94,13 +98,23 @@ pub fn machine(start: Instant, data: &[u8]) {
                     request = request.observe();
                 }
                 request.confirmable = what & 0x10 == 0;
-                requests.extend(endpoint.request(now, peer, request).ok());
-            }
-            12 => {
-                if let Some(id) = requests.pop() {
-                    endpoint.cancel(now, id);
+                if what & 0x40 != 0 {
+                    request = request.no_response(NoResponse::from_bits(len));
                 }
+                requests.extend(if what & 0x80 == 0 {
+                    endpoint.request(now, peer, request).ok()
+                } else {
+                    let group =
+                        Peer::plain(SocketAddr::from((Ipv4Addr::new(224, 0, 1, 187), 5683)));
+                    let window = Duration::from_secs(u64::from(len));
+                    endpoint.request_group(now, group, request, window).ok()
+                });
             }
+            12 => match requests.pop() {
+                Some(id) if what & 0x20 == 0 => endpoint.cancel(now, id),
+                Some(id) => endpoint.deregister(now, id),
+                None => {}
+            },
             13 => {
                 for id in observations.clone() {
                     let body = step.repeat(usize::from(what >> 4) + 1);
@@ -127,7 +141,9 @@ pub fn machine(start: Instant, data: &[u8]) {
             } = event
             {
                 observations.extend(endpoint.accept_observer(exchange).ok());
-                if what & 0x80 == 0 {
+                if endpoint.echo_age(exchange).is_none() && what & 0x60 == 0x60 {
+                    assert!(endpoint.challenge(now, exchange).is_ok());
+                } else if what & 0x80 == 0 {
                     let body = request.payload.repeat(usize::from(what >> 4) + 1);
                     let response = Response::new(Code::CONTENT).payload(body);
                     assert!(endpoint.respond(now, exchange, response).is_ok());

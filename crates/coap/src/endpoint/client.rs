@@ -205,7 +205,7 @@ impl Endpoint {
 
     /// A response in an ACK: it must name a request of ours by message ID *and* token (RFC 7252 §5.3.2).
     pub(super) fn piggybacked(&mut self, now: Instant, from: Peer, message: Message) {
-        let matched = self.hear(now, &from).and_then(|peer| {
+        let matched = self.hear(&from).and_then(|peer| {
             let Some(Sent::Confirmable(key)) = self.sent.get(&(peer, message.id)) else {
                 return None;
             };
@@ -230,7 +230,7 @@ impl Endpoint {
         if !self.groups.is_empty() && self.group_answered(now, from, &mut message) {
             return;
         }
-        let peer = self.hear(now, &from);
+        let peer = self.hear(&from);
         if let Some(peer) = peer
             && self.is_duplicate(now, peer, &message)
         {

@@ -186,7 +186,7 @@ impl Endpoint {
 
     /// A request of so many bytes came from a peer: as long as its address is not verified, it may get three times as many
     /// (RFC 7252 §11.3, RFC 9175 §2.4).
-    pub(super) fn heard(&mut self, now: Instant, peer: PeerKey, len: usize) {
+    pub(super) fn heard(&mut self, peer: PeerKey, len: usize) {
         let factor = self.config.amplification;
         let Some(state) = self.peers.get_mut(peer) else {
             return;
@@ -197,7 +197,7 @@ impl Endpoint {
             state.allowance = state.allowance.saturating_add(len.saturating_mul(factor));
         }
         if back {
-            self.no_longer_silent(now, peer);
+            self.back = Some(peer);
         }
     }
 

@@ -45,14 +45,14 @@ impl Endpoint {
         };
         match message.kind {
             Type::Reset => {
-                if let Some(peer) = self.hear(now, &from) {
+                if let Some(peer) = self.hear(&from) {
                     self.rejected(now, peer, message.id);
                 } else {
                     self.stats.unmatched_replies += 1;
                 }
             }
             Type::Acknowledgement if message.code.is_empty() => {
-                if let Some(peer) = self.hear(now, &from) {
+                if let Some(peer) = self.hear(&from) {
                     self.acknowledged(now, peer, message.id);
                 } else {
                     self.stats.unmatched_replies += 1;
@@ -62,7 +62,7 @@ impl Endpoint {
             Type::Confirmable if message.code.is_empty() => {
                 // RFC 7252 §4.3: "CoAP ping".
                 self.stats.pings += 1;
-                self.hear(now, &from);
+                self.hear(&from);
                 self.send_reset(from, message.id);
             }
             Type::Confirmable | Type::NonConfirmable if message.code.is_request() => {
@@ -70,6 +70,7 @@ impl Endpoint {
             }
             Type::Confirmable | Type::NonConfirmable => self.separate_received(now, from, message),
         }
+        self.welcome_back(now);
     }
 
     pub(super) fn send_reset(&mut self, to: Peer, id: u16) {

@@ -81,6 +81,8 @@ pub struct Endpoint {
     groups: HashMap<Token, u64, Keyed>,
     /// Responses to requests that came to a group.
     leisurely: Slab<Leisurely>,
+    /// The peer that was silent until this datagram came.
+    back: Option<PeerKey>,
     /// The last Request-Tag (RFC 9175 §3.4).
     next_tag: u32,
     exchanges: Slab<Exchange>,
@@ -128,6 +130,7 @@ impl Endpoint {
             tokens: HashMap::with_hasher(hash),
             groups: HashMap::with_hasher(hash),
             leisurely: Slab::new(),
+            back: None,
             next_tag: 0,
             exchanges: Slab::new(),
             plain_exchanges: VecDeque::new(),

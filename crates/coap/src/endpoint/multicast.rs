@@ -63,6 +63,7 @@ impl Endpoint {
             Ok(_) => self.stats.multicast_ignored += 1,
             Err(_) => self.stats.format_errors += 1,
         }
+        self.welcome_back(now);
     }
 
     /// Whether a request came to a group, so that others were asked the same.

@@ -200,7 +200,10 @@ impl Endpoint {
     }
 
     /// A peer that had been silent was heard: what was held back for it need not wait any longer.
-    pub(super) fn no_longer_silent(&mut self, now: Instant, peer: PeerKey) {
+    pub(super) fn welcome_back(&mut self, now: Instant) {
+        let Some(peer) = self.back.take() else {
+            return;
+        };
         if self.peers.get(peer).is_none_or(|s| s.observations == 0) {
             return;
         }

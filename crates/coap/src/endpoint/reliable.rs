@@ -160,20 +160,21 @@ impl Endpoint {
     /// (RFC 7252 §4.7). Requests have the back-off of their own repetitions, and whoever asks again decides when.
     fn note_silence(&mut self, now: Instant, transmission: &Transmission) {
         let sent = transmission.bytes.len() * (transmission.attempt as usize + 1);
-        let until = after(now, self.probing_time(sent));
+        let pace = self.probing_time(sent);
         if let Some(state) = self.peers.get_mut(transmission.peer)
             && state.heard == transmission.heard
             && !matches!(transmission.owner, Owner::Request(_))
         {
-            state.silent_until = Some(until);
+            let since = state.silent_until.map_or(now, |until| until.max(now));
+            state.silent_until = Some(after(since, pace));
         }
     }
 
     /// A message came from a peer; its key, if it is known.
-    pub(super) fn hear(&mut self, now: Instant, from: &Peer) -> Option<PeerKey> {
+    pub(super) fn hear(&mut self, from: &Peer) -> Option<PeerKey> {
         let peer = self.peers.find(from)?;
         if self.peers.get_mut(peer).is_some_and(PeerState::hear) {
-            self.no_longer_silent(now, peer);
+            self.back = Some(peer);
         }
         Some(peer)
     }

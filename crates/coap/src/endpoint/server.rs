@@ -124,7 +124,7 @@ impl Endpoint {
         multicast: bool,
     ) {
         let peer = self.intern(from);
-        self.heard(now, peer, len);
+        self.heard(peer, len);
         if self.is_duplicate(now, peer, &message) {
             return;
         }

@@ -203,3 +203,29 @@ fn requests_of_ours_that_nobody_took_delay_no_other() {
     solo.advance(Duration::from_secs(100));
     assert_eq!(solo.request(Request::get("x")).1.len(), 1);
 }
+
+#[test]
+fn what_was_sent_in_vain_adds_up() {
+    let post = |id| crate::support::message(Type::Confirmable, Code::POST, id, &[id as u8]);
+    let mut solo = Solo::with(|config| {
+        config.ack_random_factor = 1.0;
+        config.exchange_timeout = Duration::from_secs(1000);
+    });
+    let exchanges: Vec<_> = (0..4)
+        .map(|id| {
+            solo.send(&post(id));
+            solo.got().exchange
+        })
+        .collect();
+    solo.advance(Duration::from_secs(1));
+    let long = Response::new(Code::CHANGED).payload([7; 50]);
+    let mut sent = 0;
+    for (exchange, response) in exchanges.iter().zip([long, Response::new(Code::CHANGED)]) {
+        sent += solo.respond(*exchange, response)[0].encode().len() as u64 * 5;
+    }
+    solo.advance(Duration::from_secs(62 + sent - 1));
+    let changed = || Response::new(Code::CHANGED);
+    assert_eq!(solo.respond(exchanges[2], changed()), []);
+    solo.advance(Duration::from_secs(1));
+    assert_eq!(solo.respond(exchanges[3], changed()).len(), 1);
+}

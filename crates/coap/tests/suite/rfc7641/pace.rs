@@ -124,3 +124,25 @@ fn an_observer_whose_peer_fell_silent_is_asked_by_a_confirmable_when_probing_rat
     solo.empty(Type::Acknowledgement, sent[0].id);
     assert_eq!(notify(&mut solo, id, "c")[0].kind, Type::NonConfirmable);
 }
+
+#[test]
+fn what_was_held_back_from_a_silent_peer_leaves_when_it_is_heard_unless_it_deregisters() {
+    for deregisters in [false, true] {
+        let mut solo = Solo::new();
+        let id = observed(&mut solo, 1);
+        solo.send(&message(Type::Confirmable, Code::GET, 9, &[9]).path("x"));
+        let exchange = solo.got().exchange;
+        solo.advance(Duration::from_secs(1));
+        solo.respond(exchange, Response::content(0, [7; 100]));
+        solo.advance(Duration::from_secs(100));
+        assert_eq!(notify(&mut solo, id, "a"), []);
+        let mut ask = message(Type::Confirmable, Code::GET, 10, &[1]).path("x");
+        if deregisters {
+            ask = ask.option(number::OBSERVE, &[1]);
+        }
+        let sent = solo.send(&ask);
+        let payloads: Vec<_> = sent.iter().map(|m| &m.payload[..]).collect();
+        let expected: &[&[u8]] = if deregisters { &[] } else { &[b"a"] };
+        assert_eq!(payloads, expected);
+    }
+}

@@ -209,7 +209,8 @@ impl Model {
                     // RFC 7252 §4.7.
                     let sent = flight.bytes.len() as u64 * u64::from(flight.repeats + 1);
                     let pace = Duration::from_secs(sent) / self.config.probing_rate;
-                    self.peers[peer].silent = Some(now + pace);
+                    let silent = &mut self.peers[peer].silent;
+                    *silent = Some(silent.map_or(now, |until| until.max(now)) + pace);
                 }
                 match owner {
                     Owner::Request(request) => {
