@@ -23,4 +23,6 @@ mod openssl;
 mod pem;
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
+mod revocation;
 mod second_opinion;
+mod second_opinion_revocation;

@@ -4,7 +4,8 @@ use std::{path::Path, process::Command};
 
 use der::asn1::ObjectIdentifier;
 use homefleet_trust::{
-    Anchor, Connection, Context, Policy, Refusal, Time, anchors_from_pem, chain_from_pem, decide,
+    Anchor, Connection, Context, Policy, Refusal, Revocation, RevocationPolicy, RevocationReason,
+    Time, Unknown, anchors_from_pem, chain_from_pem, decide,
 };
 use tempfile::TempDir;
 
@@ -247,4 +248,73 @@ fn a_version_1_root_is_an_anchor_and_a_version_1_intermediate_is_no_ca() {
     assert_eq!(ask(&text("peer.pem"), &anchors), None);
     let chain = text("below.pem") + &text("middle.pem");
     assert_eq!(ask(&chain, &anchors), Some(Refusal::NotACa { level: 1 }));
+}
+
+#[test]
+fn crls_of_openssl_ca_are_read_under_each_accepted_kind_of_key() {
+    let free = "-algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048";
+    let rsa_4096 = "-algorithm RSA -pkeyopt rsa_keygen_bits:4096";
+    let pss = "-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:-1";
+    for (key, options) in [
+        (EC, "-md sha256"),
+        (EC_384, "-md sha384"),
+        (RSA, "-md sha512"),
+        (rsa_4096, "-md sha256"),
+        (free, &format!("-md sha256 {pss}")),
+        ("-algorithm ED25519", "-md null"),
+    ] {
+        let digest = options.replace("-md null", "").replace("-md ", "-");
+        let directory = TempDir::new().unwrap();
+        let script = format!(
+            "printf '[ca]\\ndefault_ca = d\\n[d]\\ndatabase = index.txt\\ncrlnumber = number\\ndefault_crl_days = 7\\n\
+             default_md = sha256\\n[req]\\ndistinguished_name = dn\\nx509_extensions = e\\n[dn]\\n[e]\\n\
+             basicConstraints = critical, CA:TRUE\\nkeyUsage = critical, keyCertSign, cRLSign\\n' > ca.cnf
+             : > index.txt; echo 01 > number
+             openssl genpkey {key} -out ca.key
+             openssl req -config ca.cnf -x509 -new -key ca.key -days 30 -subj /CN=CA {digest} -out ca.pem
+             openssl genpkey {EC} -out peer.key
+             openssl req -config ca.cnf -new -key peer.key -subj /CN=peer -out peer.csr
+             for serial in 17 18; do
+                 openssl x509 -req -in peer.csr -CA ca.pem -CAkey ca.key -set_serial $serial -days 30 {digest} -out peer$serial.pem
+             done
+             openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -revoke peer18.pem -crl_reason superseded
+             openssl ca -config ca.cnf -cert ca.pem -keyfile ca.key -gencrl {options} -out crl.pem
+             openssl crl -in crl.pem -outform DER -out crl.der"
+        );
+        shell(directory.path(), &script);
+        let anchors = anchors_from_pem(&read(directory.path(), "ca.pem")).unwrap();
+        let mut revocation = Revocation::new(RevocationPolicy {
+            unknown: Unknown::Refuse,
+            ..RevocationPolicy::default()
+        });
+        let der = std::fs::read(directory.path().join("crl.der")).unwrap();
+        assert_eq!(
+            revocation.add_crl(&der, &anchors, Time::Unknown),
+            Ok(()),
+            "{key}"
+        );
+        let policy = Policy::default();
+        let mut context = Context::new(&anchors, Time::Unknown, Connection::Accepted, &policy);
+        context.revocation = Some(&revocation);
+        let ask = |name| {
+            let chain = chain_from_pem(&read(directory.path(), name)).unwrap();
+            decide(&chain, &context).refusal().cloned()
+        };
+        assert_eq!(ask("peer17.pem"), None, "{key}");
+        let (level, reason) = (0, RevocationReason::Superseded);
+        assert_eq!(
+            ask("peer18.pem"),
+            Some(Refusal::Revoked { level, reason }),
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn rsa_of_3072_and_4096_bits_is_accepted_with_pss_and_without() {
+    for bits in [3072, 4096] {
+        let key = format!("-algorithm RSA -pkeyopt rsa_keygen_bits:{bits}");
+        let pss = "-sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:-1";
+        assert_eq!(refusal(&key, "-sha256", &key, pss), None, "{bits}");
+    }
 }
