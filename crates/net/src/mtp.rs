@@ -278,7 +278,26 @@ impl CoapMtp {
     /// # Errors
     /// [`SendError`]: what the USP Endpoint is told (R-COAP.9, R-COAP.10).
     pub async fn send(&self, to: &Destination, record: Vec<u8>) -> Result<(), SendError> {
-        let result = self.try_send(to, record).await;
+        self.send_counted(to, record, false).await
+    }
+
+    /// The same, over one association only: a Record that is not to be processed twice is not sent again when that stays
+    /// silent, as [`CoapMtp::send`] would after five seconds. Within the association, CoAP's own repetitions are
+    /// recognised (RFC 7252 §4.5).
+    ///
+    /// # Errors
+    /// [`SendError`]; [`SendError::Timeout`] and [`SendError::Closed`] leave open whether it arrived.
+    pub async fn send_once(&self, to: &Destination, record: Vec<u8>) -> Result<(), SendError> {
+        self.send_counted(to, record, true).await
+    }
+
+    async fn send_counted(
+        &self,
+        to: &Destination,
+        record: Vec<u8>,
+        once: bool,
+    ) -> Result<(), SendError> {
+        let result = self.try_send(to, record, once).await;
         count(if result.is_ok() {
             &self.shared.counters.records_out
         } else {
@@ -287,7 +306,12 @@ impl CoapMtp {
         result
     }
 
-    async fn try_send(&self, to: &Destination, record: Vec<u8>) -> Result<(), SendError> {
+    async fn try_send(
+        &self,
+        to: &Destination,
+        record: Vec<u8>,
+        once: bool,
+    ) -> Result<(), SendError> {
         let node = &self.shared.node;
         let local = node
             .addr_of(to.uri.scheme)
@@ -308,7 +332,7 @@ impl CoapMtp {
             .content_format(binding::CONTENT_FORMAT)
             .payload(record);
         let response = node
-            .request_addrs(addrs, &target, request)
+            .request_addrs(addrs, &target, request, once)
             .await
             .map_err(send_error)?;
         if response.code.is_success() {

@@ -42,6 +42,8 @@ pub(super) struct Job {
     pub(super) waiting: bool,
     /// Already sent a second time because its association was replaced.
     pub(super) repeated: bool,
+    /// It leaves over one association only, and is given up with it.
+    pub(super) once: bool,
 }
 
 impl Task {
@@ -51,6 +53,7 @@ impl Task {
         addrs: Vec<SocketAddr>,
         target: Target,
         request: Request,
+        once: bool,
         reply: oneshot::Sender<Result<Response, RequestFailure>>,
     ) {
         if self.jobs.len() >= self.max_requests {
@@ -73,6 +76,7 @@ impl Task {
                 doubt: None,
                 waiting: false,
                 repeated: false,
+                once,
             },
         );
         self.next_address(now, id, RequestFailure::Unresolvable { host });
@@ -163,7 +167,7 @@ impl Task {
                 if let Some(due) = job.doubt_at.take() {
                     self.doubts.remove(&(due, id));
                 }
-                if reused {
+                if reused && !job.once {
                     let due = now + self.doubt_after;
                     job.doubt_at = Some(due);
                     self.doubts.insert((due, id));
@@ -369,7 +373,7 @@ impl Task {
         };
         match error {
             // The association ended under the request: once more over a new one, which the peer asked for by ending it.
-            RequestError::PeerGone if job.reused && !job.repeated => {
+            RequestError::PeerGone if job.reused && !job.repeated && !job.once => {
                 job.repeated = true;
                 job.reused = false;
                 job.addrs.push_front(peer.addr);
@@ -378,7 +382,7 @@ impl Task {
             }
             // Nobody answers there: the next address, and no more trust in an open association.
             RequestError::Timeout => {
-                let reused = job.reused;
+                let last = job.reused || job.once;
                 let silent = peer.session.filter(|session| {
                     self.secure.as_ref().is_some_and(|(_, sessions)| {
                         sessions.last_heard(*session).is_some_and(|heard| {
@@ -389,7 +393,7 @@ impl Task {
                 if let Some(session) = silent {
                     self.drop_session(now, session);
                 }
-                if reused {
+                if last {
                     self.finish(id, Err(error.into()));
                 } else {
                     self.next_address(now, id, RequestFailure::Coap(error));

@@ -15,6 +15,8 @@ use super::task::{Command, Task};
 use crate::dtls::{self, Credentials, Sessions, Verifier};
 use crate::udp::{self, UdpSocket};
 
+/// Time for the host's name to be resolved.
+const LOOKUP: Duration = Duration::from_secs(10);
 /// Commands waiting for the task.
 const COMMANDS: usize = 1024;
 
@@ -221,7 +223,7 @@ impl Node {
             .addr_of(target.scheme)
             .ok_or(RequestFailure::Disabled(target.scheme))?;
         let addrs = self.resolve(target, local).await?;
-        self.request_addrs(addrs, target, request).await
+        self.request_addrs(addrs, target, request, false).await
     }
 
     /// The addresses of a target that can be sent to from here.
@@ -237,8 +239,10 @@ impl Node {
             host: target.host.clone(),
         };
         let bare = target.host.trim_start_matches('[').trim_end_matches(']');
-        let found: Vec<SocketAddr> = tokio::net::lookup_host((bare, target.port))
+        let lookup = tokio::net::lookup_host((bare, target.port));
+        let found: Vec<SocketAddr> = tokio::time::timeout(LOOKUP, lookup)
             .await
+            .map_err(|_| unresolvable())?
             .map_err(|_| unresolvable())?
             .map(udp::canonical)
             .filter(|addr| addr.port() != 0 && udp::reaches(local, *addr))
@@ -249,7 +253,8 @@ impl Node {
         Ok(found)
     }
 
-    /// Sends a request to the first of `addrs` that can be reached; the target says whom to expect there.
+    /// Sends a request to the first of `addrs` that can be reached; the target says whom to expect there. `once`: once it
+    /// has left over an association it is not sent over another one, whatever becomes of the first.
     ///
     /// # Errors
     /// [`RequestFailure`].
@@ -258,6 +263,7 @@ impl Node {
         addrs: Vec<SocketAddr>,
         target: &Target,
         request: Request,
+        once: bool,
     ) -> Result<Response, RequestFailure> {
         let (reply, answer) = oneshot::channel();
         self.commands
@@ -265,6 +271,7 @@ impl Node {
                 addrs,
                 target: target.clone(),
                 request,
+                once,
                 reply,
             })
             .await

@@ -28,6 +28,8 @@ pub(super) enum Command {
         addrs: Vec<SocketAddr>,
         target: Target,
         request: Request,
+        /// Over one association only.
+        once: bool,
         reply: oneshot::Sender<Result<Response, RequestFailure>>,
     },
     Respond {
@@ -284,8 +286,9 @@ impl Task {
                 addrs,
                 target,
                 request,
+                once,
                 reply,
-            } => self.begin(now, addrs, target, request, reply),
+            } => self.begin(now, addrs, target, request, once, reply),
             Command::Respond { exchange, response } => {
                 // An exchange that expired or whose peer is gone needs no answer.
                 let _sent = self.coap.respond(now, exchange, response);

@@ -16,14 +16,14 @@ const BOTH: [Versions; 2] = [Versions::Dtls12, Versions::Dtls13];
 
 /// What is known about the peer's revocation, besides what the trust crate says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
+pub(crate) enum Known {
     Good,
     Nothing,
     Revoked,
 }
 
 /// The decision of the figure, with revocation and time as the test has them.
-struct Tribunal {
+pub(crate) struct Tribunal {
     figure: TrustVerifier,
     known: Mutex<Known>,
     basis: Mutex<Option<Basis>>,
@@ -35,7 +35,7 @@ struct Tribunal {
 }
 
 impl Tribunal {
-    fn new(ca: &Ca, known: Known) -> Arc<Self> {
+    pub(crate) fn new(ca: &Ca, known: Known) -> Arc<Self> {
         let clock = Arc::new(AtomicU64::new(0));
         let time = clock.clone();
         Arc::new(Self {
@@ -53,11 +53,11 @@ impl Tribunal {
         })
     }
 
-    fn set(&self, known: Known) {
+    pub(crate) fn set(&self, known: Known) {
         *self.known.lock().unwrap() = known;
     }
 
-    fn asked(&self) -> u64 {
+    pub(crate) fn asked(&self) -> u64 {
         self.asked.load(Ordering::SeqCst)
     }
 }

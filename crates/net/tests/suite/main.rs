@@ -17,6 +17,7 @@ mod interop_gnutls;
 mod interop_libcoap;
 mod interop_openssl;
 mod judge;
+mod judge_live;
 mod lifecycle;
 mod live_abuse;
 mod memory;

@@ -645,3 +645,53 @@ fn peer_that_died_and_came_back_is_reached_over_a_new_association() {
     assert_eq!(received.record.message(), Some(&b"two"[..]));
     assert_eq!(agent.stats().node.doubted, 1);
 }
+
+#[test]
+fn record_that_goes_once_is_not_sent_over_another_association() {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let ca = Ca::new("Test CA");
+    let issued = ca.endpoint(CONTROLLER);
+    let controller = |listen: &str| {
+        let mut config = mtp_config(CONTROLLER, Interface::Controller, &issued, ca.verifier());
+        config.listen = listen.parse().unwrap();
+        config
+    };
+    let mut config = mtp_config(AGENT, Interface::Agent, &ca.endpoint(AGENT), ca.verifier());
+    // Longer than the silence after which `send` tries another association.
+    config.coap.ack_timeout = Duration::from_millis(500);
+    config.coap.max_retransmit = 3;
+    let ours = runtime();
+    let theirs = runtime();
+    let (first, first_inbox) = theirs.block_on(bind(controller("127.0.0.1:0")));
+    let addr = first.local_addr();
+    let (agent, _inbox) = ours.block_on(bind(config));
+    let to = destination("coaps", addr, Some(CONTROLLER));
+    ours.block_on(agent.send_once(&to, record(AGENT, CONTROLLER, b"one")))
+        .unwrap();
+    theirs.shutdown_timeout(Duration::from_secs(5));
+    drop((first, first_inbox));
+    let theirs = runtime();
+    let (_second, mut inbox) = theirs.block_on(bind(controller(&addr.to_string())));
+    let result = ours.block_on(async {
+        timeout(
+            LIMIT,
+            agent.send_once(&to, record(AGENT, CONTROLLER, b"once only")),
+        )
+        .await
+        .unwrap()
+    });
+    assert_eq!(result, Err(SendError::Timeout));
+    assert_eq!(agent.stats().node.doubted, 0);
+    // The silent association is given up: what comes next has a new one, and is all that arrives.
+    ours.block_on(agent.send_once(&to, record(AGENT, CONTROLLER, b"two")))
+        .unwrap();
+    let received = theirs.block_on(next(&mut inbox));
+    assert_eq!(received.record.message(), Some(&b"two"[..]));
+    assert!(inbox.try_recv().is_err());
+}

@@ -119,6 +119,7 @@ async fn next_address_is_tried_when_one_stays_silent() {
             addrs,
             &target(&server, Scheme::Coaps, Some(CONTROLLER)),
             Request::get("who"),
+            false,
         )
         .await
         .unwrap();
