@@ -6,7 +6,7 @@ use crate::{
     EndpointId, Message, Record,
     mtp::{
         coap::{self, Inbound},
-        stomp, uds,
+        mqtt, stomp, uds, websocket,
     },
 };
 
@@ -29,6 +29,54 @@ pub fn codec(bytes: &[u8]) {
     }
     codec_uds(bytes);
     codec_stomp(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        codec_websocket(text);
+        codec_mqtt(text);
+    }
+}
+
+/// A target and header lines, one on each line: who is admitted is read again out of what names it.
+fn codec_websocket(text: &str) {
+    let Ok(own) = "self::own".parse::<EndpointId>() else {
+        return;
+    };
+    let mut lines = text.lines();
+    let target = lines.next().unwrap_or_default();
+    let headers: Vec<&str> = lines.collect();
+    let path = target.split('?').next().unwrap_or_default();
+    let protocols = [websocket::SUBPROTOCOL];
+    let admit = |target: &str, extensions: &[&str]| {
+        let request = websocket::Request {
+            target,
+            protocols: &protocols,
+            extensions,
+        };
+        websocket::handshake::admit(request, path, &own, None)
+    };
+    if let Ok(websocket::Admission { peer: Some(id), .. }) = admit(target, &headers) {
+        let named = websocket::handshake::target(target, &id);
+        assert_eq!(
+            admit(&named, &[]).map(|again| again.peer),
+            Ok(Some(id.clone()))
+        );
+        let line = websocket::handshake::extension(&id);
+        let response = websocket::handshake::check_response(&protocols, &[&line], &own, None);
+        assert_eq!(response, Ok(Some(id)));
+    }
+}
+
+/// A Topic and a way back, one on each line.
+fn codec_mqtt(text: &str) {
+    use mqtt::topic::{check_filter, check_name, covers, split_reply_to, with_reply_to};
+    let (topic, other) = text.split_once('\n').unwrap_or((text, "a"));
+    if let Ok(name) = with_reply_to(topic, other) {
+        assert_eq!(split_reply_to(&name), Some((topic, other.to_owned())));
+    }
+    assert!(check_name(topic).is_err() || check_filter(topic).is_ok());
+    if check_filter(topic).is_ok() {
+        assert!(covers(topic, topic) || topic.starts_with("$share/"));
+        assert!(!covers(other, topic) || !covers(topic, "b") || covers(other, "b"));
+    }
 }
 
 /// Frames of a UNIX domain socket: cut in any way they are the same, and each round-trips.
@@ -132,8 +180,10 @@ pub fn sessions(start: Instant, bytes: &[u8]) {
     };
     let record = Record::no_session(other, own, vec![7; 40]);
     match bytes.split_first() {
-        Some((0..=84, script)) => uds(start, &record, true, script),
-        Some((85..=127, script)) => uds(start, &record, false, script),
+        Some((0..=63, script)) => uds(start, &record, true, script),
+        Some((64..=127, script)) => uds(start, &record, false, script),
+        Some((128..=159, script)) => websocket(start, &record, script),
+        Some((160..=191, script)) => mqtt(&record, script),
         Some((_, script)) => stomp(start, &record, script),
         None => {}
     }
@@ -243,5 +293,117 @@ fn stomp(start: Instant, record: &Record, script: &[u8]) {
             over = matches!(event, stomp::Event::Closed(_));
         }
         assert!(!over || session.poll_timeout().is_none());
+    }
+}
+
+fn websocket(start: Instant, record: &Record, script: &[u8]) {
+    let mut now = start;
+    let config = websocket::Config {
+        max_record: 300,
+        max_queued: 500,
+        ..websocket::Config::default()
+    };
+    let mut session = websocket::Session::new(now, None, config);
+    let mut over = false;
+    let mut waiting = 0;
+    for (what, step) in steps(script) {
+        use websocket::Inbound as In;
+        let code = step.first_chunk().map(|code| u16::from_be_bytes(*code));
+        match what % 16 {
+            0..=3 => session.handle_input(now, In::Binary(step)),
+            4 => session.handle_input(now, In::Text),
+            5 => session.handle_input(now, In::Close(code)),
+            6 => session.handle_input(now, In::Ping),
+            7 => session.handle_input(now, In::Pong),
+            8 => session.handle_input(now, In::TooLarge),
+            9 | 10 => {
+                now += Duration::from_millis(u64::from(what) * 400);
+                session.handle_timeout(now);
+            }
+            11 => waiting += usize::from(session.send(record).is_ok()),
+            12 if what > 0x80 => session.close(now),
+            12 => session.replace(now),
+            13 if what > 0x80 => session.handle_disconnect(),
+            13 => session.set_keep_alive(code.map(|code| Duration::from_secs(code.into()))),
+            _ => {
+                while session.poll_transmit().is_some() {}
+                waiting = 0;
+            }
+        }
+        assert!(waiting <= 8, "what waits is bounded");
+        while let Some(event) = session.poll_event() {
+            assert!(!over, "nothing happens after the end");
+            over = matches!(event, websocket::Event::Closed(_));
+        }
+        assert!(!over || session.poll_timeout().is_none());
+    }
+}
+
+fn mqtt(record: &Record, script: &[u8]) {
+    for version in [mqtt::MqttVersion::V5, mqtt::MqttVersion::V311] {
+        let mut config = mqtt::Config::new(version, record.from_id.clone());
+        config.max_record = 300;
+        let mut session = mqtt::Session::new(config);
+        let mut answers = 0;
+        for (what, step) in steps(script) {
+            let text = String::from_utf8_lossy(step);
+            let mut parts = text.split('\n');
+            let mut part = || {
+                parts
+                    .next()
+                    .filter(|part| !part.is_empty())
+                    .map(str::to_owned)
+            };
+            match what % 8 {
+                0 => drop(session.connect()),
+                1 => {
+                    let connack = mqtt::Connack {
+                        assigned_client_id: part(),
+                        response_information: part(),
+                        maximum_qos: (what > 127).then_some(mqtt::Qos::AtMostOnce),
+                        user_properties: parts
+                            .map(|topic| (mqtt::SUBSCRIBE_TOPIC.to_owned(), topic.to_owned()))
+                            .collect(),
+                    };
+                    answers = session
+                        .connected(connack)
+                        .map_or(0, |connected| connected.subscribe.len());
+                }
+                2 => {
+                    let answers: Vec<bool> = (0..answers)
+                        .map(|bit| what >> 3 >> (bit % 5) & 1 == 0)
+                        .collect();
+                    let granted = session.subscribed(&answers).is_ok();
+                    assert!(granted || session.publish("t", record).is_err());
+                }
+                3 => {
+                    let topic = part();
+                    let subscriptions = parts
+                        .map(|filter| mqtt::Subscription {
+                            filter: filter.to_owned(),
+                            qos: mqtt::Qos::AtMostOnce,
+                        })
+                        .collect();
+                    answers = session
+                        .reconfigure(subscriptions, topic)
+                        .map_or(0, |changes| changes.subscribe.len());
+                }
+                4 => {
+                    if let Ok(publish) = session.publish(&text, record) {
+                        assert_eq!(mqtt::topic::check_name(&publish.topic), Ok(()));
+                    }
+                }
+                _ => {
+                    let (head, payload) = step.split_at(step.len().min(usize::from(what >> 3)));
+                    let topic = String::from_utf8_lossy(head);
+                    session.receive(mqtt::Incoming {
+                        topic: &topic,
+                        content_type: (what % 8 > 5).then_some(mqtt::CONTENT_TYPE),
+                        response_topic: Some(&topic),
+                        payload,
+                    });
+                }
+            }
+        }
     }
 }

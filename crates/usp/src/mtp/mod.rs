@@ -3,19 +3,23 @@
 //! | module | holds |
 //! |---|---|
 //! | [`coap`] | the decision about a request |
+//! | [`mqtt`] | what USP puts into MQTT packets and reads out of them |
 //! | [`retry`] | when a connection is tried again, for all that have connections |
 //! | [`stomp`] | STOMP 1.2: frames, the session of a client with its broker |
 //! | [`uds`] | UNIX domain sockets: frames, handshake, session |
+//! | [`websocket`] | the opening handshake's USP part, the session's decisions, which of two sessions stays |
 //!
 //! A session is driven as every machine here: change it (`handle_input`, `handle_timeout`, `send`), then drain
 //! `poll_transmit` and `poll_event`, then wait for input or `poll_timeout`. Once it has told that it is closed,
 //! what is left in `poll_transmit` is written, and then the connection is closed.
 
 pub mod coap;
+pub mod mqtt;
 mod outbox;
 pub mod retry;
 pub mod stomp;
 pub mod uds;
+pub mod websocket;
 
 use crate::{
     error::ErrorCode,

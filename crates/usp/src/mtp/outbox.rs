@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 
 /// Writes in order. What the protocol itself must say is always taken; it is small and there is little of it.
 #[derive(Clone, Debug)]
-pub(super) struct Outbox {
-    writes: VecDeque<Vec<u8>>,
+pub(super) struct Outbox<T> {
+    writes: VecDeque<(T, usize)>,
     bytes: usize,
     max: usize,
 }
 
-impl Outbox {
+impl<T> Outbox<T> {
     /// At most `max` bytes wait.
     pub(super) fn new(max: usize) -> Self {
         Self {
@@ -25,16 +25,16 @@ impl Outbox {
         self.writes.is_empty() || self.bytes.saturating_add(more) <= self.max
     }
 
-    /// Adds a write.
-    pub(super) fn push(&mut self, write: Vec<u8>) {
-        self.bytes += write.len();
-        self.writes.push_back(write);
+    /// Adds a write of `bytes` bytes.
+    pub(super) fn push(&mut self, write: T, bytes: usize) {
+        self.bytes += bytes;
+        self.writes.push_back((write, bytes));
     }
 
     /// Takes the next write.
-    pub(super) fn pop(&mut self) -> Option<Vec<u8>> {
-        let write = self.writes.pop_front()?;
-        self.bytes -= write.len();
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let (write, bytes) = self.writes.pop_front()?;
+        self.bytes -= bytes;
         Some(write)
     }
 

@@ -6,6 +6,7 @@ mod endpoint;
 mod errors;
 mod fuzz;
 mod message;
+mod mqtt;
 mod oracle;
 mod record;
 #[path = "../../../../fuzz/replay.rs"]
@@ -14,3 +15,4 @@ mod samples;
 mod schema;
 mod stomp;
 mod uds;
+mod websocket;

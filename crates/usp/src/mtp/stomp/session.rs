@@ -253,7 +253,7 @@ pub struct Session {
     /// The number of the subscription; a new one for each destination.
     subscription: u64,
     decoder: Decoder,
-    outbox: Outbox,
+    outbox: Outbox<Vec<u8>>,
     events: VecDeque<Event>,
     /// How often something is sent, and by when something must have come; `None` for no limit.
     send_every: Option<Duration>,
@@ -589,7 +589,8 @@ impl Session {
 
     fn transmit(&mut self, now: Instant, bytes: Vec<u8>) {
         self.last_sent = now;
-        self.outbox.push(bytes);
+        let length = bytes.len();
+        self.outbox.push(bytes, length);
     }
 
     /// What still waits to be written does as well as a heart-beat, so that none pile up on a connection that

@@ -148,7 +148,7 @@ pub struct Session {
     is_client: bool,
     state: State,
     decoder: Decoder,
-    outbox: Outbox,
+    outbox: Outbox<Vec<u8>>,
     events: VecDeque<Event>,
     stats: Stats,
 }
@@ -245,7 +245,7 @@ impl Session {
             self.stats.refused_full += 1;
             return Err(SendError::Full);
         }
-        self.outbox.push(Frame::one(frame::RECORD, bytes).encode());
+        self.transmit(&Frame::one(frame::RECORD, bytes));
         self.stats.records_out += 1;
         Ok(())
     }
@@ -348,13 +348,19 @@ impl Session {
 
     fn send_handshake(&mut self) {
         let frame = Frame::one(frame::HANDSHAKE, self.own.as_str());
-        self.outbox.push(frame.encode());
+        self.transmit(&frame);
+    }
+
+    fn transmit(&mut self, frame: &Frame) {
+        let bytes = frame.encode();
+        let length = bytes.len();
+        self.outbox.push(bytes, length);
     }
 
     /// Tells the other side what is wrong, then ends (R-UDS.21, R-UDS.23, R-UDS.24).
     fn fail(&mut self, reason: CloseReason) {
         let text = peer_text(reason.to_string().as_bytes(), MAX_ERROR_TEXT);
-        self.outbox.push(Frame::one(frame::ERROR, text).encode());
+        self.transmit(&Frame::one(frame::ERROR, text));
         self.close_with(reason);
     }
 
