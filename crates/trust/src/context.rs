@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::{anchor::Anchor, error::Purpose, revocation::Revocation};
+use crate::{anchor::Anchor, error::Purpose, remembered::SignatureMemory, revocation::Revocation};
 
 /// Everything [`crate::decide`] looks at besides the presented chain. [`Context::new`] gives one in which no optional
 /// box of the figure is done; set the fields for those that are.
@@ -28,6 +28,8 @@ pub struct Context<'a> {
     pub revocation: Option<&'a Revocation>,
     /// What becomes of a peer that nobody vouches for.
     pub first_use: FirstUse,
+    /// Signatures of certificates that were verified before, and need not be again; `None`: all are. Decides nothing.
+    pub signatures: Option<&'a SignatureMemory>,
 }
 
 impl<'a> Context<'a> {
@@ -49,6 +51,7 @@ impl<'a> Context<'a> {
             cached: false,
             revocation: None,
             first_use: FirstUse::Refuse,
+            signatures: None,
         }
     }
 }

@@ -15,6 +15,16 @@ use x509_cert::name::Name;
 /// pkcs-9 emailAddress, which name constraints on mail addresses apply to (RFC 5280 §4.2.1.10).
 const EMAIL_ADDRESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.1");
 
+/// The attributes that names of the field are made of, as RFC 4514 §3 writes them.
+const KEYWORDS: [(ObjectIdentifier, &str); 6] = [
+    (ObjectIdentifier::new_unwrap("2.5.4.3"), "CN"),
+    (ObjectIdentifier::new_unwrap("2.5.4.6"), "C"),
+    (ObjectIdentifier::new_unwrap("2.5.4.7"), "L"),
+    (ObjectIdentifier::new_unwrap("2.5.4.8"), "ST"),
+    (ObjectIdentifier::new_unwrap("2.5.4.10"), "O"),
+    (ObjectIdentifier::new_unwrap("2.5.4.11"), "OU"),
+];
+
 /// A distinguished name: the DER, and its relative names in comparable form.
 #[derive(Clone, Debug)]
 pub(crate) struct Dn<'a> {
@@ -83,6 +93,10 @@ impl fmt::Display for Dn<'_> {
         if self.is_empty() {
             return f.write_str("(no subject)");
         }
+        // The whole registry of attributes is searched otherwise, several times for every handshake.
+        if let Some(text) = ordinary(self.der) {
+            return f.write_str(&text);
+        }
         match Name::from_der(self.der) {
             Ok(name) => write!(f, "{name}"),
             Err(_) => {
@@ -91,6 +105,65 @@ impl fmt::Display for Dn<'_> {
             }
         }
     }
+}
+
+/// RFC 4514 text of a name with one common attribute in each relative name and nothing to escape; `None` for others.
+fn ordinary(der: &[u8]) -> Option<String> {
+    let mut parts = Vec::new();
+    let mut reader = SliceReader::new(der).ok()?;
+    reader
+        .sequence(|r| {
+            while !r.is_finished() {
+                let set: AnyRef<'_> = r.decode()?;
+                set.header().tag().assert_eq(Tag::Set)?;
+                parts.push(attribute(set.value())?);
+            }
+            Ok::<_, der::Error>(())
+        })
+        .ok()?;
+    reader.finish().ok()?;
+    let mut out = String::new();
+    for (keyword, value) in parts.iter().rev() {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push_str(keyword);
+        out.push('=');
+        out.push_str(value);
+    }
+    Some(out)
+}
+
+fn attribute(set: &[u8]) -> der::Result<(&'static str, &str)> {
+    let mut reader = SliceReader::new(set)?;
+    let part = reader.sequence(|r| {
+        let oid: ObjectIdentifier = r.decode()?;
+        let value: AnyRef<'_> = r.decode()?;
+        let tag = value.header().tag();
+        let other = || der::Error::from(tag.value_error());
+        let (_, keyword) = KEYWORDS
+            .iter()
+            .find(|(known, _)| *known == oid)
+            .ok_or_else(other)?;
+        if !matches!(tag, Tag::Utf8String | Tag::PrintableString | Tag::Ia5String)
+            || !plain(value.value())
+        {
+            return Err(other());
+        }
+        let text = std::str::from_utf8(value.value()).map_err(|_| other())?;
+        Ok::<_, der::Error>((*keyword, text))
+    })?;
+    reader.finish()?;
+    Ok(part)
+}
+
+/// Characters of every string type that need no escape.
+fn plain(value: &[u8]) -> bool {
+    let ends = [value.first(), value.last()];
+    !ends.contains(&Some(&b' '))
+        && value
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b" '()-./:=?".contains(byte))
 }
 
 fn rdn(content: &[u8], emails: &mut Vec<String>) -> der::Result<Vec<u8>> {
@@ -168,4 +241,66 @@ fn fold(text: &str) -> String {
         out.extend(word.chars().flat_map(char::to_lowercase));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One relative name per attribute: OID's last arc, tag, value.
+    fn name(attributes: &[(u8, u8, &[u8])]) -> Vec<u8> {
+        let mut rdns = Vec::new();
+        for (arc, tag, value) in attributes {
+            let value_len = value.len() as u8;
+            rdns.extend([
+                0x31,
+                value_len + 9,
+                0x30,
+                value_len + 7,
+                6,
+                3,
+                0x55,
+                4,
+                *arc,
+            ]);
+            rdns.extend([*tag, value_len]);
+            rdns.extend_from_slice(value);
+        }
+        let mut der = vec![0x30, rdns.len() as u8];
+        der.extend(rdns);
+        der
+    }
+
+    #[test]
+    fn text_of_an_ordinary_name_is_what_the_general_way_writes() {
+        const UTF8: u8 = 12;
+        const PRINTABLE: u8 = 19;
+        const IA5: u8 = 22;
+        let cases: [(&[(u8, u8, &[u8])], bool); 8] = [
+            (&[(3, UTF8, b"os::00D09E-0001")], true),
+            (
+                &[
+                    (6, PRINTABLE, b"DE"),
+                    (8, UTF8, b"Hessen (HE)"),
+                    (7, UTF8, b"Frankfurt a.M."),
+                    (10, IA5, b"Homes/Fleet"),
+                    (11, UTF8, b"it's = ?"),
+                    (3, UTF8, b"CA 1"),
+                ],
+                true,
+            ),
+            (&[(3, UTF8, b"a,b")], false),
+            (&[(3, UTF8, b" a")], false),
+            (&[(3, UTF8, b"a ")], false),
+            (&[(3, UTF8, b"#a")], false),
+            (&[(3, UTF8, "\u{e9}".as_bytes())], false),
+            (&[(5, PRINTABLE, b"1234")], false),
+        ];
+        for (attributes, fast) in cases {
+            let der = name(attributes);
+            let general = Name::from_der(&der).map(|name| name.to_string());
+            assert_eq!(ordinary(&der).is_some(), fast, "{attributes:?}");
+            assert_eq!(Dn::parse(&der).map(|dn| dn.to_string()), general);
+        }
+    }
 }

@@ -53,6 +53,7 @@ impl<'a> Ground<'a> {
             purpose,
             time: context.time,
             policy: context.policy,
+            signatures: context.signatures,
         };
         Some(Self {
             search: early.is_none().then(|| search.run()),

@@ -38,6 +38,7 @@ mod host;
 mod identity;
 mod path;
 mod presented;
+mod remembered;
 mod revocation;
 mod signature;
 
@@ -50,6 +51,7 @@ pub use error::{Alert, Problem, Purpose, Refusal, RevocationReason};
 pub use explain::explain;
 pub use figure::decide;
 pub use identity::PeerIdentity;
+pub use remembered::SignatureMemory;
 pub use revocation::{
     CertIdHash, EvidenceError, Preference, Revocation, RevocationPolicy, RevocationScope, Unknown,
     Wanted,

@@ -13,6 +13,7 @@ use crate::{
     context::{Policy, Time},
     decision::Source,
     error::{Purpose, Refusal},
+    remembered::SignatureMemory,
     signature::{self, KeyProblem, SignatureProblem},
 };
 
@@ -32,6 +33,7 @@ pub(crate) struct Search<'a> {
     pub(crate) purpose: Purpose,
     pub(crate) time: Time,
     pub(crate) policy: &'a Policy,
+    pub(crate) signatures: Option<&'a SignatureMemory>,
 }
 
 /// No path, and why.
@@ -219,7 +221,11 @@ impl<'a> Work<'a> {
                 None if self.checks == 0 => return Err((Rank::Limit, Refusal::SearchLimit)),
                 None => {
                     self.checks -= 1;
-                    let result = signature::verify(child.certificate, key);
+                    let verify = || signature::verify(child.certificate, key);
+                    let result = match self.search.signatures {
+                        Some(known) => known.check(child.certificate, issuer.certificate, verify),
+                        None => verify(),
+                    };
                     self.verified.insert(pair, result);
                     result
                 }

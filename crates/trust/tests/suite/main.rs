@@ -21,6 +21,7 @@ mod manual;
 mod ocsp;
 mod openssl;
 mod pem;
+mod remembered;
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
 mod revocation;
