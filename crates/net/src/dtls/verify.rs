@@ -6,9 +6,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use homefleet_trust::{
-    Anchor, Connection, Context, Decision, FirstUse, Outcome, Policy, Revocation,
+    Anchor, Connection, Context, Decision, FirstUse, Outcome, Policy, Revocation, SignatureMemory,
     StoredCertificate, Time, Wanted,
 };
+
+/// Signatures of certificates remembered as verified, so that a device that comes back costs none: some 1.3 MB at most.
+const MAX_SIGNATURES: usize = 16_384;
 
 /// What the association is for, as seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,7 @@ struct Grounds {
 pub struct TrustVerifier {
     grounds: RwLock<Grounds>,
     generation: AtomicU64,
+    signatures: SignatureMemory,
     time: Box<dyn Fn() -> Time + Send + Sync>,
 }
 
@@ -84,8 +88,17 @@ impl TrustVerifier {
                 revocation: None,
             }),
             generation: AtomicU64::new(1),
+            signatures: SignatureMemory::new(MAX_SIGNATURES),
             time: Box::new(time),
         }
+    }
+
+    /// Remembers this many signatures of certificates as verified, some 80 bytes each, instead of 16,384. They are
+    /// verified once then, however often a peer comes; everything else about a certificate is looked at every time.
+    #[must_use]
+    pub fn remembering(mut self, signatures: usize) -> Self {
+        self.signatures = SignatureMemory::new(signatures);
+        self
     }
 
     /// Trusts `anchors` from now on, and no other.
@@ -147,6 +160,7 @@ impl Verifier for TrustVerifier {
         context.stored = &grounds.stored;
         context.brokers = &grounds.brokers;
         context.cached = cached;
+        context.signatures = Some(&self.signatures);
         context.revocation = evidence.as_deref();
         context.first_use = grounds.first_use;
         let decision = homefleet_trust::decide(chain, &context);
