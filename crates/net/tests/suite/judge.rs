@@ -1,16 +1,19 @@
 //! Peers whose decision waits for evidence, and open associations whose peers are judged anew.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
 use homefleet_net::dtls::{
     CloseReason, Config, Event, Failure, Role, SendError, TrustVerifier, Verifier, Versions,
 };
-use homefleet_trust::{Basis, Decision, Outcome, Policy, Refusal, Time, Wanted, anchors_from_pem};
+use homefleet_trust::{
+    Basis, Decision, Outcome, Policy, Refusal, Revocation, RevocationPolicy, Time, Unknown, Wanted,
+    anchors_from_pem,
+};
 
 use crate::support::pair::{AGENT, CONTROLLER, Net, addr, expect};
-use crate::support::pki::{Ca, today};
+use crate::support::pki::{Ca, Leaf, today};
 
 const BOTH: [Versions; 2] = [Versions::Dtls12, Versions::Dtls13];
 
@@ -508,7 +511,7 @@ fn expired_peers_end_when_the_time_becomes_accurate() {
             verifier,
         );
         for n in 0..100 {
-            let mut leaf = crate::support::pki::Leaf::endpoint(&format!("os::dev-{n}"));
+            let mut leaf = Leaf::endpoint(&format!("os::dev-{n}"));
             if n % 2 == 0 {
                 leaf.years = (2020, 2022);
             }
@@ -594,4 +597,77 @@ fn peer_on_first_use_is_ended_when_it_says_nothing() {
     net.run(Duration::from_secs(6));
     assert_eq!(net.node(addr(2)).closed(), [CloseReason::Idle]);
     assert_eq!(net.node(addr(1)).closed(), [CloseReason::Peer]);
+}
+
+#[test]
+fn list_of_the_revoked_is_waited_for_and_a_new_one_ends_the_association() {
+    const LIST: &str = "http://ca.example.com/intermediate.crl";
+    for versions in BOTH {
+        let ca = Ca::new("Test CA");
+        let verifier = ca.verifier();
+        let policy = RevocationPolicy {
+            unknown: Unknown::Refuse,
+            ..RevocationPolicy::default()
+        };
+        let revocation = Arc::new(RwLock::new(Revocation::new(policy)));
+        let wanted = Arc::new(Mutex::new(Vec::<Wanted>::new()));
+        let fetched = wanted.clone();
+        verifier.set_revocation(revocation.clone(), move |wanted| {
+            fetched.lock().unwrap().extend_from_slice(wanted);
+        });
+        let mut net = Net::new(1);
+        let mut leaf = Leaf::endpoint(AGENT);
+        leaf.crl = Some((LIST, 4711));
+        net.add(addr(1), config(versions), &ca.issue(&leaf), ca.verifier());
+        net.add(
+            addr(2),
+            config(versions),
+            &ca.endpoint(CONTROLLER),
+            verifier,
+        );
+        let id = net.connect(addr(1), addr(2), expect("localhost", Some(CONTROLLER)));
+        net.run(Duration::from_secs(3));
+        assert_eq!(net.node(addr(2)).sessions.held(), 1, "{versions:?}");
+        let asked = wanted.lock().unwrap()[0].clone();
+        assert_eq!(asked.url(), LIST);
+
+        let add = |der: &[u8]| {
+            let time = Time::Accurate(today() + Duration::from_secs(60));
+            revocation
+                .write()
+                .unwrap()
+                .add(&asked, None, der, time)
+                .unwrap();
+        };
+        add(&ca.crl(1, &[1, 2, 3]));
+        judge_again(&mut net, 2);
+        net.run(Duration::from_secs(10));
+        assert_eq!(net.node(addr(2)).established().len(), 1, "{versions:?}");
+        net.send(addr(1), id, b"good");
+        net.run(Duration::from_secs(1));
+        assert_eq!(net.node(addr(2)).data().last().unwrap(), b"good");
+
+        add(&ca.crl(2, &[1, 4711]));
+        judge_again(&mut net, 2);
+        net.run(Duration::from_secs(1));
+        assert_eq!(net.node(addr(2)).closed(), [CloseReason::Distrusted]);
+        // certificate_revoked
+        assert_eq!(net.node(addr(1)).closed(), [CloseReason::Alert(44)]);
+
+        // Its ticket is of no use to it.
+        net.node(addr(2)).events.clear();
+        net.connect(addr(1), addr(2), expect("localhost", Some(CONTROLLER)));
+        net.run(Duration::from_secs(5));
+        assert!(
+            matches!(
+                &net.node(addr(2)).events[..],
+                [Event::Refused {
+                    alert: Some(44),
+                    ..
+                }]
+            ),
+            "{:?}",
+            net.node(addr(2)).events
+        );
+    }
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use homefleet_net::dtls::{Credentials, TrustVerifier};
 use homefleet_trust::{Policy, Time, anchors_from_pem};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    CrlDistributionPoint, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 
 /// The day of all tests in virtual time: 2026-11-20.
@@ -40,6 +41,8 @@ pub(crate) struct Leaf {
     /// Issued by the intermediate, which is then sent along.
     pub(crate) through_intermediate: bool,
     pub(crate) padding: usize,
+    /// Where its issuer's list of the revoked is, and its own number there.
+    pub(crate) crl: Option<(&'static str, u64)>,
 }
 
 impl Leaf {
@@ -50,6 +53,7 @@ impl Leaf {
             years: (2024, 2036),
             through_intermediate: true,
             padding: 0,
+            crl: None,
         }
     }
 }
@@ -109,6 +113,12 @@ impl Ca {
         params.not_before = date_time_ymd(leaf.years.0, 1, 1);
         params.not_after = date_time_ymd(leaf.years.1, 1, 1);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        if let Some((url, serial)) = leaf.crl {
+            params.serial_number = Some(SerialNumber::from(serial));
+            params.crl_distribution_points = vec![CrlDistributionPoint {
+                uris: vec![url.to_owned()],
+            }];
+        }
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -127,6 +137,27 @@ impl Ca {
             chain,
             key: key.serialize_pem(),
         }
+    }
+
+    /// The intermediate's list of the revoked, good for a day around [`today`].
+    pub(crate) fn crl(&self, number: u64, revoked: &[u64]) -> Vec<u8> {
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 11, 20),
+            next_update: date_time_ymd(2026, 11, 21),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked
+                .iter()
+                .map(|serial| RevokedCertParams {
+                    serial_number: SerialNumber::from(*serial),
+                    revocation_time: date_time_ymd(2026, 11, 19),
+                    reason_code: Some(RevocationReason::KeyCompromise),
+                    invalidity_date: None,
+                })
+                .collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.intermediate).unwrap().der().to_vec()
     }
 
     pub(crate) fn endpoint(&self, id: &str) -> Issued {
