@@ -328,3 +328,21 @@ fn under_pressure_the_oldest_request_without_security_makes_room_for_an_authenti
     solo.advance(std::time::Duration::from_secs(1000));
     assert_eq!(solo.endpoint.peer_count(), 0);
 }
+
+#[test]
+fn a_response_code_that_nobody_registered_arrives_with_its_class() {
+    for (class, detail, success) in [(2, 30, true), (3, 1, false), (4, 31, false), (5, 30, false)] {
+        let mut solo = Solo::new();
+        let (_, sent) = solo.request(Request::get("x"));
+        solo.send(&Solo::ack(&sent[0], Code::new(class, detail)));
+        match solo.take_event() {
+            Some(Event::Response { response, .. }) => {
+                assert_eq!(
+                    (response.code.class(), response.code.is_success()),
+                    (class, success)
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use homefleet_coap::{Event, ObservationId, Request, Response};
+use homefleet_coap::{Code, Event, ObservationId, Request, Response};
 
 use crate::support::{Network, Pair, body};
 
@@ -103,5 +103,32 @@ fn large_states_arrive_whole_over_a_bad_network() {
             assert!((1..=4).any(|n| *payload == body(3000, n)), "seed {seed}");
         }
         assert!(seen(&pair).len() > 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_state_that_the_client_has_already_is_validated_by_a_notification_with_2_03() {
+    let mut pair = Pair::new(1, Network::GOOD, Box::new(|_| None));
+    let id = pair.request(Request::get("x").observe().etag(b"one"));
+    pair.run_for(Duration::from_secs(1));
+    let Some(Event::Request {
+        exchange, request, ..
+    }) = pair.server_events.pop()
+    else {
+        panic!("no request")
+    };
+    let observation = pair.server.accept_observer(exchange).unwrap();
+    let first = Response::new(Code::CONTENT).etag(b"two").payload("2");
+    pair.server.respond(pair.now, exchange, first).unwrap();
+    assert_eq!(pair.response(id).unwrap().payload, b"2");
+    let back = request.validated(b"one").unwrap();
+    pair.server.notify(pair.now, observation, back).unwrap();
+    pair.run_for(Duration::from_secs(1));
+    match pair.client_events.pop() {
+        Some(Event::Notification { response, .. }) => {
+            assert_eq!(response.code, Code::VALID);
+            assert_eq!(response.options.etag(), Some(&b"one"[..]));
+        }
+        other => panic!("{other:?}"),
     }
 }
