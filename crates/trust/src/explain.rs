@@ -33,6 +33,10 @@ pub fn explain(decision: &Decision) -> String {
         }
     }
     if let Some(peer) = &decision.peer {
+        text.push_str(&format!("     Ground: {}\n", peer.basis));
+        if let Some(until) = decision.valid_until {
+            text.push_str(&format!("     To be decided anew after {}\n", date(until)));
+        }
         for id in &peer.endpoint_ids {
             text.push_str(&format!("     Endpoint ID {id}\n"));
         }

@@ -108,9 +108,9 @@ pub fn machine(data: &[u8]) {
     assert!(!explain(&decision).is_empty());
 }
 
-/// The bytes as edits of good evidence about a good peer, then a decision with what of it is believed. The first byte says what
+/// The bytes as edits of good evidence about a good peer, then a decision with what of it is believed; any instant will do. The first byte says what
 /// comes and how it is looked at; then each group of four is an edit, as in [`machine`].
-pub fn evidence(data: &[u8]) {
+pub fn evidence(data: &[u8], at: Instant) {
     let (first, edits) = data
         .split_first()
         .map_or((0, data), |(first, rest)| (*first, rest));
@@ -176,8 +176,6 @@ pub fn evidence(data: &[u8]) {
             for one in wanted {
                 assert!(one.request(Some(edits)).is_some() || matches!(one, Wanted::Crl { .. }));
             }
-            #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-            let at = Instant::now();
             revocation.failed(&wanted[0], at);
             revocation.handle_timeout(at);
         }

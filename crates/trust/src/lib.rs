@@ -1,23 +1,28 @@
 //! The decision of USP Figure MTP.1 ("Receiving a X.509 Certificate") as a pure function, with its reasons.
 //!
 //! [`decide`] takes the certificates a (D)TLS peer presented and what we know ([`Context`]: trusted CAs, the time or
-//! the fact that it is unknown, whose connection it is, limits) and answers [`Outcome::Establish`] or
-//! [`Outcome::Terminate`] *with every box of the figure it passed* ([`Decision::steps`]). [`explain`] prints the walk.
+//! the fact that it is unknown, whose connection it is, limits, and what the optional boxes need) and answers
+//! [`Outcome::Establish`], [`Outcome::Hold`] or [`Outcome::Terminate`] *with every box of the figure it passed*
+//! ([`Decision::steps`]). [`explain`] prints the walk.
 //!
 //! # Goals
-//! - The MUST boxes of the figure (R-MTP.4), R-MTP.1 in both roles, R-MTP.2 and R-MTP.3, RFC 5280 §6.1 path validation,
+//! - All boxes of the figure (R-MTP.4, R-MTP.4a), R-MTP.1 in both roles, R-MTP.2 and R-MTP.3, RFC 5280 §6.1 path validation,
 //!   RFC 6125 §6.4 name matching, R-SEC.0a and R-SEC.12 identities.
+//! - Revocation by CRL (RFC 5280 §5, §6.3) and OCSP (RFC 6960), sans-IO: a [`Revocation`] keeps verified evidence, a decision names
+//!   what is [`Wanted`] besides.
 //! - Signatures are verified over the received bytes, never over a re-encoding.
-//! - Work is bounded by [`Policy`]: chain length, bytes, search steps, signature checks. Garbage is a refusal, never a panic.
+//! - Work is bounded by [`Policy`] and [`RevocationPolicy`]: chain length, bytes, search steps, signature checks, entries. Garbage is
+//!   a refusal, never a panic.
 //!
 //! # Non-goals
-//! - Revocation, trust on first use, stored Controller certificates: OPT boxes, recorded as not done, default edge taken.
 //! - Certificate policies (RFC 5280 §6.1.5 policy tree): critical policy constraints are refused as not understood.
+//! - Delta and indirect CRLs, stapled OCSP responses.
 //! - I/O, clocks, random numbers: none. The peer's possession of its key is proven by the (D)TLS handshake, not here.
 //!
 //! # Module map, in the order of a decision
-//! `context` (what we know) → `figure` (the walk) → `certificate`, `extension`, `dn` (reading DER) → `host`, `identity`
-//! (names) → `path` (building and validating), `constraints`, `signature` → `decision`, `error`, `explain` (the answer).
+//! `context` (what we know) → `figure` (the walk) → `presented`, `certificate`, `extension`, `dn` (reading DER) → `ground` (why the peer
+//! could be accepted) → `host`, `identity` (names) → `path` (building and validating), `constraints`, `signature` → `revocation` (what is
+//! known about it, what to fetch) → `decision`, `error`, `explain` (the answer).
 
 #![forbid(unsafe_code)]
 

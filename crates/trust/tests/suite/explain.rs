@@ -1,8 +1,14 @@
 //! The walk as an operator reads it.
 
-use homefleet_trust::{Alert, Problem, Purpose, Refusal, explain};
+use homefleet_trust::{
+    Alert, Connection, Decision, Element, FirstUse, Problem, Purpose, Refusal, Revocation,
+    RevocationPolicy, RevocationReason, Time, Unknown, explain,
+};
 
-use crate::forge::{CONTROLLER, HOST, Judge, same, three};
+use crate::{
+    evidence::{CRL_URL, Crl, instant, reason, revocable, wanted_crl, wanted_ocsp},
+    forge::{CONTROLLER, Entity, HOST, Judge, ders, now, same, three},
+};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -33,6 +39,8 @@ fn an_accepted_walk_reads_from_box_to_box() {
   7. Revoked?                    OPT   not done: default edge N
        revocation is not checked
   => Establish encrypted MTP session
+     Ground: trusted CA
+     To be decided anew after 2035-01-01T00:00:00Z
      Endpoint ID self::controller
 
 Chain
@@ -89,6 +97,118 @@ fn a_refused_walk_ends_with_the_reason_and_the_alert() {
        the peer presented no certificate
   => Terminate communication: the peer presented no certificate [certificate_required (116)]
 "
+    );
+}
+
+/// The lines from this box on, without the chain.
+fn from_box(decision: &Decision, element: Element) -> String {
+    let text = explain(decision);
+    let at = text.find(&element.to_string()).unwrap();
+    let end = text.find("\nChain\n").unwrap();
+    text[at..end].to_owned()
+}
+
+#[test]
+fn the_optional_boxes_say_what_they_rest_on() {
+    let root = Entity::root("Root");
+    let peer = root.issue(revocable(7, Some(CRL_URL), None));
+    let mut judge = Judge::trusting(&[&root]);
+    let mut revocation = Revocation::new(RevocationPolicy {
+        unknown: Unknown::Refuse,
+        ..RevocationPolicy::default()
+    });
+    let ask = |judge: &Judge, revocation: &Revocation| {
+        judge.ask_with(&ders(&[&peer]), Connection::Accepted, Some(revocation))
+    };
+    let held = ask(&judge, &revocation);
+    assert_eq!(
+        from_box(&held, Element::Revoked),
+        "Revoked?                    OPT   waiting for evidence
+       the CRL of CN=Root,O=Homefleet Test from http://crl.example.com/issuer.crl
+  => Hold until this is fetched
+     the CRL of CN=Root,O=Homefleet Test from http://crl.example.com/issuer.crl
+"
+    );
+    assert_eq!(held.refusal(), None);
+
+    revocation.failed(&wanted_crl(&root), instant());
+    assert_eq!(
+        from_box(&ask(&judge, &revocation), Element::Revoked),
+        "Revoked?                    OPT   could not be found out: edge Y by policy
+       whether the certificate at level 0 is revoked could not be found out: what would tell could not be fetched
+  => Terminate communication: whether the certificate at level 0 is revoked could not be found out [certificate_unknown (46)]
+"
+    );
+
+    let mut crl = Crl::of(&[8]);
+    let add = |revocation: &mut Revocation, crl: &Crl| {
+        let der = crl.signed(&root);
+        revocation
+            .add(&wanted_crl(&root), None, &der, Time::Accurate(now()))
+            .unwrap();
+    };
+    add(&mut revocation, &crl);
+    assert_eq!(
+        from_box(&ask(&judge, &revocation), Element::Revoked),
+        "Revoked?                    OPT   no
+       1 certificate is looked at; this is known until 2026-06-08T00:00:00Z
+  => Establish encrypted MTP session
+     Ground: trusted CA
+     To be decided anew after 2026-06-08T00:00:00Z
+     Endpoint ID self::controller
+"
+    );
+    crl.revoked[0] = (crate::evidence::serial(7), reason(1));
+    add(&mut revocation, &crl);
+    assert_eq!(
+        from_box(&ask(&judge, &revocation), Element::Revoked),
+        "Revoked?                    OPT   yes
+       the certificate at level 0 is revoked (keyCompromise)
+  => Terminate communication: the certificate at level 0 is revoked (keyCompromise) [certificate_revoked (44)]
+"
+    );
+
+    judge.cached = true;
+    let none = Revocation::new(RevocationPolicy::default());
+    let text = explain(&judge.accepted(&[&peer]));
+    assert!(
+        text.contains("yes\n       it was accepted before and still would be: trusted CA\n"),
+        "{text}"
+    );
+    judge.cached = false;
+    judge.anchors.clear();
+    judge.first_use = FirstUse::Allow;
+    assert_eq!(
+        from_box(&ask(&judge, &none), Element::TrustedSignatureRequired),
+        "Trusted signature required? OPT   no
+       by policy, a peer is trusted on first use; it is who it says only as far as later connections go
+  => Establish encrypted MTP session
+     Ground: trust on first use
+     To be decided anew after 2035-01-01T00:00:00Z
+     Endpoint ID self::controller
+"
+    );
+    judge.brokers = vec![peer.anchor()];
+    assert_eq!(
+        from_box(&ask(&judge, &none), Element::TrustedCa),
+        "Signed by a trusted CA?     MUST  yes
+       the certificate is a Trusted Broker's
+  7. Revoked?                    OPT   not applicable
+       the certificate is trusted itself, and no trusted issuer could revoke it
+  => Establish encrypted MTP session
+     Ground: Trusted Broker
+     To be decided anew after 2035-01-01T00:00:00Z
+     Endpoint ID self::controller
+"
+    );
+}
+
+#[test]
+fn what_is_wanted_reads_as_what_it_is() {
+    let root = Entity::root("Root");
+    assert_eq!(
+        wanted_ocsp(&root, 7).to_string(),
+        "the OCSP status of certificate 1100000007 of CN=Root,O=Homefleet Test from http://ocsp.example.com/"
     );
 }
 
@@ -190,6 +310,20 @@ fn each_refusal_has_its_tls_alert() {
             42,
         ),
         (Refusal::UnsupportedNameConstraint { level: 1 }, 43),
+        (
+            Refusal::OtherCertificateStored {
+                endpoint_id: "self::x".into(),
+            },
+            46,
+        ),
+        (
+            Refusal::Revoked {
+                level: 0,
+                reason: RevocationReason::KeyCompromise,
+            },
+            44,
+        ),
+        (Refusal::RevocationUnknown { level: 0 }, 46),
         (Refusal::SearchLimit, 46),
     ] {
         assert_eq!(refusal.alert().code(), alert, "{refusal}");

@@ -2,7 +2,10 @@
 
 use homefleet_trust::fuzz::{codec, evidence, machine};
 
-use crate::replay::{corpus, replay};
+use crate::{
+    evidence::instant,
+    replay::{corpus, replay},
+};
 
 #[test]
 fn fuzz_codec_never_panics() {
@@ -16,5 +19,6 @@ fn fuzz_machine_never_panics() {
 
 #[test]
 fn fuzz_evidence_never_panics() {
-    replay(&corpus("trust/evidence"), 1_500, evidence);
+    let at = instant();
+    replay(&corpus("trust/evidence"), 1_500, |data| evidence(data, at));
 }
