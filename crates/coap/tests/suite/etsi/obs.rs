@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use homefleet_coap::{Code, Endpoint, Request, RequestId, Type};
 
-use super::lab::{Lab, Packet, by_hand, format};
+use super::lab::{Lab, Packet, format};
 use crate::plugtest::Plugtest;
 use crate::support::Side::{Client, Server};
 
@@ -305,19 +305,13 @@ fn td_coap_obs_11() {
 #[test]
 fn td_coap_obs_12() {
     let mut lab = lab();
-    let (request, response, _) = register(&mut lab);
+    let (request, response, id) = register(&mut lab);
     notifications(&mut lab, &response, 1);
-    let mut cancel = by_hand(
-        Code::GET,
-        request.id.wrapping_add(99),
-        request.token.bytes(),
-    );
-    cancel.options.set_path("obs");
-    cancel.options.set_observe(1);
-    lab.send_by_hand(&cancel);
+    lab.client.deregister(lab.now, id);
     lab.run_for(PERIOD / 4);
     let [cancel, answer] = lab.piggybacked(Code::GET, Code::CONTENT);
     assert_eq!(cancel.options.observe(), Some(1));
+    assert_eq!(cancel.token, request.token);
     assert_eq!(answer.options.observe(), None);
     assert_eq!(format(&answer), format(&response));
     silence(&mut lab);

@@ -113,7 +113,6 @@ pub(super) struct World {
 fn config() -> Config {
     Config {
         amplification: 0,
-        notify_pace: Duration::ZERO,
         nstart: 2,
         block_size: 64,
         max_body: 700,

@@ -229,3 +229,41 @@ fn what_was_sent_in_vain_adds_up() {
     solo.advance(Duration::from_secs(1));
     assert_eq!(solo.respond(exchanges[3], changed()).len(), 1);
 }
+
+#[test]
+fn a_notification_whose_turn_comes_while_the_peer_is_silent_waits_on() {
+    let mut solo = Solo::with(|config| {
+        config.ack_random_factor = 1.0;
+        config.notify_con_every = 1;
+        config.amplification = 0;
+    });
+    let content = |text: &str| Response::content(0, text.as_bytes().to_vec());
+    let ask = |id: u16| crate::support::message(Type::Confirmable, Code::GET, id, &[id as u8]);
+    let mut register = ask(1);
+    register.options.set_observe(0);
+    solo.send(&register);
+    let exchange = solo.got().exchange;
+    let observation = solo.endpoint.accept_observer(exchange).unwrap();
+    solo.respond(exchange, content("18"));
+    // A separate response that nobody takes; meanwhile a request of ours takes the place in NSTART, for longer.
+    solo.send(&ask(2));
+    let exchange = solo.got().exchange;
+    solo.advance(Duration::from_secs(1));
+    let separate = solo.respond(exchange, content("slow")).remove(0);
+    solo.advance(Duration::from_secs(10));
+    solo.request(Request::get("x"));
+    let notified = solo.endpoint.notify(solo.now, observation, content("19"));
+    assert_eq!(notified, Ok(()));
+    assert_eq!(solo.drain(), [], "its turn has not come");
+    let sent = solo.advance(Duration::from_secs(62));
+    assert!(
+        sent.iter().all(|m| m.options.observe().is_none()),
+        "{sent:?}"
+    );
+    // Given up 62 s after it was sent, and silent for as long as its five transmissions take.
+    let silence = separate.encode().len() as u64 * 5;
+    assert_eq!(solo.advance(Duration::from_secs(silence - 12)), []);
+    let sent = solo.advance(Duration::from_secs(2));
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].payload, b"19");
+}

@@ -60,6 +60,8 @@ pub(super) struct PeerModel {
     heard: u32,
     /// Nobody took a message of ours, and nothing came since: until when PROBING_RATE has nothing more be sent unasked.
     silent: Option<Instant>,
+    /// When the last Non-confirmable notification went (RFC 7641 §4.5.1).
+    last_non: Option<Instant>,
     /// Our message IDs, and when they were used.
     used: Vec<(u16, Instant)>,
 }
@@ -385,7 +387,10 @@ impl Model {
             if !busy && let Some(asked) = peer.asked.iter().find(|asked| asked.is_overdue(now)) {
                 return Err(format!("nothing keeps it from being sent: {asked:?}"));
             }
-            let held = busy || peer.silent.is_some_and(|until| until > now);
+            let pace = self.config.notify_pace;
+            let held = busy
+                || peer.silent.is_some_and(|until| until > now)
+                || peer.last_non.is_some_and(|last| last + pace > now);
             if !held && let Some(observer) = peer.observers.iter().find(|o| o.unsent.is_some()) {
                 return Err(format!(
                     "nothing keeps its state from being sent: {observer:?}"

@@ -463,6 +463,12 @@ impl Model {
         if !going_on && silent.is_some_and(held) {
             return Err("an unasked message to a peer that fell silent".to_owned());
         }
+        if message.kind == Type::NonConfirmable {
+            let last = self.peers[peer].last_non.replace(now);
+            if last.is_some_and(|last| now - last < self.config.notify_pace) {
+                return Err(format!("{message:?} too soon after the last"));
+            }
+        }
         let Some(observer) = self.observer(peer, message.token) else {
             return Err(format!("{message:?} for nobody"));
         };
