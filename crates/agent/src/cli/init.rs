@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     });
     let path = absolute(&arguments.config)?;
     let config = Config::parse(&text, &path, |_| None)?;
-    crate::runtime::load_trust(&config).map_err(|e| CommandError::Usage(e.to_string()))?;
+    crate::runtime::check_trust(&config).map_err(|e| CommandError::Usage(e.to_string()))?;
     write(&path, &text, arguments.force)?;
     say(&format!("wrote {} for {endpoint_id}", path.display()))
 }

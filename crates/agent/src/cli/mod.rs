@@ -108,7 +108,7 @@ fn say(line: &str) -> Result<(), CommandError> {
 fn check(file: &ConfigFile) -> Result<(), CommandError> {
     let config = Config::load(&file.config)?;
     let trust =
-        crate::runtime::load_trust(&config).map_err(|e| CommandError::Usage(e.to_string()))?;
+        crate::runtime::check_trust(&config).map_err(|e| CommandError::Usage(e.to_string()))?;
     say(&format!("endpoint_id  {}", config.endpoint_id))?;
     say(&format!("listen       {}", config.listen))?;
     match &config.controller {

@@ -88,6 +88,22 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.trust.time, v),
     },
     Key {
+        name: "trust.revocation",
+        set: |f, v| put(&mut f.trust.revocation, v),
+    },
+    Key {
+        name: "trust.revocation_unknown",
+        set: |f, v| put(&mut f.trust.revocation_unknown, v),
+    },
+    Key {
+        name: "trust.crls",
+        set: |f, v| {
+            let files = v.split(',').map(str::trim).filter(|file| !file.is_empty());
+            f.trust.crls = Some(files.map(Into::into).collect());
+            Ok(())
+        },
+    },
+    Key {
         name: "trust.first_use",
         set: |f, v| put(&mut f.trust.first_use, v),
     },

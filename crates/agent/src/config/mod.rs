@@ -72,6 +72,12 @@ pub struct TrustConfig {
     pub key: PathBuf,
     /// Whether certificate dates are checked (R-MTP.2, R-MTP.3).
     pub time: TimeSource,
+    /// Whether it is looked at if certificates were revoked.
+    pub revocation: RevocationCheck,
+    /// What follows when that cannot be found out.
+    pub revocation_unknown: RevocationUnknown,
+    /// Files with revocation lists.
+    pub crls: Vec<PathBuf>,
     /// Whether Controllers that nobody vouches for are trusted on first use (`TOFUAllowed`), and after how many seconds
     /// without a Message their session ends (`TOFUInactivityTimer`); absent: what the data model says.
     pub first_use: Option<(bool, u32)>,
@@ -88,6 +94,26 @@ pub enum TimeSource {
     Accurate,
     /// There is no accurate time: dates in certificates are ignored.
     Unknown,
+}
+
+/// Which certificates may not be revoked (Figure MTP.1, "Revoked?").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevocationCheck {
+    /// It is not looked at.
+    Off,
+    /// The Controller's own.
+    Leaf,
+    /// All of its path but the trusted CA's.
+    Chain,
+}
+
+/// What follows when it cannot be found out whether a certificate is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevocationUnknown {
+    /// The Controller is let in.
+    Allow,
+    /// It is refused.
+    Refuse,
 }
 
 /// What controllers may do to the device itself.
@@ -221,6 +247,11 @@ pub(crate) struct TrustFile {
     pub(crate) key: Option<PathBuf>,
     #[serde(default, deserialize_with = "keys::parsed")]
     pub(crate) time: Option<TimeSource>,
+    #[serde(default, deserialize_with = "keys::parsed")]
+    pub(crate) revocation: Option<RevocationCheck>,
+    #[serde(default, deserialize_with = "keys::parsed")]
+    pub(crate) revocation_unknown: Option<RevocationUnknown>,
+    pub(crate) crls: Option<Vec<PathBuf>>,
     pub(crate) first_use: Option<bool>,
     pub(crate) first_use_timer: Option<u32>,
     pub(crate) wait_for_time: Option<u32>,
@@ -353,6 +384,14 @@ impl File {
                 .map(|path| base.join(path))
                 .ok_or_else(|| missing(key))
         };
+        let revocation = self.trust.revocation.unwrap_or(RevocationCheck::Off);
+        let crls = self.trust.crls.unwrap_or_default();
+        if !crls.is_empty() && revocation == RevocationCheck::Off {
+            return Err(ConfigError::Invalid {
+                key: "trust.crls",
+                reason: "nobody would look at them: set trust.revocation to leaf or chain, or remove them".into(),
+            });
+        }
         let limits = Limits::default();
         Ok(Config {
             endpoint_id: match self.endpoint_id {
@@ -385,6 +424,12 @@ impl File {
                 certificate: file(self.trust.certificate, "trust.certificate")?,
                 key: file(self.trust.key, "trust.key")?,
                 time: self.trust.time.unwrap_or(TimeSource::Kernel),
+                revocation,
+                revocation_unknown: self
+                    .trust
+                    .revocation_unknown
+                    .unwrap_or(RevocationUnknown::Allow),
+                crls: crls.into_iter().map(|path| base.join(path)).collect(),
                 first_use: match (self.trust.first_use, self.trust.first_use_timer) {
                     (None, None) => None,
                     (allowed, seconds) => Some((allowed.unwrap_or(false), seconds.unwrap_or(60))),
@@ -424,6 +469,31 @@ impl Default for Limits {
             max_requests: 16,
             max_record: 1024 * 1024,
             max_unknown_controllers: 16,
+        }
+    }
+}
+
+impl std::str::FromStr for RevocationCheck {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            "leaf" => Ok(Self::Leaf),
+            "chain" => Ok(Self::Chain),
+            other => Err(format!("`{other}` is not one of `off`, `leaf`, `chain`")),
+        }
+    }
+}
+
+impl std::str::FromStr for RevocationUnknown {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "allow" => Ok(Self::Allow),
+            "refuse" => Ok(Self::Refuse),
+            other => Err(format!("`{other}` is not one of `allow`, `refuse`")),
         }
     }
 }

@@ -95,6 +95,16 @@ pub fn template(init: &Init) -> String {
     );
     text("#wait_for_time = 60");
     text(
+        "# Is it looked at whether a controller's certificate was revoked? `off`; `leaf`: its own; `chain`: those of its CAs too.",
+    );
+    text(
+        "# Lists come from the files below; what is missing is fetched from where the certificate says, by OCSP or CRL.",
+    );
+    text(&line("revocation", None, "leaf"));
+    text("# What follows when that cannot be found out: `allow` or `refuse`.");
+    text(&line("revocation_unknown", None, "allow"));
+    text("#crls = [\"ca.crl\"]");
+    text(
         "# Are controllers let in whose certificate no CA of ours vouches for (trust on first use)? They get the role",
     );
     text(

@@ -32,11 +32,13 @@ use crate::{
     store::{Store, StoreError},
 };
 
+mod revocation;
 mod sender;
 mod trust;
 
 pub use self::trust::{Trust, TrustError, load_trust};
-use self::{sender::Senders, trust::ControllerVerifier};
+
+use self::{revocation::Evidence, sender::Senders, trust::ControllerVerifier};
 
 /// Events that wait for the engine.
 const QUEUE: usize = 256;
@@ -87,6 +89,7 @@ pub type Providers = Box<dyn Fn(provider::reboot::Restart) -> Vec<Box<dyn Provid
 pub struct Agent {
     endpoint_id: EndpointId,
     mtp: CoapMtp,
+    evidence: Option<Arc<Evidence>>,
     events: mpsc::Sender<Event>,
     thread: Option<std::thread::JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
@@ -160,7 +163,14 @@ impl Agent {
     ) -> Result<Self, StartError> {
         let trust = load_trust(&config)?;
         let verifier = Arc::new(ControllerVerifier::new(&trust, clock.clone()));
+        let evidence = Evidence::start(&config.trust, &trust.anchors, &clock)?.map(Arc::new);
+        if let Some(evidence) = &evidence {
+            evidence.serve(&verifier);
+        }
         let (mtp, records) = bind(&config, &trust, verifier.clone()).await?;
+        if let Some(evidence) = &evidence {
+            evidence.judge(&mtp);
+        }
         let local = mtp.local_addr();
         let (events, queue) = mpsc::channel(QUEUE);
         let settings = Settings {
@@ -218,14 +228,18 @@ impl Agent {
                 ));
             }
         }
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(forward_records(records, events.clone())),
             tokio::spawn(forward_wakes(kernel, events.clone())),
             tokio::spawn(watch_clock(clock, accurate, mtp.clone(), events.clone())),
         ];
+        if let Some(evidence) = &evidence {
+            tasks.push(tokio::spawn(revocation::watch(evidence.clone())));
+        }
         Ok(Self {
             endpoint_id: config.endpoint_id,
             mtp,
+            evidence,
             events,
             thread: Some(thread),
             stopping,
@@ -258,6 +272,13 @@ impl Agent {
     /// The counters of the MTP.
     pub fn net_stats(&self) -> NetStats {
         self.mtp.stats()
+    }
+
+    /// Reads the revocation lists of the configuration again that have changed, which happens once a minute anyway.
+    pub async fn look_at_lists(&self) {
+        if let Some(evidence) = &self.evidence {
+            evidence.look_at_files().await;
+        }
     }
 
     /// Resolves when the engine has ended by itself: it could not start again, or failed. The log says why;
@@ -307,6 +328,17 @@ pub(crate) fn provider_options(config: &Config) -> provider::Options {
         allow_network_changes: config.device.allow_network_changes,
         ..provider::Options::default()
     }
+}
+
+/// Whether the agent would start with what the certificate and list files hold now.
+///
+/// # Errors
+///
+/// A [`TrustError`] that names the file and what is wrong with it.
+pub fn check_trust(config: &Config) -> Result<Trust, TrustError> {
+    let trust = load_trust(config)?;
+    revocation::check_lists(&config.trust, &trust.anchors, clock(config).time())?;
+    Ok(trust)
 }
 
 /// Who says whether dates in certificates count (R-MTP.2, R-MTP.3).

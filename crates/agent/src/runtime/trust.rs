@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
@@ -12,10 +12,11 @@ use std::{
 
 use homefleet_net::dtls::{Credentials, CredentialsError, Role, TrustVerifier, Verifier};
 use homefleet_trust::{
-    Anchor, Basis, Connection, Context, Decision, FirstUse, Policy, Refusal, Time,
-    anchors_from_pem, chain_from_pem, decide,
+    Anchor, Basis, Connection, Context, Decision, FirstUse, Policy, Refusal, Revocation, Time,
+    Wanted, anchors_from_pem, chain_from_pem, decide,
 };
 
+use super::revocation::check_lists;
 use crate::{
     config::Config,
     engine::{CertificateInfo, Trusted},
@@ -131,6 +132,15 @@ impl ControllerVerifier {
         });
     }
 
+    /// From now on it is looked at whether certificates were revoked; what is missing goes to `fetch`.
+    pub(super) fn look_at(
+        &self,
+        revocation: Arc<RwLock<Revocation>>,
+        fetch: impl Fn(&[Wanted]) + Send + Sync + 'static,
+    ) {
+        self.figure.set_revocation(revocation, fetch);
+    }
+
     /// What was decided before holds no longer: open sessions are judged again, and none from before is resumed.
     pub(crate) fn judge_again(&self) {
         self.anew.fetch_add(1, Ordering::SeqCst);
@@ -216,6 +226,7 @@ pub fn load_trust(config: &Config) -> Result<Trust, TrustError> {
     let key = read("trust.key", &config.trust.key)?;
     let credentials = Credentials::from_pem(&pem, &key)?;
     check_endpoint(config, &chain)?;
+    check_lists(&config.trust, &anchors, Time::Unknown)?;
     Ok(Trust {
         anchors,
         chain,

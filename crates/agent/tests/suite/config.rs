@@ -139,6 +139,20 @@ fn what_is_not_encrypted_needs_allow_insecure() {
         ),
         "{error}"
     );
+    let lists = format!("{MINIMAL}crls = [\"ca.crl\"]\n");
+    let error = parse(&lists).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Invalid {
+                key: "trust.crls",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let config = parse(&format!("{lists}revocation = \"leaf\"\n")).unwrap();
+    assert!(config.trust.crls[0].ends_with("ca.crl"));
     let query = "[controller]\nurl = \"coaps://c/usp?x=1\"\nendpoint_id = \"self::c\"\n";
     let error = parse(&format!("{MINIMAL}{query}")).unwrap_err();
     assert!(
@@ -164,6 +178,8 @@ fn every_key_has_an_environment_variable_that_wins() {
         }
         "controller.url" => "coaps://other:1/usp",
         "trust.time" => "unknown",
+        "trust.revocation" => "chain",
+        "trust.revocation_unknown" => "refuse",
         "device.restart" => "agent",
         "trust.wait_for_time" | "trust.first_use_timer" => "7",
         name if name.starts_with("limits.") => "7",
@@ -192,6 +208,7 @@ fn every_key_has_an_environment_variable_that_wins() {
             "trust.ca",
             "trust.certificate",
             "trust.key",
+            "trust.crls",
             "log.filter",
         ];
         let result = Config::parse("", Path::new("a.toml"), bad);

@@ -17,5 +17,6 @@ mod provider;
 mod provider_live;
 mod records;
 mod requests;
+mod revocation;
 mod roles;
 mod schema;

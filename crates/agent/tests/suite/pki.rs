@@ -14,8 +14,9 @@ use homefleet_usp::{
     proto::msg::{Notify, NotifyResp},
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    CrlDistributionPoint, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use tokio::sync::mpsc;
 
@@ -38,7 +39,7 @@ impl Ca {
             .distinguished_name
             .push(DnType::CommonName, "Test CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -73,6 +74,46 @@ impl Ca {
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::IpAddress("127.0.0.1".parse().unwrap())];
         self.issue_from(endpoint_id, params)
+    }
+
+    /// A certificate with this serial number, that says where the list of revoked ones is.
+    pub(crate) fn issue_revocable(
+        &self,
+        endpoint_id: &str,
+        serial: u64,
+        list: Option<String>,
+    ) -> Issued {
+        let mut params = CertificateParams::default();
+        params.serial_number = Some(SerialNumber::from(serial));
+        let uris = list.into_iter().collect::<Vec<_>>();
+        if !uris.is_empty() {
+            params.crl_distribution_points = vec![CrlDistributionPoint { uris }];
+        }
+        self.issue_from(endpoint_id, params)
+    }
+
+    /// The list of revoked certificates, good for `lasts` from an hour ago.
+    pub(crate) fn list(
+        &self,
+        revoked: &[u64],
+        lasts: Duration,
+    ) -> rcgen::CertificateRevocationList {
+        let start = time::OffsetDateTime::now_utc() - Duration::from_secs(3600);
+        let revoked = revoked.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: start,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: start,
+            next_update: start + lasts,
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.0).unwrap()
     }
 
     fn issue_from(&self, endpoint_id: &str, mut params: CertificateParams) -> Issued {
