@@ -4,6 +4,7 @@
 mod support;
 
 mod codec;
+mod differential;
 mod etsi;
 mod fuzz;
 mod hostile;

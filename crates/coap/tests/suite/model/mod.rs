@@ -23,7 +23,7 @@ const CRITICAL: u16 = 9999;
 /// Transitions of one run.
 const LENGTH: usize = 400;
 /// Transitions in all, unless `HOMEFLEET_FUZZ_ROUNDS` says otherwise.
-const ROUNDS: usize = 120_000;
+const ROUNDS: usize = 80_000;
 
 /// Does `ops` one by one, and lets everything end; what is wrong then.
 fn run(ops: &[Op], log: bool) -> (Result<Stats, String>, Vec<String>) {
