@@ -276,7 +276,8 @@ mod tests {
         const UTF8: u8 = 12;
         const PRINTABLE: u8 = 19;
         const IA5: u8 = 22;
-        let cases: [(&[(u8, u8, &[u8])], bool); 8] = [
+        type Attributes = [(u8, u8, &'static [u8])];
+        let cases: [(&Attributes, bool); 8] = [
             (&[(3, UTF8, b"os::00D09E-0001")], true),
             (
                 &[

@@ -366,6 +366,18 @@ fn a_cached_session_needs_grounds_that_still_hold() {
     let mut judge = Judge::trusting(&[]);
     judge.cached = true;
     assert_eq!(judge.refusal(&[&peer]), Some(Refusal::UnknownIssuer));
+
+    // A certificate that may not sign, as one that was stored under a laxer rule.
+    let params = endpoint("peer").with(|p| p.key_usages = vec![KeyUsagePurpose::KeyAgreement]);
+    let unusable = Entity::self_signed(params);
+    judge.stored = vec![stored(&unusable, CONTROLLER)];
+    assert_eq!(judge.refusal(&[&unusable]), Some(Refusal::UnknownIssuer));
+    judge.stored.clear();
+    judge.brokers = vec![unusable.anchor()];
+    assert_eq!(
+        judge.refusal(&[&unusable]),
+        Some(Refusal::KeyUsage { level: 0 })
+    );
 }
 
 #[test]

@@ -26,4 +26,5 @@ mod remembered;
 mod replay;
 mod revocation;
 mod second_opinion;
+mod second_opinion_paths;
 mod second_opinion_revocation;
