@@ -14,6 +14,7 @@
 //! what is left in `poll_transmit` is written, and then the connection is closed.
 
 pub mod coap;
+mod inbox;
 pub mod mqtt;
 mod outbox;
 pub mod retry;

@@ -378,6 +378,35 @@ fn records_after_the_end_in_the_same_bytes_are_not_handed_on() {
 }
 
 #[test]
+fn several_records_in_a_frame_are_taken_up_to_the_first_undecodable_one() {
+    let mut pair = Pair::open();
+    let tlv = |value: Vec<u8>| Tlv {
+        kind: RECORD,
+        value,
+    };
+    let tlvs = [
+        connect().encode(),
+        connect().encode(),
+        vec![0xFF],
+        connect().encode(),
+    ];
+    let frame = Frame {
+        tlvs: tlvs.map(tlv).to_vec(),
+    };
+    pair.server.handle_input(&frame.encode());
+    let error = Record::decode(b"\xff").unwrap_err();
+    assert_eq!(
+        events(&mut pair.server),
+        [
+            Event::Record(connect()),
+            Event::Record(connect()),
+            Event::Closed(CloseReason::Record(error)),
+        ]
+    );
+    assert_eq!(frames(&mut pair.server).len(), 1);
+}
+
+#[test]
 fn a_slow_reader_makes_sending_fail_and_not_the_memory_grow() {
     let mut pair = Pair::new();
     pair.client = Session::client(

@@ -173,6 +173,7 @@ fn the_extension_is_answered_only_when_it_is_offered() {
     }
     let other = [
         "permessage-deflate; eid=\"doc::agent\"",
+        "x; y=\"z, bbf-usp-protocol; eid=doc::agent\"",
         "x-bbf-usp-protocol",
     ];
     let admission = admit("/usp", PROTOCOL, &other).unwrap();

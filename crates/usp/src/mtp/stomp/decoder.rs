@@ -1,7 +1,7 @@
 //! Cuts a stream of bytes into frames, however the bytes come, within limits (STOMP 1.2 "Size Limits").
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use crate::mtp::peer_text;
+use crate::mtp::{inbox::Inbox, peer_text};
 
 use super::frame::{Command, Frame, unescape};
 
@@ -55,10 +55,8 @@ pub enum DecodeError {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     limits: Limits,
-    buffer: Vec<u8>,
-    /// How much of the buffer's front is done with.
-    done: usize,
-    /// How much after it holds no line end or NUL.
+    inbox: Inbox,
+    /// How much of it holds no line end or NUL.
     scanned: usize,
     state: State,
     error: Option<DecodeError>,
@@ -76,8 +74,7 @@ impl Decoder {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            buffer: Vec::new(),
-            done: 0,
+            inbox: Inbox::default(),
             scanned: 0,
             state: State::Between,
             error: None,
@@ -87,9 +84,7 @@ impl Decoder {
     /// Takes bytes off the stream. After an error they are dropped.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.error.is_none() {
-            self.buffer.drain(..self.done);
-            self.done = 0;
-            self.buffer.extend(bytes);
+            self.inbox.push(bytes);
         }
     }
 
@@ -103,14 +98,13 @@ impl Decoder {
         }
         self.try_next().inspect_err(|error| {
             self.error = Some(error.clone());
-            self.buffer = Vec::new();
-            self.done = 0;
+            self.inbox = Inbox::default();
         })
     }
 
     /// How many bytes wait for the rest of their line or body.
     pub fn buffered(&self) -> usize {
-        self.buffer.len() - self.done
+        self.inbox.rest().len()
     }
 
     fn try_next(&mut self) -> Result<Option<Frame>, DecodeError> {
@@ -225,7 +219,7 @@ impl Decoder {
         length: Option<usize>,
     ) -> Result<Option<Vec<u8>>, DecodeError> {
         if let Some(length) = length {
-            return match self.rest().get(length) {
+            return match self.inbox.rest().get(length) {
                 None => Ok(None),
                 Some(0) => Ok(Some(self.take(length))),
                 Some(_) => Err(DecodeError::NotTerminated),
@@ -242,23 +236,19 @@ impl Decoder {
         Ok(end.map(|end| self.take(end)))
     }
 
-    fn rest(&self) -> &[u8] {
-        self.buffer.get(self.done..).unwrap_or_default()
-    }
-
     /// Where the next `byte` is; looks at each byte once.
     fn find(&mut self, byte: u8) -> Option<usize> {
-        let fresh = self.rest().get(self.scanned..).unwrap_or_default();
+        let fresh = self.inbox.rest().get(self.scanned..).unwrap_or_default();
         let found = fresh.iter().position(|other| *other == byte);
         let end = found.map(|at| self.scanned + at);
-        self.scanned = end.unwrap_or(self.rest().len());
+        self.scanned = end.unwrap_or(self.inbox.rest().len());
         end
     }
 
     /// Takes the bytes before `end`, and drops the one there.
     fn take(&mut self, end: usize) -> Vec<u8> {
-        let taken = self.rest().get(..end).unwrap_or_default().to_vec();
-        self.done += end + 1;
+        let taken = self.inbox.rest().get(..end).unwrap_or_default().to_vec();
+        self.inbox.consume(end + 1);
         self.scanned = 0;
         taken
     }

@@ -1,6 +1,8 @@
 //! Frames (R-UDS.6 to R-UDS.15).
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use crate::mtp::inbox::Inbox;
+
 /// What every frame begins with (R-UDS.8).
 pub const SYNC: [u8; 4] = *b"_USP";
 
@@ -129,9 +131,7 @@ impl Frame {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     max: usize,
-    buffer: Vec<u8>,
-    /// How much of the buffer's front is done with.
-    done: usize,
+    inbox: Inbox,
     error: Option<FrameError>,
 }
 
@@ -140,8 +140,7 @@ impl Decoder {
     pub fn new(max: usize) -> Self {
         Self {
             max,
-            buffer: Vec::new(),
-            done: 0,
+            inbox: Inbox::default(),
             error: None,
         }
     }
@@ -149,9 +148,7 @@ impl Decoder {
     /// Takes bytes off the stream. After an error they are dropped.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.error.is_none() {
-            self.buffer.drain(..self.done);
-            self.done = 0;
-            self.buffer.extend(bytes);
+            self.inbox.push(bytes);
         }
     }
 
@@ -165,18 +162,17 @@ impl Decoder {
         }
         self.try_next().inspect_err(|error| {
             self.error = Some(*error);
-            self.buffer = Vec::new();
-            self.done = 0;
+            self.inbox = Inbox::default();
         })
     }
 
     /// How many bytes wait for the rest of their frame.
     pub fn buffered(&self) -> usize {
-        self.buffer.len() - self.done
+        self.inbox.rest().len()
     }
 
     fn try_next(&mut self) -> Result<Option<Frame>, FrameError> {
-        let buffer = self.buffer.get(self.done..).unwrap_or_default();
+        let buffer = self.inbox.rest();
         let wrong = buffer.iter().zip(SYNC).position(|(is, due)| *is != due);
         if let Some(offset) = wrong {
             return Err(FrameError::Sync(offset));
@@ -195,7 +191,7 @@ impl Decoder {
             return Ok(None);
         };
         let frame = Frame::decode(rest)?;
-        self.done += HEADER + size;
+        self.inbox.consume(HEADER + size);
         Ok(Some(frame))
     }
 }
