@@ -103,6 +103,8 @@ pub struct Stats {
     pub notifications_stale: u64,
     /// Notifications replaced by a newer one before they were sent (RFC 7641 §4.5.2).
     pub notifications_superseded: u64,
+    /// Observers without security dropped to make room for an authenticated one.
+    pub observers_evicted: u64,
     /// Observers refused at a bound.
     pub observers_refused: u64,
 }

@@ -94,6 +94,8 @@ pub struct Endpoint {
     overdue: VecDeque<(Instant, u64)>,
     transfers: Transfers,
     observations: Slab<Observation>,
+    /// Observations of peers without security, oldest first.
+    plain_observations: VecDeque<u64>,
     observers: HashMap<(PeerKey, Token), u64, Keyed>,
 }
 
@@ -138,6 +140,7 @@ impl Endpoint {
             overdue: VecDeque::new(),
             transfers: Transfers::new(),
             observations: Slab::new(),
+            plain_observations: VecDeque::new(),
             observers: HashMap::with_hasher(hash),
         }
     }

@@ -82,9 +82,11 @@ impl Endpoint {
                 if let Some(other) = known {
                     self.replace_observation(other);
                 }
-                let served = self.peers.get(context.peer).map_or(0, |s| s.observations);
+                let (served, secure) = (self.peers.get(context.peer))
+                    .map_or((0, false), |s| (s.observations, s.peer.session.is_some()));
+                let full = self.observations.len() >= self.config.max_observations;
                 if served >= self.config.max_observations_per_peer
-                    || self.observations.len() >= self.config.max_observations
+                    || (full && !(secure && self.evict_observation()))
                 {
                     self.stats.observers_refused += 1;
                     return Err(ObserveError::Limit);
@@ -105,6 +107,14 @@ impl Endpoint {
                     sent: VecDeque::new(),
                 });
                 self.observers.insert(place, id);
+                if !secure {
+                    self.plain_observations.push_back(id);
+                    if self.plain_observations.len() > 2 * self.observations.len() + 64 {
+                        let observations = &self.observations;
+                        self.plain_observations
+                            .retain(|id| observations.contains(*id));
+                    }
+                }
                 if let Some(state) = self.peers.get_mut(context.peer) {
                     state.observations += 1;
                 }
@@ -115,6 +125,19 @@ impl Endpoint {
             state.observation = Some(id);
         }
         Ok(ObservationId(id))
+    }
+
+    /// Makes room for an authenticated observer: the oldest one without security goes. `false` when there is none.
+    fn evict_observation(&mut self) -> bool {
+        while let Some(id) = self.plain_observations.pop_front() {
+            if let Some(peer) = self.observations.get(id).map(|o| o.peer) {
+                self.stats.observers_evicted += 1;
+                self.replace_observation(id);
+                self.peers.release(peer);
+                return true;
+            }
+        }
+        false
     }
 
     /// Sends the resource's new state to an observer. A response code other than 2.xx is the last

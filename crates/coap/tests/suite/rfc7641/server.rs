@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use homefleet_coap::{
-    Code, Event, Message, ObservationId, ObserveError, RespondError, Response, Type, number,
+    Code, Event, Message, ObservationId, ObserveError, Peer, RespondError, Response, SessionId,
+    Type, number,
 };
 
 use crate::support::{MessageExt, Solo, block, body, message, peer, token};
@@ -373,4 +374,39 @@ fn observers_are_bounded_per_peer_and_overall() {
     assert!(attempt(&mut solo, 1).is_ok());
     assert_eq!(attempt(&mut solo, 2), Err(ObserveError::Limit));
     assert_eq!(solo.endpoint.stats().observers_refused, 2);
+}
+
+#[test]
+fn under_pressure_the_oldest_observer_without_security_makes_room_for_an_authenticated_one() {
+    let mut solo = Solo::with(|config| config.max_observations = 2);
+    let secure = |n| Peer::secure(peer(n).addr, SessionId(u64::from(n)));
+    let mut plain = Vec::new();
+    for port in 1..=2 {
+        solo.peer = peer(port);
+        plain.push(observed(&mut solo, &register(1, &[1])));
+    }
+    // Nothing else is remembered of the strangers by now, and one of them is being notified.
+    solo.advance(Duration::from_secs(300));
+    for _ in 0..5 {
+        notify(&mut solo, plain[0], "19");
+    }
+    for port in 3..=4 {
+        solo.peer = secure(port);
+        observed(&mut solo, &register(1, &[1]));
+    }
+    assert_eq!(gone(&mut solo), plain);
+    assert_eq!(solo.endpoint.stats().observers_evicted, 2);
+    // Neither a stranger nor a third authenticated one takes the place of those.
+    for other in [peer(5), secure(6)] {
+        solo.peer = other;
+        solo.send(&register(1, &[1]));
+        let exchange = solo.got().exchange;
+        let refused = solo.endpoint.accept_observer(exchange);
+        assert_eq!(refused, Err(ObserveError::Limit));
+    }
+    for port in 3..=4 {
+        solo.endpoint.forget_peer(solo.now, secure(port));
+    }
+    solo.advance(Duration::from_secs(1000));
+    assert_eq!(solo.endpoint.peer_count(), 0);
 }
