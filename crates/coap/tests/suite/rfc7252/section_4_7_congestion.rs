@@ -188,7 +188,7 @@ fn a_peer_that_is_heard_meanwhile_is_not_silent() {
     solo.send(&post(2));
     let second = solo.got().exchange;
     solo.advance(Duration::from_secs(1));
-    solo.respond(first, Response::new(Code::CHANGED));
+    solo.respond(first, Response::new(Code::CHANGED).payload([7; 100]));
     solo.advance(Duration::from_secs(50));
     solo.send(&post(3));
     solo.advance(Duration::from_secs(50));
@@ -197,11 +197,19 @@ fn a_peer_that_is_heard_meanwhile_is_not_silent() {
 }
 
 #[test]
-fn requests_of_ours_that_nobody_took_delay_no_other() {
+fn requests_of_ours_that_nobody_took_delay_nothing() {
     let mut solo = Solo::new();
-    solo.request(Request::get("x"));
+    let ask = crate::support::message(Type::Confirmable, Code::GET, 1, &[1]);
+    solo.send(&ask);
+    solo.advance(Duration::from_secs(1));
+    solo.request(Request::post("x").payload([7; 200]));
     solo.advance(Duration::from_secs(100));
     assert_eq!(solo.request(Request::get("x")).1.len(), 1);
+    let exchange = solo.got().exchange;
+    assert_eq!(
+        solo.respond(exchange, Response::new(Code::CONTENT)).len(),
+        1
+    );
 }
 
 #[test]

@@ -93,6 +93,11 @@ fn an_observation_that_ends_takes_its_waiting_state_along() {
     notify(&mut solo, id, "a");
     notify(&mut solo, id, "b");
     solo.endpoint.end_observation(solo.now, id);
+    let next = solo.endpoint.poll_timeout().unwrap();
+    assert!(
+        next > solo.now + Duration::from_secs(100),
+        "no timer is left"
+    );
     assert_eq!(solo.advance(Duration::from_secs(1000)), []);
     assert_eq!(solo.endpoint.peer_count(), 0);
     assert_eq!(solo.endpoint.poll_timeout(), None);

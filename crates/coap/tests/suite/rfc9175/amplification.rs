@@ -397,3 +397,12 @@ fn no_address_ever_gets_more_than_three_times_its_bytes() {
         "{stats:?}"
     );
 }
+
+#[test]
+fn nothing_is_kept_of_a_response_that_became_a_challenge() {
+    let mut solo = solo();
+    let challenge = solo.serve(&get(1), Response::content(42, body(3000, 1)));
+    assert_eq!(challenge.code, Code::UNAUTHORIZED);
+    assert_eq!(solo.send(&get(2).block2(1, false, 0)), []);
+    assert!(solo.take_request().is_some(), "asked of the application");
+}
