@@ -311,3 +311,29 @@ async fn live_flood_from_a_thousand_addresses_disturbs_nobody() {
     );
     assert_eq!(client.stats().dtls.handshakes_out, 1);
 }
+
+#[test]
+fn flight_is_repeated_to_a_silent_address_a_configured_number_of_times() {
+    for versions in [Versions::Dtls12, Versions::Dtls13] {
+        for repeats in [0, 2, 4] {
+            let ca = Ca::new("Test CA");
+            let mut net = Net::new(1);
+            let server = addr(1);
+            let config = Config {
+                // Not what ends it.
+                amplification: 1000,
+                unanswered_repeats: repeats,
+                ..Config::default()
+            };
+            net.add(server, config, &ca.endpoint(CONTROLLER), ca.verifier());
+            let victim = addr(900);
+            let hello = template(&ca, server, net.now, versions);
+            net.inject(victim, server, &hello);
+            let flight = net.node(server).sent_to[&victim];
+            net.run(Duration::from_secs(55));
+            let sent = net.node(server).sent_to[&victim];
+            let flights = (sent + flight / 2) / flight;
+            assert_eq!(flights, 1 + u64::from(repeats), "{versions:?} {sent}");
+        }
+    }
+}

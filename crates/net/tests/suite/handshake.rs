@@ -188,3 +188,36 @@ fn peers_without_a_common_version_get_an_alert() {
         }]
     ));
 }
+
+#[test]
+fn nothing_but_null_compression_is_offered_and_chosen() {
+    for versions in [Versions::Dtls12, Versions::Dtls13] {
+        let (mut net, _ca, agent, controller) = pair(
+            1,
+            Config {
+                versions,
+                ..Config::default()
+            },
+        );
+        net.connect(agent, controller, expect("localhost", Some(CONTROLLER)));
+        let hello = net.intercept().remove(0).2;
+        // Record header 13, handshake header 12, version 2, random 32; then session ID, cookie, suites, compression.
+        let mut at = 13 + 12 + 2 + 32;
+        for size in [1, 1, 2] {
+            let len = hello[at..at + size]
+                .iter()
+                .fold(0, |len, byte| len << 8 | usize::from(*byte));
+            at += size + len;
+        }
+        assert_eq!(hello[at..at + 2], [1, 0], "{versions:?}");
+        net.inject(agent, controller, &hello);
+        let answer = net.intercept().remove(0).2;
+        // Session ID, suite 2, compression.
+        let session_id = usize::from(answer[13 + 12 + 2 + 32]);
+        assert_eq!(
+            answer[13 + 12 + 2 + 32 + 1 + session_id + 2],
+            0,
+            "{versions:?}"
+        );
+    }
+}

@@ -391,3 +391,46 @@ fn dtls_1_0_is_refused() {
     );
     assert!(!live.is_established());
 }
+
+#[test]
+fn renegotiation_is_refused() {
+    if !openssl() {
+        return;
+    }
+    let ca = Ca::new("Interop CA");
+    let mut live = Live::new(Config::default(), &ca.endpoint(CONTROLLER), ca.verifier());
+    let files = Files::new(&ca, &ca.endpoint(AGENT));
+    let (chain, key) = (files.text("chain.pem"), files.text("key.pem"));
+    let target = format!("127.0.0.1:{}", live.addr().port());
+    let root = files.text("ca.pem");
+    let args = [
+        "s_client",
+        "-dtls1_2",
+        "-connect",
+        &target,
+        "-CAfile",
+        &root,
+        "-cert",
+        &chain,
+        "-cert_chain",
+        &chain,
+        "-key",
+        &key,
+    ];
+    let mut client = Tool::start("openssl", &args);
+    assert!(live.run(LIMIT, |live| live.is_established()));
+    // Its command for a renegotiation.
+    client.say("R\n");
+    let ended = live.run(LIMIT, |live| {
+        live.has(|event| matches!(event, Event::Closed { .. }))
+    });
+    assert!(ended, "{} {:?}", client.output(), live.events);
+    assert!(
+        client.output().contains("RENEGOTIATING"),
+        "{}",
+        client.output()
+    );
+    let handshakes = live.sessions.stats();
+    assert_eq!((handshakes.established, handshakes.handshakes_in), (1, 1));
+    assert!(live.data().is_empty());
+}

@@ -671,3 +671,58 @@ fn list_of_the_revoked_is_waited_for_and_a_new_one_ends_the_association() {
         );
     }
 }
+
+#[test]
+fn what_comes_while_a_handshake_is_held_is_not_lost() {
+    for versions in BOTH {
+        let small = Config {
+            mtu: 300,
+            ..config(versions)
+        };
+        let Court {
+            mut net,
+            controllers,
+            ..
+        } = court(small, Known::Good, Known::Nothing);
+        let id = net.connect(addr(1), addr(2), expect("localhost", Some(CONTROLLER)));
+        net.run(Duration::from_millis(100));
+        assert_eq!(net.node(addr(2)).sessions.held(), 1);
+        let now = net.now;
+        // In 1.3 the agent is done by now, and talks.
+        let said = net.node(addr(1)).sessions.send(now, id, b"early").is_ok();
+        net.run(Duration::from_millis(100));
+        assert!(net.node(addr(2)).data().is_empty());
+        controllers.set(Known::Good);
+        judge_again(&mut net, 2);
+        // Sooner than anybody repeats anything.
+        net.run(Duration::from_millis(30));
+        assert_eq!(net.node(addr(2)).established().len(), 1, "{versions:?}");
+        assert_eq!(net.node(addr(1)).established().len(), 1, "{versions:?}");
+        assert_eq!(
+            net.node(addr(2)).data().len(),
+            usize::from(said),
+            "{versions:?}"
+        );
+        assert_eq!(net.node(addr(2)).sessions.stats().retransmissions, 0);
+    }
+}
+
+#[test]
+fn changed_grounds_are_noticed_at_the_next_datagram_and_end_idle_associations() {
+    let Court {
+        mut net,
+        controllers,
+        ..
+    } = court(Config::default(), Known::Good, Known::Good);
+    net.connect(addr(1), addr(2), expect("localhost", Some(CONTROLLER)));
+    net.run(Duration::from_secs(3));
+    let other = Ca::new("Other CA");
+    controllers
+        .figure
+        .replace_anchors(anchors_from_pem(&other.root_pem()).unwrap());
+    net.run(Duration::from_secs(1));
+    assert!(net.node(addr(2)).closed().is_empty());
+    net.inject(addr(900), addr(2), b"whatever");
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.node(addr(2)).closed(), [CloseReason::Distrusted]);
+}

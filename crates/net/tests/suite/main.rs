@@ -27,6 +27,5 @@ mod node;
 mod plugtest;
 mod refusal;
 mod resumption;
-mod revocation;
 mod scale;
 mod spoof;

@@ -11,7 +11,7 @@ use homefleet_net::dtls::Credentials;
 use homefleet_trust::Anchor;
 use tokio::sync::watch;
 
-use super::{List, Material, Own, Refusals, TlsError, revocation};
+use super::{Material, Own, Refusals, TlsError};
 use crate::account::hex;
 use crate::clock::Millis;
 use crate::config::Tls;
@@ -32,13 +32,7 @@ pub(crate) trait Target: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
 
     /// Trusts these, and judges the peers of open sessions again.
-    fn anchors(&self, new: Vec<Anchor>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
-
-    /// Knows these lists of revoked certificates too, and judges the peers of open sessions again.
-    fn lists(&self, new: Vec<List>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
-
-    /// What is counted about revocation, and hosts that evidence cannot be fetched from.
-    fn revocation(&self) -> (Vec<Sample>, Vec<String>);
+    fn anchors(&self, new: Vec<Anchor>);
 }
 
 /// The files in force, and the way to newer ones.
@@ -138,13 +132,9 @@ impl Renewal {
         if let Some(problem) = &material.own.problem {
             return Err(self.error(problem.clone()));
         }
-        if let Some(policy) = revocation::policy(&self.files.revocation) {
-            revocation::judge(&policy, &material.lists, SystemTime::now())?;
-        }
         let Material {
             credentials,
             anchors,
-            lists,
             own,
             digest,
         } = material;
@@ -161,16 +151,11 @@ impl Renewal {
         }
         let names = trusted(&anchors);
         if digest.anchors != before.anchors {
-            self.target.anchors(anchors).await;
+            self.target.anchors(anchors);
             tracing::info!(
                 anchors = names.len(),
                 "new trusted certificates are in force"
             );
-        }
-        if digest.lists != before.lists {
-            let count = lists.len();
-            self.target.lists(lists).await;
-            tracing::info!(lists = count, "new revocation lists are in force");
         }
         let mut state = self.state();
         state.problem = None;
@@ -184,7 +169,7 @@ impl Renewal {
 
     /// What is in force.
     pub(crate) fn status(&self) -> api::Tls {
-        let (refusals, (_, unreachable)) = (self.refusals.last(), self.target.revocation());
+        let refusals = self.refusals.last();
         let state = self.state();
         api::Tls {
             certificate: api::OwnCertificate {
@@ -195,7 +180,6 @@ impl Renewal {
             anchors: state.anchors.clone(),
             loaded: Millis::from(state.loaded).to_timestamp(),
             problem: state.problem.clone(),
-            unreachable,
             refusals,
         }
     }
@@ -224,7 +208,6 @@ impl Renewal {
                 state.failures,
             ),
         ];
-        samples.extend(self.target.revocation().0);
         samples.extend(
             self.refusals
                 .by_reason()

@@ -26,10 +26,10 @@ struct Api {
     viewer: String,
 }
 
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+struct Answer {
+    status: u16,
     head: String,
-    pub(crate) body: String,
+    body: String,
 }
 
 impl Answer {
@@ -44,7 +44,7 @@ impl Answer {
     }
 }
 
-pub(crate) async fn exchange(addr: SocketAddr, request: &[u8]) -> Answer {
+async fn exchange(addr: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut bytes = Vec::new();
