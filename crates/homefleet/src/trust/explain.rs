@@ -1,10 +1,15 @@
 //! `homefleet trust explain`: what would be decided about a peer's certificate, and why.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use clap::Args;
-use homefleet_trust::{Connection, Context, Decision, Outcome, Policy, Time};
+use clap::{Args, ValueEnum};
+use homefleet_net::revocation::{FetchConfig, FetchStats, Fetcher};
+use homefleet_trust::{
+    Anchor, Connection, Context, Decision, Outcome, Policy, Revocation, RevocationPolicy,
+    RevocationScope, Time, Wanted,
+};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -36,6 +41,18 @@ pub(crate) struct Explain {
     /// Endpoint ID we expect: of the peer we connect to, or compared with the accepted peer's certificate
     #[arg(long, value_name = "ID")]
     endpoint_id: Option<String>,
+    /// File with revocation lists, PEM or DER; may be given several times
+    #[arg(long, value_name = "FILE")]
+    crl: Vec<PathBuf>,
+    /// Fetch revocation lists (CRL) and answers (OCSP) from where the certificates say
+    #[arg(long)]
+    fetch: bool,
+    /// Which certificates must not be revoked [default: leaf with --crl or --fetch, else none]
+    #[arg(long, value_name = "WHICH", value_enum)]
+    revocation: Option<Scope>,
+    /// When it cannot be found out whether a certificate is revoked
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = Unknown::Allow)]
+    unknown: Unknown,
     /// Decide as at this time (RFC 3339) instead of now
     #[arg(long, value_name = "TIME", conflicts_with = "time_unknown")]
     at: Option<String>,
@@ -58,8 +75,22 @@ impl Explain {
             None => Connection::Accepted,
         };
         let policy = Policy::default();
-        let context = Context::new(&anchors, self.time()?, connection, &policy);
-        let decision = homefleet_trust::decide(&chain, &context);
+        let time = self.time()?;
+        let context = Context::new(&anchors, time, connection, &policy);
+        let decision = match self.evidence(&chain, &anchors, time)? {
+            None => homefleet_trust::decide(&chain, &context),
+            Some(mut evidence) => loop {
+                let asked = Context {
+                    revocation: Some(&evidence),
+                    ..context
+                };
+                let decision = homefleet_trust::decide(&chain, &asked);
+                let Outcome::Hold(wanted) = &decision.outcome else {
+                    break decision;
+                };
+                evidence = fetched(evidence, wanted, self.fetch, time)?;
+            },
+        };
         if global.json {
             output::json(&as_json(&decision))?;
         } else {
@@ -77,6 +108,45 @@ impl Explain {
             )),
             Outcome::Establish => self.check_identity(&decision),
         }
+    }
+
+    /// What the files know about revocation; `None` when it is not looked at.
+    fn evidence(
+        &self,
+        chain: &[Vec<u8>],
+        anchors: &[Anchor],
+        time: Time,
+    ) -> Result<Option<Revocation>, Failure> {
+        let scope = match self.revocation {
+            Some(Scope::Leaf) => RevocationScope::Leaf,
+            Some(Scope::Chain) => RevocationScope::Chain,
+            None if self.fetch || !self.crl.is_empty() => RevocationScope::Leaf,
+            None => return Ok(None),
+        };
+        let mut evidence = Revocation::new(RevocationPolicy {
+            scope,
+            unknown: match self.unknown {
+                Unknown::Allow => homefleet_trust::Unknown::Allow,
+                Unknown::Refuse => homefleet_trust::Unknown::Refuse,
+            },
+            ..RevocationPolicy::default()
+        });
+        let mut issuers = anchors.to_vec();
+        issuers.extend(chain.iter().filter_map(|der| Anchor::from_der(der).ok()));
+        let limit = evidence.policy().max_crl_bytes;
+        let lists = homefleet_server::tls::lists(&self.crl, &issuers, limit).map_err(|error| {
+            Failure::Failed(format!(
+                "--crl: {}: {}",
+                error.path.display(),
+                error.problem
+            ))
+        })?;
+        for list in lists {
+            evidence
+                .add_crl(&list.der, &list.issuers, time)
+                .map_err(|error| unusable(&list.path, &error))?;
+        }
+        Ok(Some(evidence))
     }
 
     /// For an accepted peer, the Endpoint ID is not part of the figure; it binds `from_id` (R-SEC.0a).
@@ -111,6 +181,66 @@ impl Explain {
                 ))
             })
     }
+}
+
+/// Which certificates must not be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scope {
+    /// The peer's own
+    Leaf,
+    /// All but the trusted one
+    Chain,
+}
+
+/// When nothing is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Unknown {
+    /// Go on
+    Allow,
+    /// Refuse the peer
+    Refuse,
+}
+
+/// Fetches what is wanted, or notes that it is not to be had, and says what came of it.
+fn fetched(
+    evidence: Revocation,
+    wanted: &[Wanted],
+    fetch: bool,
+    time: Time,
+) -> Result<Revocation, Failure> {
+    let evidence = Arc::new(RwLock::new(evidence));
+    let troubles = crate::serve::runtime()?.block_on(async {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let config = FetchConfig {
+            fetch,
+            ..FetchConfig::default()
+        };
+        let fetcher = Fetcher::start(
+            Arc::clone(&evidence),
+            config,
+            move || time,
+            move || tell.send(()).unwrap_or_default(),
+        );
+        fetcher.want(wanted);
+        let answered = |stats: FetchStats| {
+            stats.taken + stats.failed + stats.no_evidence + stats.not_tried + stats.dropped
+        };
+        while answered(fetcher.stats()) < wanted.len() as u64 {
+            told.recv().await;
+        }
+        fetcher.troubles()
+    });
+    for trouble in troubles {
+        output::note(&format!("{}: {}", trouble.host, trouble.problem));
+    }
+    // The runtime is gone, and the fetcher with it.
+    Arc::try_unwrap(evidence)
+        .map(|evidence| {
+            evidence
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+        })
+        .map_err(|_| Failure::Failed("fetching did not end".to_owned()))
 }
 
 fn as_json(decision: &Decision) -> serde_json::Value {

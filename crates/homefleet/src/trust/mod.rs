@@ -19,7 +19,10 @@ Examples:
   homefleet trust explain --chain agent.pem --anchors ca.pem --accepted
   homefleet trust explain --chain server.pem --anchors ca.pem --host acs.example.com
   homefleet trust explain --chain server.pem --anchors ca.pem --host 192.0.2.1 \\
-      --endpoint-id proto::controller --at 2027-01-01T00:00:00Z"
+      --endpoint-id proto::controller --at 2027-01-01T00:00:00Z
+  homefleet trust explain --chain agent.pem --anchors ca.pem --accepted --crl ca.crl
+  homefleet trust explain --chain agent.pem --anchors ca.pem --accepted --fetch --revocation chain \\
+      --unknown refuse"
     )]
     Explain(explain::Explain),
     /// Have the server read its certificate files again; sessions stay open

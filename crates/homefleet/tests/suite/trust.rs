@@ -1,6 +1,9 @@
 //! `homefleet trust explain` on certificates made by the demo's authority.
 
-use std::path::PathBuf;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use homefleet_cli::demo::pki::Authority;
 
@@ -101,4 +104,131 @@ fn files_that_are_not_there_or_not_certificates_are_said_so() {
     ])
     .code(1);
     assert!(ran.err.contains("no certificate"), "{ran:?}");
+}
+
+/// Runs shell commands in a directory.
+fn shell(dir: &Path, script: &str) {
+    let ran = Command::new("sh")
+        .args(["-e", "-c", script])
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert!(
+        ran.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+}
+
+/// What the manual's recipes make, in a directory of its own.
+fn by_the_manual(name: &str) -> PathBuf {
+    let manual =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/manual/certificates.md");
+    let text = std::fs::read_to_string(manual).unwrap();
+    let recipes: String = text
+        .split("```sh\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    let dir = fresh_dir(name);
+    shell(&dir, &recipes);
+    dir
+}
+
+#[test]
+fn a_certificate_revoked_by_the_manuals_recipe_is_refused() {
+    let dir = by_the_manual("revoked");
+    let file = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let ask = |chain: &str, more: &[&str]| {
+        let (chain, anchors) = (file(chain), file("ca.pem"));
+        let mut args = vec![
+            "trust",
+            "explain",
+            "--chain",
+            &chain,
+            "--anchors",
+            &anchors,
+            "--accepted",
+        ];
+        args.extend(more);
+        run(&args)
+    };
+    let list = file("revoked.pem");
+    ask("device-chain.pem", &[]).code(0);
+    let ran = ask("device-chain.pem", &["--crl", &list]).code(4);
+    assert!(
+        ran.err.contains("revoked") && ran.err.contains("alert 44"),
+        "{ran:?}"
+    );
+    ask("server-chain.pem", &["--crl", &list, "--unknown", "refuse"]).code(0);
+    // Nothing tells about the issuing CA.
+    let refuse = [
+        "--crl",
+        &list,
+        "--revocation",
+        "chain",
+        "--unknown",
+        "refuse",
+    ];
+    let ran = ask("server-chain.pem", &refuse).code(4);
+    assert!(ran.err.contains("could not be found out"), "{ran:?}");
+    let ran = ask("server-chain.pem", &[&refuse[..], &["--json"]].concat()).code(4);
+    assert_eq!(ran.json()["outcome"], "terminate");
+    // A list that no issuer signed is told, not used.
+    let ran = ask("device-chain.pem", &["--crl", &file("ca.pem")]).code(1);
+    assert!(ran.err.contains("ca.pem"), "{ran:?}");
+}
+
+#[test]
+fn what_certificates_name_is_fetched_when_asked_for() {
+    let dir = by_the_manual("fetched");
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = web.local_addr().unwrap();
+    // Another certificate of the same device, revoked too, which names where the list is.
+    shell(
+        &dir,
+        &format!(
+            "echo 'crlDistributionPoints = URI:http://{at}/issuing.der.crl' >> device.cnf
+             openssl x509 -req -in device.csr -CA issuing.pem -CAkey issuing.key -set_serial 0x77 -sha256 -days 30 \
+                 -extfile device.cnf -extensions extensions -out named.pem
+             cat named.pem issuing.pem > named-chain.pem
+             openssl ca -config revoke.cnf -revoke named.pem
+             openssl ca -config revoke.cnf -gencrl -out issuing.crl
+             openssl crl -in issuing.crl -outform DER -out issuing.der.crl"
+        ),
+    );
+    let file = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let (chain, anchors) = (file("named-chain.pem"), file("ca.pem"));
+    let ask = |more: &[&str]| {
+        let mut args = vec![
+            "trust",
+            "explain",
+            "--chain",
+            &chain,
+            "--anchors",
+            &anchors,
+            "--accepted",
+        ];
+        args.extend(more);
+        run(&args)
+    };
+    let list = std::fs::read(dir.join("issuing.der.crl")).unwrap();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = web.accept().unwrap();
+        let mut asked = vec![0; 4096];
+        let length = stream.read(&mut asked).unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", list.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&list).unwrap();
+        String::from_utf8_lossy(&asked[..length]).into_owned()
+    });
+    ask(&[]).code(0);
+    let ran = ask(&["--fetch"]).code(4);
+    assert!(ran.err.contains("alert 44"), "{ran:?}");
+    assert!(served.join().unwrap().starts_with("GET /issuing.der.crl "));
+    // Now there is nobody: it is said, and the policy decides.
+    let ran = ask(&["--fetch"]).code(0);
+    assert!(ran.err.contains(&format!("{at}: no connection")), "{ran:?}");
+    ask(&["--fetch", "--unknown", "refuse"]).code(4);
+    ask(&["--revocation", "leaf", "--unknown", "refuse"]).code(4);
 }
