@@ -17,6 +17,9 @@ pub struct Tls {
     /// Why files that changed since were not taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Hosts that evidence about revocation cannot be fetched from, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreachable: Vec<String>,
     /// Peers refused because of their certificates, the last one first.
     pub refusals: Vec<PeerRefusal>,
 }

@@ -24,7 +24,7 @@ use crate::metrics::Sample;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::task::driver;
-use crate::tls::{self, Material, Refusals, Renewal, TlsError};
+use crate::tls::{self, Evidence, Material, Refusals, Renewal, TlsError};
 
 /// Longest time a stop waits for requests under way.
 const GRACE: Duration = Duration::from_secs(5);
@@ -87,13 +87,16 @@ impl Server {
         let stamps = tls::stamps(&config.tls);
         let material = Material::load(&config.tls, &config.endpoint_id, SystemTime::now())?;
         let refusals = Arc::new(Refusals::default());
-        let verifier = Arc::new(DeviceVerifier::new(
-            // A server's clock is taken to be right: certificates' dates are always validated (R-MTP.3).
-            TrustVerifier::new(material.anchors.clone(), Policy::default(), || {
-                Time::Accurate(SystemTime::now())
-            }),
-            Arc::clone(&refusals),
-        ));
+        // A server's clock is taken to be right: certificates' dates are always validated (R-MTP.3).
+        let trust = TrustVerifier::new(material.anchors.clone(), Policy::default(), || {
+            Time::Accurate(SystemTime::now())
+        });
+        let evidence = Evidence::start(&config.tls.revocation, &material.lists);
+        if let Some(evidence) = &evidence {
+            let fetcher = evidence.fetcher();
+            trust.set_revocation(evidence.revocation(), move |wanted| fetcher.want(wanted));
+        }
+        let verifier = Arc::new(DeviceVerifier::new(trust, Arc::clone(&refusals)));
         let store = Arc::new(open_store(&config)?);
         let lock = lock(&config)?;
         let core = Core::open(
@@ -123,6 +126,9 @@ impl Server {
             address: listen,
             problem: error.to_string(),
         })?;
+        if let Some(evidence) = &evidence {
+            evidence.serve(&mtp);
+        }
         let coap_addr = mtp.local_addr();
         let http_addr = http_listener.local_addr().unwrap_or(config.http.listen);
         core.set_coap_address(match &config.coap.advertise {
@@ -133,7 +139,11 @@ impl Server {
         let renewal = Arc::new(Renewal::new(
             config.tls.clone(),
             config.endpoint_id.clone(),
-            Box::new(Certificates { verifier }),
+            Box::new(Certificates {
+                mtp: mtp.clone(),
+                verifier,
+                evidence,
+            }),
             refusals,
             &material,
             stamps,
@@ -374,11 +384,7 @@ fn network_samples(mtp: &CoapMtp) -> Vec<Sample> {
     let mut samples = vec![
         Sample::gauge(sessions, states, now(open)).labelled("state", "open"),
         Sample::gauge(sessions, states, now(stats.node.half_open)).labelled("state", "half_open"),
-        Sample::gauge(
-            "sessions_held",
-            "Of these, held while evidence is fetched",
-            now(stats.node.held),
-        ),
+        Sample::gauge(sessions, states, now(stats.node.held)).labelled("state", "held"),
     ];
     for (name, help, value) in [
         ("mtp_records_in", "USP Records received", stats.records_in),
@@ -439,6 +445,16 @@ fn network_samples(mtp: &CoapMtp) -> Vec<Sample> {
             dtls.distrusted,
         ),
         (
+            "dtls_held",
+            "Associations held because their decision waited for evidence",
+            dtls.held,
+        ),
+        (
+            "dtls_undecided",
+            "Of these, ended because it did not come in time",
+            dtls.undecided,
+        ),
+        (
             "dtls_peer_alerts",
             "Handshakes that the peer refused",
             dtls.peer_alerts,
@@ -492,16 +508,6 @@ fn network_samples(mtp: &CoapMtp) -> Vec<Sample> {
             "dtls_certificate_evicted",
             "Associations closed because the same certificate had too many",
             dtls.certificate_evicted,
-        ),
-        (
-            "dtls_held",
-            "Associations held while evidence about revocation was fetched",
-            dtls.held,
-        ),
-        (
-            "dtls_undecided",
-            "Of these, ended because it did not come in time, or too many waited",
-            dtls.undecided,
         ),
         (
             "dtls_judged_again",

@@ -39,6 +39,11 @@ fn show(global: &Global, tls: &Tls) -> Result<(), Failure> {
     if let Some(problem) = &tls.problem {
         output::note(&format!("newer files are not taken over: {problem}"));
     }
+    for host in &tls.unreachable {
+        output::note(&format!(
+            "whether certificates are revoked cannot be asked of {host}"
+        ));
+    }
     if tls.refusals.is_empty() {
         return Ok(());
     }

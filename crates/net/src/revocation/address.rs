@@ -35,6 +35,11 @@ impl Address {
             return Err(wrong("it names a user"));
         }
         let host = authority.host();
+        // What follows the host and is no port that can be read would be passed over.
+        let after = authority.as_str().strip_prefix(host).unwrap_or_default();
+        if authority.port().is_none() && !matches!(after, "" | ":") {
+            return Err(wrong("its port is not a number of 1 to 65535"));
+        }
         let host = host
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))
@@ -92,11 +97,11 @@ mod tests {
         for (url, says) in [
             ("https://pki.example/ca.crl", "not https"),
             ("ldap://pki.example/cn=ca", "http only"),
-            ("file:///etc/passwd", "http only"),
+            ("file:///etc/passwd", "not a URL"),
             ("/ca.crl", "http only"),
             ("http://root:secret@pki.example/", "names a user"),
             ("http://pki.example:0/", "no host"),
-            ("http://pki.example:99999/", "not a URL"),
+            ("http://pki.example:99999/", "its port"),
             ("", "not a URL"),
             ("http:// pki.example/", "not a URL"),
             ("http://pki.example/\r\nX: y", "not a URL"),

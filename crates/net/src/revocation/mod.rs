@@ -30,6 +30,9 @@ use tokio::sync::mpsc;
 /// Bounds of fetching. How many bytes an answer may have says the [`Revocation`]'s policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchConfig {
+    /// Whether anything is fetched at all. When not, what is wanted fails at once: only evidence that came by other means counts.
+    /// Default true.
+    pub fetch: bool,
     /// Time one fetch may take in all, so less than a handshake may. Default 10 s.
     pub timeout: Duration,
     /// Time to find the host's addresses, and to connect to one of them. Default 3 s each.
@@ -53,6 +56,7 @@ pub struct FetchConfig {
 impl Default for FetchConfig {
     fn default() -> Self {
         Self {
+            fetch: true,
             timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
             concurrency: 16,
@@ -78,6 +82,9 @@ pub enum FetchError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// [`FetchConfig::fetch`] is off.
+    #[error("nothing is fetched")]
+    Off,
     /// The host failed a moment ago and is left alone.
     #[error("the host failed a moment ago and is left alone for now")]
     LeftAlone,
@@ -122,7 +129,7 @@ pub struct FetchStats {
     pub failed: u64,
     /// Answers that are no evidence: forged, out of date, about something else.
     pub no_evidence: u64,
-    /// Wanted from a host that is left alone, or at an address that is not fetched from.
+    /// Wanted from a host that is left alone, or at an address that is not fetched from, or when nothing is fetched.
     pub not_tried: u64,
     /// Wanted when the queue was full.
     pub dropped: u64,
@@ -148,7 +155,7 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A host that failed.
+/// A host that failed, or sent what is no evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// `host:port`.
@@ -219,7 +226,7 @@ impl Fetcher {
         }
     }
 
-    /// Hosts that failed last time, and why.
+    /// Hosts that failed last time, or sent what is no evidence, and why.
     pub fn troubles(&self) -> Vec<Trouble> {
         self.shared
             .troubles

@@ -144,6 +144,9 @@ impl Task {
         if self.known.contains(&wanted) {
             return;
         }
+        if !self.config.fetch {
+            return self.not_tried(&wanted, &FetchError::Off);
+        }
         let address = match Address::parse(wanted.url()) {
             Ok(address) => address,
             Err(error) => return self.not_tried(&wanted, &error),
@@ -257,18 +260,21 @@ impl Task {
                 tracing::debug!(wanted = %job.wanted, %error, "evidence about revocation is not to be had");
                 self.write(|revocation| revocation.failed(&job.wanted, now));
                 // A responder that knows nothing of one certificate may know others.
-                if !came {
-                    self.pause(now, place, error);
+                if came {
+                    self.trouble(now, &place, error);
+                } else {
+                    self.pause(now, &place, error);
                 }
+                self.tell_troubles();
             }
         }
         self.judge_soon(now);
     }
 
-    /// Leaves a host alone for a while. What waits for it fails.
-    fn pause(&mut self, now: Instant, place: String, problem: FetchError) {
-        if !self.pauses.contains_key(&place) {
-            tracing::warn!(host = place, %problem, "evidence about revocation cannot be fetched");
+    /// Takes note of what is wrong with a host.
+    fn trouble(&mut self, now: Instant, place: &str, problem: FetchError) -> &mut Pause {
+        if !self.pauses.contains_key(place) {
+            tracing::warn!(host = place, %problem, "evidence about revocation is not to be had");
             if self.pauses.len() >= MAX_TROUBLES
                 && let Some(first) = self
                     .pauses
@@ -279,18 +285,25 @@ impl Task {
                 self.pauses.remove(&first);
             }
         }
-        let (pause, longest) = (self.config.pause, self.config.pause_max);
-        let entry = self.pauses.entry(place.clone()).or_insert(Pause {
+        let length = self.config.pause / 2;
+        let pause = self.pauses.entry(place.to_owned()).or_insert(Pause {
             until: now,
-            length: pause / 2,
+            length,
             problem: problem.clone(),
         });
+        pause.problem = problem;
+        pause
+    }
+
+    /// Leaves a host alone for a while. What waits for it fails.
+    fn pause(&mut self, now: Instant, place: &str, problem: FetchError) {
+        let longest = self.config.pause_max;
+        let entry = self.trouble(now, place, problem);
         // Several fetches that fail together are one failure.
         if entry.until <= now {
             entry.length = (entry.length * 2).min(longest);
             entry.until = now + entry.length;
         }
-        entry.problem = problem;
         let (failed, waiting) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition::<VecDeque<_>, _>(|job: &Job| job.address.place() == place);
@@ -299,7 +312,6 @@ impl Task {
             self.known.remove(&job.wanted);
             self.not_tried(&job.wanted, &FetchError::LeftAlone);
         }
-        self.tell_troubles();
     }
 
     fn judge_soon(&mut self, now: Instant) {

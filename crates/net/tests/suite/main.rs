@@ -27,5 +27,6 @@ mod node;
 mod plugtest;
 mod refusal;
 mod resumption;
+mod revocation;
 mod scale;
 mod spoof;

@@ -87,6 +87,71 @@ pub struct Tls {
     /// Seconds between two looks whether the files changed; 0 = never.
     #[serde(default = "Tls::default_watch")]
     pub watch: u64,
+    /// Whether certificates were revoked.
+    #[serde(default)]
+    pub revocation: Revocation,
+}
+
+/// `[tls.revocation]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Revocation {
+    /// Which certificates of a device's chain are looked at.
+    pub check: RevocationCheck,
+    /// What follows when it cannot be found out.
+    pub unknown: RevocationUnknown,
+    /// Files with CRLs, PEM or DER.
+    pub crls: Vec<PathBuf>,
+    /// Fetch CRLs and OCSP responses from the addresses in the certificates.
+    pub fetch: bool,
+    /// Seconds after which evidence in use is fetched again.
+    pub refresh: u64,
+    /// Seconds one fetch may take.
+    pub timeout: u64,
+    /// Seconds for which what could not be fetched is not wanted again.
+    pub retry: u64,
+    /// Longest CRL, in bytes.
+    pub max_crl_size: usize,
+    /// Longest OCSP response, in bytes.
+    pub max_ocsp_size: usize,
+}
+
+/// Which certificates are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationCheck {
+    /// None.
+    Off,
+    /// The device's own.
+    Leaf,
+    /// All but the trusted one.
+    Chain,
+}
+
+/// What follows when nothing is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationUnknown {
+    /// The device connects.
+    Allow,
+    /// It is refused.
+    Refuse,
+}
+
+impl Default for Revocation {
+    fn default() -> Self {
+        Self {
+            check: RevocationCheck::Off,
+            unknown: RevocationUnknown::Allow,
+            crls: Vec::new(),
+            fetch: true,
+            refresh: 3600,
+            timeout: 10,
+            retry: 60,
+            max_crl_size: 1024 * 1024,
+            max_ocsp_size: 64 * 1024,
+        }
+    }
 }
 
 impl Tls {
@@ -101,6 +166,7 @@ impl Tls {
             key: key.into(),
             anchors: anchors.into(),
             watch: Self::default_watch(),
+            revocation: Revocation::default(),
         }
     }
 
@@ -112,6 +178,7 @@ impl Tls {
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         [&self.certificate, &self.key, &self.anchors]
             .into_iter()
+            .chain(&self.revocation.crls)
             .map(PathBuf::as_path)
     }
 }
@@ -443,8 +510,28 @@ impl Config {
                 format!("found {}, expected 1024 to 67108864", self.http.body_limit),
             );
         }
+        let revocation = &self.tls.revocation;
+        if !(1..=30).contains(&revocation.timeout) {
+            return wrong(
+                "tls.revocation.timeout",
+                format!(
+                    "found {}, expected 1 to 30: a device waits meanwhile",
+                    revocation.timeout
+                ),
+            );
+        }
+        for (key, size) in [
+            ("tls.revocation.max_crl_size", revocation.max_crl_size),
+            ("tls.revocation.max_ocsp_size", revocation.max_ocsp_size),
+        ] {
+            if !(1024..=64 * 1024 * 1024).contains(&size) {
+                return wrong(key, format!("found {size}, expected 1024 to 67108864"));
+            }
+        }
         let task = &self.task;
         for (key, value) in [
+            ("tls.revocation.refresh", revocation.refresh),
+            ("tls.revocation.retry", revocation.retry),
             ("task.expires_in", task.expires_in),
             ("task.answer_timeout", task.answer_timeout),
             ("task.retry_first", task.retry_first),

@@ -18,10 +18,11 @@ use tokio::sync::{mpsc, watch};
 use crate::account::hex;
 use crate::clock::{Clock, Millis};
 use crate::controller::{Controller, Finish, Incoming, Transport};
+use crate::metrics::Sample;
 use crate::store::{AddressRecord, CertificateRecord};
 use crate::task::driver::Sending;
 use crate::task::queue::Delivery;
-use crate::tls::{Refusals, Target};
+use crate::tls::{Evidence, List, Refusals, Target};
 
 /// Records being stored at a time; beyond it the MTP's own queue fills and devices are told 5.03.
 const IN_STORE: usize = 4096;
@@ -118,22 +119,48 @@ impl Verifier for DeviceVerifier {
 
 /// Takes over new certificates.
 pub(crate) struct Certificates {
+    /// Shows the own one.
+    pub(crate) mtp: CoapMtp,
     /// Judges the peers'.
     pub(crate) verifier: Arc<DeviceVerifier>,
+    /// Knows which were revoked.
+    pub(crate) evidence: Option<Evidence>,
 }
 
 impl Target for Certificates {
     fn credentials(
         &self,
-        _new: Credentials,
+        new: Credentials,
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
-        Box::pin(std::future::ready(Err(
-            "the new certificate is taken over at the next start".to_owned(),
-        )))
+        Box::pin(async move {
+            self.mtp
+                .replace_credentials(new)
+                .await
+                .map_err(|error| error.to_string())
+        })
     }
 
-    fn anchors(&self, new: Vec<Anchor>) {
-        self.verifier.trust.replace_anchors(new);
+    fn anchors(&self, new: Vec<Anchor>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            self.verifier.trust.replace_anchors(new);
+            self.mtp.judge_again().await;
+        })
+    }
+
+    fn lists(&self, new: Vec<List>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            if let Some(evidence) = &self.evidence {
+                evidence.take(&new);
+                self.mtp.judge_again().await;
+            }
+        })
+    }
+
+    fn revocation(&self) -> (Vec<Sample>, Vec<String>) {
+        match &self.evidence {
+            Some(evidence) => (evidence.samples(), evidence.troubles()),
+            None => Default::default(),
+        }
     }
 }
 

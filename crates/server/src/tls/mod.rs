@@ -3,10 +3,12 @@
 //! ```text
 //!   files ──► Material (read, judged) ──► Renewal ──► DTLS credentials, for handshakes from now on
 //!                  │ bad: refused, the old stays ├──► the verifier's anchors: open sessions are judged again
+//!                  │                             └──► what is known about revocation: the same
 //! ```
 //!
 //! - [`Material`]: what the files hold,
 //! - [`renewal`]: when they are read again, and what then happens,
+//! - [`revocation`]: whether certificates were revoked,
 //! - [`refusals`]: which peers were refused, and why.
 
 use std::path::{Path, PathBuf};
@@ -18,13 +20,16 @@ use homefleet_trust::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::config::Tls;
+use crate::config::{RevocationCheck, Tls};
 
 mod refusals;
 mod renewal;
+mod revocation;
 
 pub use refusals::Refusals;
 pub(crate) use renewal::{Renewal, Target, stamps};
+pub(crate) use revocation::Evidence;
+pub use revocation::{List, lists};
 
 /// A file of the certificate configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +49,8 @@ pub(crate) struct Material {
     pub(crate) credentials: Credentials,
     /// Whom we trust.
     pub(crate) anchors: Vec<Anchor>,
+    /// What was revoked, as far as files say.
+    pub(crate) lists: Vec<List>,
     /// Own certificate.
     pub(crate) own: Own,
     /// To tell whether anything changed.
@@ -55,6 +62,7 @@ pub(crate) struct Material {
 pub(crate) struct Digest {
     own: [u8; 32],
     anchors: [u8; 32],
+    lists: [u8; 32],
 }
 
 /// The server's own certificate, as it shows it to its peers.
@@ -90,11 +98,21 @@ impl Material {
         let trusted = read("tls.anchors", &tls.anchors)?;
         let anchors = anchors_from_pem(&trusted)
             .map_err(|error| wrong("tls.anchors", &tls.anchors, with_source(&error)))?;
+        let revocation = &tls.revocation;
+        let lists = match revocation.check {
+            RevocationCheck::Off => Vec::new(),
+            _ => revocation::lists(&revocation.crls, &anchors, revocation.max_crl_size)?,
+        };
+        let listed = lists
+            .iter()
+            .fold(Sha256::new(), |digest, list| digest.chain_update(&list.der));
         Ok(Self {
             credentials,
             anchors,
+            lists,
             own,
             digest: Digest {
+                lists: listed.finalize().into(),
                 own: Sha256::new()
                     .chain_update(&chain)
                     .chain_update(&key)

@@ -11,7 +11,7 @@ use homefleet_net::dtls::Credentials;
 use homefleet_trust::Anchor;
 use tokio::sync::watch;
 
-use super::{Material, Own, Refusals, TlsError};
+use super::{List, Material, Own, Refusals, TlsError, revocation};
 use crate::account::hex;
 use crate::clock::Millis;
 use crate::config::Tls;
@@ -32,7 +32,13 @@ pub(crate) trait Target: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
 
     /// Trusts these, and judges the peers of open sessions again.
-    fn anchors(&self, new: Vec<Anchor>);
+    fn anchors(&self, new: Vec<Anchor>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// Knows these lists of revoked certificates too, and judges the peers of open sessions again.
+    fn lists(&self, new: Vec<List>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// What is counted about revocation, and hosts that evidence cannot be fetched from.
+    fn revocation(&self) -> (Vec<Sample>, Vec<String>);
 }
 
 /// The files in force, and the way to newer ones.
@@ -132,9 +138,13 @@ impl Renewal {
         if let Some(problem) = &material.own.problem {
             return Err(self.error(problem.clone()));
         }
+        if let Some(policy) = revocation::policy(&self.files.revocation) {
+            revocation::judge(&policy, &material.lists, SystemTime::now())?;
+        }
         let Material {
             credentials,
             anchors,
+            lists,
             own,
             digest,
         } = material;
@@ -151,11 +161,16 @@ impl Renewal {
         }
         let names = trusted(&anchors);
         if digest.anchors != before.anchors {
-            self.target.anchors(anchors);
+            self.target.anchors(anchors).await;
             tracing::info!(
                 anchors = names.len(),
                 "new trusted certificates are in force"
             );
+        }
+        if digest.lists != before.lists {
+            let count = lists.len();
+            self.target.lists(lists).await;
+            tracing::info!(lists = count, "new revocation lists are in force");
         }
         let mut state = self.state();
         state.problem = None;
@@ -169,7 +184,7 @@ impl Renewal {
 
     /// What is in force.
     pub(crate) fn status(&self) -> api::Tls {
-        let refusals = self.refusals.last();
+        let (refusals, (_, unreachable)) = (self.refusals.last(), self.target.revocation());
         let state = self.state();
         api::Tls {
             certificate: api::OwnCertificate {
@@ -180,6 +195,7 @@ impl Renewal {
             anchors: state.anchors.clone(),
             loaded: Millis::from(state.loaded).to_timestamp(),
             problem: state.problem.clone(),
+            unreachable,
             refusals,
         }
     }
@@ -208,6 +224,7 @@ impl Renewal {
                 state.failures,
             ),
         ];
+        samples.extend(self.target.revocation().0);
         samples.extend(
             self.refusals
                 .by_reason()

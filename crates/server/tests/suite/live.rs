@@ -15,8 +15,9 @@ use homefleet_trust::{Policy, Time, anchors_from_pem};
 use homefleet_usp::message::{Body, Message, Request, Response};
 use homefleet_usp::{EndpointId, Record};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, date_time_ymd,
 };
 use tokio::sync::mpsc;
 
@@ -71,6 +72,30 @@ impl Authority {
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
+    }
+}
+
+impl Authority {
+    /// A list of certificates revoked, by their serial numbers.
+    pub(crate) fn list(&self, number: u64, revoked: &[u64]) -> String {
+        let revoked = revoked.iter().map(|serial| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2200, 1, 1),
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        }
+        .signed_by(&self.issuer)
+        .unwrap()
+        .pem()
+        .unwrap()
     }
 }
 
@@ -179,12 +204,18 @@ impl Agent {
     }
 
     async fn next(&mut self) -> Message {
+        self.next_from().await.0
+    }
+
+    /// The next message, and the certificate of who sent it.
+    pub(crate) async fn next_from(&mut self) -> (Message, [u8; 32]) {
         let received = tokio::time::timeout(WAIT, self.records.recv())
             .await
             .expect("nothing came")
             .unwrap();
         assert_eq!(received.record.from_id.as_str(), CONTROLLER);
-        Message::decode(received.record.message().unwrap()).unwrap()
+        let message = Message::decode(received.record.message().unwrap()).unwrap();
+        (message, received.identity.unwrap().fingerprint)
     }
 
     /// Answers every Get with the same values until a request for `path` was answered.

@@ -3,19 +3,28 @@
 use std::path::Path;
 use std::time::Duration;
 
-use homefleet_api::{Role, TaskState};
+use homefleet_api::{NewToken, Role, TaskState};
+use homefleet_server::config::{RevocationCheck, RevocationUnknown};
 use homefleet_server::core::DeviceQuery;
-use homefleet_server::{Access, CoreError, RunningServer, Server};
+use homefleet_server::{Access, Config, CoreError, RunningServer, Server};
 use rcgen::date_time_ymd;
 
 use crate::common::{CONTROLLER, DEVICE, on_board};
 use crate::live::{Agent, Authority, WAIT, access, config, read};
+use crate::rest::exchange;
 
 /// A server whose clients are of `authority`, in a directory of its own.
 async fn server(authority: &Authority, watch: u64) -> (tempfile::TempDir, RunningServer, Access) {
+    server_with(authority, |config| config.tls.watch = watch).await
+}
+
+async fn server_with(
+    authority: &Authority,
+    change: impl FnOnce(&mut Config),
+) -> (tempfile::TempDir, RunningServer, Access) {
     let directory = tempfile::tempdir().unwrap();
     let mut config = config(directory.path(), authority, authority);
-    config.tls.watch = watch;
+    change(&mut config);
     let server = Server::start(config).await.unwrap();
     let access = access(&server, Role::Admin).await;
     (directory, server, access)
@@ -176,5 +185,143 @@ async fn only_an_administrator_reloads() {
         "{refused:?}"
     );
     assert_eq!(operator.tls().unwrap().anchors.len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate_is_shown_from_the_next_handshake_and_sessions_stay_open() {
+    let authority = Authority::new("CA");
+    let (directory, server, access) = server(&authority, 0).await;
+    let addr = server.coap_addr();
+    let mut old = Agent::start(DEVICE, authority.issue(DEVICE), &authority, addr).await;
+    old.send(on_board("boot")).await;
+    let (_, before) = old.next_from().await;
+    assert_eq!(hex(&before), access.tls().unwrap().certificate.fingerprint);
+
+    write(directory.path(), &authority.issue(CONTROLLER));
+    let renewed = access.reload_tls().await.unwrap().certificate.fingerprint;
+    assert_ne!(renewed, hex(&before));
+    // The device that is here goes on over its session, and sees who it saw before.
+    old.send(on_board("boot again")).await;
+    assert_eq!(old.next_from().await.1, before);
+    let id = "os::00D09E-2";
+    let mut new = Agent::start(id, authority.issue(id), &authority, addr).await;
+    new.send(on_board("boot")).await;
+    assert_eq!(hex(&new.next_from().await.1), renewed);
+    // A second reload finds nothing new.
+    let loaded = access.tls().unwrap().loaded;
+    assert_eq!(access.reload_tls().await.unwrap().loaded, loaded);
+    server.stop().await;
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A server that reads a list of revoked certificates, and a device with serial number 7.
+async fn with_list(
+    authority: &Authority,
+    list: String,
+    unknown: RevocationUnknown,
+) -> (tempfile::TempDir, RunningServer, Access, Agent) {
+    let (directory, server, access) = server_with(authority, |config| {
+        let file = config.tls.anchors.with_file_name("list.pem");
+        std::fs::write(&file, list).unwrap();
+        config.tls.revocation.check = RevocationCheck::Leaf;
+        config.tls.revocation.unknown = unknown;
+        config.tls.revocation.crls = vec![file];
+    })
+    .await;
+    let issued = authority.issue_with(DEVICE, |params| params.serial_number = Some(7.into()));
+    let agent = Agent::start(DEVICE, issued, authority, server.coap_addr()).await;
+    (directory, server, access, agent)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_on_a_revocation_list_is_refused_and_shown() {
+    let authority = Authority::new("CA");
+    let list = authority.list(1, &[7]);
+    let (_directory, server, access, agent) =
+        with_list(&authority, list, RevocationUnknown::Allow).await;
+    assert!(agent.send_as(DEVICE, on_board("boot")).await.is_err());
+    let refusal = access.tls().unwrap().refusals.remove(0);
+    assert_eq!((refusal.reason.as_str(), refusal.alert), ("revoked", 44));
+
+    let id = "os::00D09E-2";
+    let good = Agent::start(id, authority.issue(id), &authority, server.coap_addr()).await;
+    good.send(on_board("boot")).await;
+
+    let new = NewToken {
+        name: "scraper".to_owned(),
+        role: Role::Viewer,
+        expires_in: None,
+    };
+    let token = server.create_token(new).await.unwrap().secret;
+    let asked = format!(
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    let metrics = exchange(server.http_addr(), asked.as_bytes()).await;
+    assert_eq!(metrics.status, 200);
+    for line in [
+        "# TYPE homefleet_refusals counter",
+        "homefleet_refusals_total{reason=\"revoked\"} ",
+        "homefleet_revocation_known{kind=\"list\"} 1\n",
+        "homefleet_revocation_known{kind=\"listed\"} 1\n",
+        "homefleet_sessions{state=\"open\"} 1\n",
+        "homefleet_sessions{state=\"held\"} 0\n",
+        "homefleet_dtls_amplification_held_total ",
+        "homefleet_certificate_days ",
+    ] {
+        assert!(metrics.body.contains(line), "{line}: {}", metrics.body);
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_revocation_list_ends_the_session_of_its_device() {
+    let authority = Authority::new("CA");
+    let list = authority.list(1, &[]);
+    let (directory, server, access, mut agent) =
+        with_list(&authority, list, RevocationUnknown::Refuse).await;
+    agent.send(on_board("boot")).await;
+    agent.answer_gets("Device.LocalAgent.").await;
+    assert_eq!(access.tls().unwrap().refusals, []);
+
+    // A list of somebody else changes nothing.
+    let file = directory.path().join("list.pem");
+    std::fs::write(&file, Authority::new("Stranger").list(2, &[7])).unwrap();
+    let error = access.reload_tls().await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("tls.revocation.crls: "),
+        "{error}"
+    );
+    agent.send(on_board("boot again")).await;
+
+    std::fs::write(&file, authority.list(2, &[7])).unwrap();
+    access.reload_tls().await.unwrap();
+    let status = until(&access, |status| !status.refusals.is_empty()).await;
+    assert_eq!(status.refusals[0].reason, "revoked");
+    assert!(agent.send_as(DEVICE, on_board("boot")).await.is_err());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_of_which_nothing_is_known_is_refused_when_configured() {
+    let authority = Authority::new("CA");
+    let (_directory, server, access) = server_with(&authority, |config| {
+        config.tls.revocation.check = RevocationCheck::Leaf;
+        config.tls.revocation.unknown = RevocationUnknown::Refuse;
+    })
+    .await;
+    let agent = Agent::start(
+        DEVICE,
+        authority.issue(DEVICE),
+        &authority,
+        server.coap_addr(),
+    )
+    .await;
+    assert!(agent.send_as(DEVICE, on_board("boot")).await.is_err());
+    let refusal = access.tls().unwrap().refusals.remove(0);
+    assert_eq!(refusal.reason, "revocation_unknown");
     server.stop().await;
 }

@@ -26,10 +26,10 @@ struct Api {
     viewer: String,
 }
 
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
@@ -44,7 +44,7 @@ impl Answer {
     }
 }
 
-async fn exchange(addr: SocketAddr, request: &[u8]) -> Answer {
+pub(crate) async fn exchange(addr: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut bytes = Vec::new();

@@ -10,8 +10,8 @@ use rcgen::KeyUsagePurpose;
 
 use crate::{
     evidence::{
-        CERTIFICATE_ISSUER, CRL_URL, Crl, DAY, DELTA, ODD, REASON, full_name, point, raw_extension,
-        reason, revocable, serial, wanted_crl,
+        CERTIFICATE_ISSUER, CRL_URL, Crl, DAY, DELTA, ECDSA_SHA384, ODD, REASON, full_name, point,
+        raw_extension, reason, revocable, serial, wanted_crl,
     },
     forge::{Entity, Judge, With, ca, ders, now, tlv},
 };
@@ -137,6 +137,13 @@ fn the_crl_has_to_be_signed_by_the_issuer() {
     let mut broken = crl.signed(&scene.root);
     *broken.last_mut().unwrap() ^= 1;
     assert_eq!(scene.add(&broken), Err(EvidenceError::Signature));
+}
+
+#[test]
+fn the_two_signature_algorithms_of_a_crl_have_to_agree() {
+    let mut crl = Crl::of(&[]);
+    crl.algorithm = ECDSA_SHA384;
+    assert!(matches!(refused(&crl), EvidenceError::Malformed { .. }));
 }
 
 #[test]

@@ -16,6 +16,9 @@ pub const CRL_URL: &str = "http://crl.example.com/issuer.crl";
 pub const OCSP_URL: &str = "http://ocsp.example.com/";
 pub const DAY: Duration = Duration::from_secs(86_400);
 
+pub const ECDSA_SHA384: &[u8] = &[
+    0x30, 0x0A, 0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x03,
+];
 const ECDSA_SHA256: &[u8] = &[
     0x30, 0x0A, 0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02,
 ];
@@ -135,6 +138,8 @@ pub struct Crl {
     /// Serial number, extensions of the entry (each an `Extension`).
     pub revoked: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
     pub extensions: Vec<Vec<u8>>,
+    /// The algorithm named in the signed part.
+    pub algorithm: &'static [u8],
 }
 
 impl Crl {
@@ -145,6 +150,7 @@ impl Crl {
             next_update: Some(now() + 7 * DAY),
             revoked: serials.iter().map(|n| (serial(*n), Vec::new())).collect(),
             extensions: vec![raw_extension(CRL_NUMBER, false, &[2, 1, 5])],
+            algorithm: ECDSA_SHA256,
         }
     }
 
@@ -176,7 +182,7 @@ impl Crl {
             0x30,
             &[
                 &version,
-                ECDSA_SHA256,
+                self.algorithm,
                 &subject(issuer),
                 &date,
                 &next,
@@ -221,6 +227,8 @@ pub struct Ocsp {
     pub by_name: bool,
     pub nonce: Option<Vec<u8>>,
     pub extensions: Vec<Vec<u8>>,
+    /// Of the answer itself.
+    pub single_extensions: Vec<Vec<u8>>,
     pub version: Option<u8>,
     /// In `certs`.
     pub certificates: Vec<Vec<u8>>,
@@ -238,6 +246,7 @@ impl Ocsp {
             by_name: false,
             nonce: None,
             extensions: Vec::new(),
+            single_extensions: Vec::new(),
             version: None,
             certificates: Vec::new(),
             kind: BASIC,
@@ -272,6 +281,10 @@ impl Ocsp {
             }
         };
         let next = self.next_update.map(|n| tlv(0xA0, &[&generalized(n)]));
+        let of_single = match self.single_extensions.as_slice() {
+            [] => Vec::new(),
+            list => tlv(0xA1, &[&tlv(0x30, &[&list.concat()])]),
+        };
         let single = tlv(
             0x30,
             &[
@@ -279,6 +292,7 @@ impl Ocsp {
                 &status,
                 &generalized(self.this_update),
                 &next.unwrap_or_default(),
+                &of_single,
             ],
         );
         let responder = if self.by_name {

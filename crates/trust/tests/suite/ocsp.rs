@@ -1,16 +1,19 @@
 //! OCSP by the clauses of RFC 6960, RFC 5019 and RFC 9654.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use homefleet_trust::{
     CertIdHash, Connection, Decision, EvidenceError, Outcome, Refusal, Revocation,
     RevocationPolicy, RevocationReason, Time, Wanted,
 };
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, date_time_ymd};
+use rcgen::{
+    CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P521_SHA512, date_time_ymd,
+};
 
 use crate::{
     evidence::{DAY, OCSP_URL, ODD, Ocsp, Said, raw_extension, revocable, serial, wanted_ocsp},
-    forge::{Entity, Judge, With, ca, ders, extension, now, tlv},
+    forge::{Entity, Judge, With, ca, ders, dn, extension, now, tlv},
 };
 
 struct Scene {
@@ -184,6 +187,19 @@ fn a_responder_that_the_issuer_did_not_authorise_is_not_believed() {
         respond(&mut scene, &forged, vec![forged.der.clone()]),
         Err(Responder)
     );
+    let mut renamed = scene.root.clone();
+    renamed.params.distinguished_name = dn("Nobody");
+    let foreign = renamed.issue(responder());
+    assert_eq!(
+        respond(&mut scene, &foreign, vec![foreign.der.clone()]),
+        Err(Responder)
+    );
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512).unwrap();
+    let odd_key = scene.root.issue_with(responder(), Rc::new(key));
+    assert_eq!(
+        respond(&mut scene, &odd_key, vec![odd_key.der.clone()]),
+        Err(Responder)
+    );
     let hidden = scene.root.issue(responder());
     assert_eq!(respond(&mut scene, &hidden, vec![]), Err(Responder));
     let peer = scene.peer.clone();
@@ -315,6 +331,14 @@ fn other_versions_kinds_and_critical_extensions_are_refused() {
     };
     let oid = der::asn1::ObjectIdentifier::new("1.2.3.4").unwrap();
     assert_eq!(odd(true), Err(EvidenceError::CriticalExtension(oid)));
+    let single = |critical| {
+        let (result, _) = Scene::answered(Said::Good, |o| {
+            o.single_extensions = vec![raw_extension(ODD, critical, &[5, 0])];
+        });
+        result
+    };
+    assert_eq!(single(true), Err(EvidenceError::CriticalExtension(oid)));
+    assert_eq!(single(false), Ok(()));
     assert_eq!(odd(false), Ok(()));
 }
 

@@ -1,8 +1,10 @@
 //! What the tests share: a small CA, and a network in virtual time.
 
+pub(crate) mod authority;
 pub(crate) mod live;
 pub(crate) mod nodes;
 pub(crate) mod pair;
 pub(crate) mod pki;
 pub(crate) mod relay;
 pub(crate) mod tool;
+pub(crate) mod web;

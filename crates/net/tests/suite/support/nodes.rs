@@ -48,6 +48,10 @@ pub(crate) fn big() -> Vec<u8> {
 }
 
 pub(crate) fn node(issued: &Issued, verifier: Arc<dyn Verifier>) -> Node {
+    node_with(issued, verifier, brisk())
+}
+
+pub(crate) fn node_with(issued: &Issued, verifier: Arc<dyn Verifier>, coap: Config) -> Node {
     Node::bind(
         NodeConfig {
             secure: Some(Security {
@@ -57,7 +61,7 @@ pub(crate) fn node(issued: &Issued, verifier: Arc<dyn Verifier>) -> Node {
                 dtls: dtls::Config::default(),
             }),
             plain_listen: Some(LOOPBACK.parse().unwrap()),
-            coap: brisk(),
+            coap,
             max_requests: 1000,
             doubt_after: Duration::from_millis(500),
         },
