@@ -14,8 +14,11 @@ use proptest::prelude::*;
 
 use crate::replay::{corpus, replay};
 
-/// What we refuse and the other takes, with the rule.
-const STRICTER: [(&str, fn(&FormatError) -> bool); 7] = [
+/// A rule, and which error it is.
+type Rule = (&'static str, fn(&FormatError) -> bool);
+
+/// What we refuse and the other takes.
+const STRICTER: [Rule; 7] = [
     ("§3: a version other than 1 is ignored", |e| {
         matches!(e, FormatError::Version(_))
     }),
