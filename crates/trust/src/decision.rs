@@ -18,7 +18,7 @@ pub struct Decision {
     /// By which way through the figure the session was established. `Some` exactly when the outcome is [`Outcome::Establish`].
     pub basis: Option<Basis>,
     /// When to decide anew: the earliest end of what the decision rests on (validity of a certificate of the path, revocation
-    /// evidence). `None` when the session is not established, or there is no accurate absolute time.
+    /// evidence), or when what could not be found out is worth another try. `None` when the session is not established, or there is no accurate absolute time.
     pub valid_until: Option<SystemTime>,
 }
 

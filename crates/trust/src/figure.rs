@@ -96,7 +96,7 @@ impl Walk {
         let established = |basis: Option<Basis>| {
             let (peer, until) = ground.identity(leaf).ok_or(Refusal::UnknownIssuer)?;
             let evidence = match &verdict {
-                Some(Verdict::Good { until, .. }) => *until,
+                Some(Verdict::Good { until, .. } | Verdict::Unclear { again: until, .. }) => *until,
                 _ => None,
             };
             Ok(Established {
@@ -423,7 +423,7 @@ impl Walk {
                 };
                 (Answer::Yes, refusal.to_string(), Some(refusal.into()))
             }
-            Some(Verdict::Unclear { level, why }) => {
+            Some(Verdict::Unclear { level, why, .. }) => {
                 let refusal = Refusal::RevocationUnknown { level: *level };
                 let detail = format!("{refusal}: {why}");
                 match unknown {

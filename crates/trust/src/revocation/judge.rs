@@ -22,8 +22,13 @@ pub(crate) enum Verdict {
     },
     /// To be fetched first. Never empty.
     Wanted(Vec<Wanted>),
-    /// About the one at this level nothing can be found out.
-    Unclear { level: usize, why: &'static str },
+    /// About the one at this level nothing can be found out for now.
+    Unclear {
+        level: usize,
+        why: &'static str,
+        /// It can be tried again then; `None`: there is nothing to try, or time is unknown.
+        again: Option<SystemTime>,
+    },
     /// No trusted issuer could say anything.
     NoIssuer,
 }
@@ -33,7 +38,8 @@ enum Finding {
     Good(Option<SystemTime>),
     Revoked(RevocationReason),
     Wanted(Wanted),
-    Unclear(&'static str),
+    /// Why, and whether it is worth another try later.
+    Unclear(&'static str, bool),
 }
 
 /// Looks at the certificates of a valid path, the peer's first, the anchor last.
@@ -43,7 +49,7 @@ pub(crate) fn judge(revocation: &Revocation, path: &[Link<'_>], time: Time) -> V
         RevocationScope::Chain => path.len(),
     };
     let (mut wanted, mut unclear, mut until) = (Vec::new(), None, None);
-    let mut certificates = 0;
+    let (mut certificates, mut worth_it) = (0, false);
     for (level, pair) in path.windows(2).take(looked_at).enumerate() {
         let (certificate, issuer) = (pair[0].certificate, pair[1].certificate);
         match find(revocation, certificate, issuer, time) {
@@ -53,15 +59,23 @@ pub(crate) fn judge(revocation: &Revocation, path: &[Link<'_>], time: Time) -> V
             }
             Finding::Revoked(reason) => return Verdict::Revoked { level, reason },
             Finding::Wanted(one) => wanted.push(one),
-            Finding::Unclear(why) => {
+            Finding::Unclear(why, retry) => {
                 unclear.get_or_insert((level, why));
+                worth_it |= retry;
             }
         }
     }
     match unclear {
         // Nothing that could come would change it.
         Some((level, why)) if revocation.policy.unknown == Unknown::Refuse || wanted.is_empty() => {
-            Verdict::Unclear { level, why }
+            let again = match time {
+                Time::Accurate(now) if worth_it => {
+                    now.checked_add(revocation.policy.remember_failure)
+                }
+                _ => None,
+            };
+            let again = earliest(until, again);
+            Verdict::Unclear { level, why, again }
         }
         _ if !wanted.is_empty() => Verdict::Wanted(wanted),
         _ if certificates == 0 => Verdict::NoIssuer,
@@ -186,10 +200,11 @@ fn missing(
     };
     match found {
         Some(wanted) => Finding::Wanted(wanted),
-        None if unknown_to_responder => Finding::Unclear("the responder does not know it"),
+        None if unknown_to_responder => Finding::Unclear("the responder does not know it", true),
         None if extensions.ocsp_urls.is_empty() && extensions.crl_urls.is_empty() => {
-            Finding::Unclear("no CRL of its issuer is known, and it names no http address for one")
+            let why = "no CRL of its issuer is known, and it names no http address for one";
+            Finding::Unclear(why, false)
         }
-        None => Finding::Unclear("what would tell could not be fetched"),
+        None => Finding::Unclear("what would tell could not be fetched", true),
     }
 }

@@ -236,6 +236,9 @@ fn a_response_about_another_certificate_or_issuer_says_nothing() {
     let other = Entity::root("Other");
     let der = ocsp.signed(&other, &scene.root, &scene.root);
     assert_eq!(scene.add(&der), Err(EvidenceError::OtherCertificate));
+    let other_name = Entity::self_signed_with(ca("Other"), scene.root.key.clone());
+    let der = ocsp.signed(&other_name, &scene.root, &scene.root);
+    assert_eq!(scene.add(&der), Err(EvidenceError::OtherCertificate));
     let namesake = Entity::root("Root");
     let der = ocsp.signed(&namesake, &scene.root, &scene.root);
     assert_eq!(scene.add(&der), Err(EvidenceError::OtherCertificate));

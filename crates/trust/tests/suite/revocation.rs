@@ -118,6 +118,29 @@ fn the_policy_says_what_follows_when_it_cannot_be_found_out() {
 }
 
 #[test]
+fn what_could_not_be_found_out_is_tried_again() {
+    let mut scene = Scene::with(policy(|_| {}), |p| {
+        name_addresses(p, 7, Some(CRL_URL), None);
+    });
+    let wanted = scene.wanted();
+    scene.revocation.failed(&wanted[0], instant());
+    let decision = scene.decide();
+    assert!(decision.is_established());
+    assert_eq!(decision.valid_until, Some(now() + 300 * SECOND));
+    // With nothing to try, there is nothing to wait for.
+    let scene = Scene::with(policy(|_| {}), |_| {});
+    let end = crate::forge::endpoint("peer").not_after;
+    assert_eq!(scene.decide().valid_until, Some(end.into()));
+    // What the responder does not know today, it may know later.
+    let mut scene = Scene::with(policy(|_| {}), |p| {
+        name_addresses(p, 7, None, Some(OCSP_URL));
+    });
+    let der = Ocsp::says(Said::Unknown, 7).by(&scene.root);
+    scene.add(&wanted_ocsp(&scene.root, 7), &der);
+    assert_eq!(scene.decide().valid_until, Some(now() + 300 * SECOND));
+}
+
+#[test]
 fn a_failure_is_forgotten_after_its_time() {
     let mut scene = Scene::with(policy(|_| {}), |p| {
         name_addresses(p, 7, Some(CRL_URL), None)
