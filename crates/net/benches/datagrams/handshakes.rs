@@ -97,6 +97,7 @@ pub(crate) fn config(versions: Versions) -> Config {
     Config {
         prefix_budget: budget,
         global_budget: budget,
+        max_per_certificate: usize::MAX,
         versions,
         resumption: false,
         ..Config::default()

@@ -28,6 +28,17 @@ pub(crate) fn coap(report: &mut Report) {
                 .collect()
         };
         let name = |who: &str| format!("coap, {clients} clients, {who}");
+        let mut server = Server::socket();
+        let channels = plain(&server);
+        let socket = name("the socket alone");
+        let socket = measure(
+            report,
+            &socket,
+            &mut server,
+            channels,
+            Method::Post,
+            UNDER_WAY,
+        );
         let ours = {
             let mut server = Server::ours(Memory::Everything);
             let channels = plain(&server);
@@ -41,6 +52,11 @@ pub(crate) fn coap(report: &mut Report) {
                 UNDER_WAY,
             )
         };
+        report.figure(
+            &name("homefleet beyond the socket"),
+            ours - socket,
+            "us CPU/request",
+        );
         let mut server = Server::ours(Memory::Defaults);
         let channels = plain(&server);
         let defaults = name("homefleet, defaults");

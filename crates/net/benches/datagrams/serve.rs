@@ -8,6 +8,7 @@ use std::time::Duration;
 use homefleet_coap::{Code, Response};
 use homefleet_net::coap::{Incoming, Node, NodeConfig, NodeStats, Security};
 use homefleet_net::dtls::{self, Budget, Versions};
+use homefleet_net::udp::UdpSocket;
 
 use crate::pki::{Ca, Issued, verifier};
 use crate::process::{Own, Running, free_port};
@@ -17,6 +18,7 @@ const LOOPBACK: &str = "127.0.0.1:0";
 /// A server under load.
 pub(crate) enum Server {
     Ours(Own, SocketAddr),
+    Socket(Own, SocketAddr),
     Libcoap(Running, SocketAddr),
 }
 
@@ -61,6 +63,13 @@ impl Server {
         Self::Ours(own, addr)
     }
 
+    /// The batched socket alone, which gives every request a fixed answer: what of the figures is the kernel's.
+    pub(crate) fn socket() -> Self {
+        let mut own = Own::start(&["serve", "socket"]);
+        let addr = own.addr();
+        Self::Socket(own, addr)
+    }
+
     /// On all addresses, as an operator's server listens: answers leave from the address that was asked.
     pub(crate) fn ours_everywhere(memory: Memory) -> Self {
         let mut own = Own::start(&["serve", "coap", &memory.word(), "[::]:0"]);
@@ -100,22 +109,22 @@ impl Server {
 
     pub(crate) fn addr(&self) -> SocketAddr {
         match self {
-            Self::Ours(_, addr) | Self::Libcoap(_, addr) => *addr,
+            Self::Ours(_, addr) | Self::Socket(_, addr) | Self::Libcoap(_, addr) => *addr,
         }
     }
 
     pub(crate) fn pid(&self) -> u32 {
         match self {
-            Self::Ours(own, _) => own.pid(),
+            Self::Ours(own, _) | Self::Socket(own, _) => own.pid(),
             Self::Libcoap(running, _) => running.pid(),
         }
     }
 
-    /// Our counters; nothing of libcoap.
+    /// Our counters; nothing of the others.
     pub(crate) fn counters(&mut self) -> Counters {
         match self {
             Self::Ours(own, _) => Counters::read(&own.ask("counters")),
-            Self::Libcoap(..) => Counters::default(),
+            Self::Socket(..) | Self::Libcoap(..) => Counters::default(),
         }
     }
 }
@@ -166,6 +175,7 @@ pub(crate) fn certificates() -> (tempfile::TempDir, Issued) {
 /// The server's side: says its address, then answers questions until its input ends.
 pub(crate) fn main(args: &[&str]) {
     let (secure, memory, listen) = match args {
+        ["socket"] => return answer_all(),
         ["coap", memory, listen] => (None, *memory, *listen),
         ["coaps", memory, directory] => {
             // Where peers come and go, the silent ones are dropped while it runs.
@@ -197,6 +207,33 @@ pub(crate) fn main(args: &[&str]) {
             .name("server".to_owned())
             .spawn_scoped(scope, move || serve(secure, memory, listen, asked))
             .unwrap();
+    });
+}
+
+fn answer_all() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut socket = UdpSocket::bind(LOOPBACK.parse().unwrap()).unwrap();
+        println!("{}", socket.local_addr());
+        let mut answers = Vec::new();
+        loop {
+            socket.ready().await.unwrap();
+            while socket.receive(|from, request| {
+                // ACK, 2.04, and message ID and token of the request.
+                let mut answer = vec![0x62, 0x44];
+                answer.extend(request.get(2..6).unwrap_or_default());
+                answers.push((from, answer));
+            }) > 0
+            {
+                for (to, answer) in answers.drain(..) {
+                    socket.queue(to, answer);
+                }
+                socket.flush();
+            }
+        }
     });
 }
 
@@ -245,6 +282,8 @@ fn security(directory: &Path, idle_timeout: Duration) -> Security {
         dtls: dtls::Config {
             prefix_budget: budget,
             global_budget: budget,
+            // All clients show the same certificate.
+            max_per_certificate: usize::MAX,
             idle_timeout,
             versions: Versions::Both,
             ..dtls::Config::default()

@@ -26,6 +26,8 @@ const CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256
     ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 /// No post-quantum groups: a ClientHello of two datagrams is lost on some servers.
 const GROUPS: &str = "X25519:P-256:P-384";
+/// Plaintext of one record (RFC 6347 §4.1).
+const MAX_PLAINTEXT: usize = 16_384;
 /// Largest datagram UDP can carry.
 const MAX_DATAGRAM: usize = 65_535;
 
@@ -403,6 +405,11 @@ impl Association {
 
     fn advance(&mut self, messages: &mut Vec<Vec<u8>>) -> Progress {
         let mut progress = Progress::Continue;
+        // Once established, the engine holds nothing between datagrams: no record in one is longer than it.
+        let room = match &self.stream.get_ref().incoming {
+            Some(datagram) if self.established => datagram.len(),
+            _ => MAX_PLAINTEXT,
+        };
         if !self.established {
             if let Err(error) = self.stream.do_handshake() {
                 return self.failed(error);
@@ -423,11 +430,13 @@ impl Association {
             self.established = true;
             progress = Progress::Established;
         }
-        // One record is at most 2^14 bytes of plaintext (RFC 6347 §4.1).
-        let mut buffer = [0_u8; 16_384];
         loop {
-            match self.stream.ssl_read(&mut buffer) {
-                Ok(len) => messages.push(buffer[..len].to_vec()),
+            let mut message = vec![0; room];
+            match self.stream.ssl_read(&mut message) {
+                Ok(len) => {
+                    message.truncate(len);
+                    messages.push(message);
+                }
                 Err(error) if error.code() == ErrorCode::ZERO_RETURN => {
                     return Progress::PeerClosed;
                 }
