@@ -4,13 +4,14 @@
 //! Time comes in as an argument and nothing goes out by itself. After every call that changes the
 //! endpoint ([`Endpoint::handle_input`], [`Endpoint::handle_timeout`], [`Endpoint::request`],
 //! [`Endpoint::respond`], …) drain [`Endpoint::poll_transmit`] and [`Endpoint::poll_event`] until both are
-//! empty, then sleep until [`Endpoint::poll_timeout`] or the next datagram.
+//! empty, then sleep until [`Endpoint::poll_timeout`] or the next datagram. A datagram that was sent to a group goes to
+//! [`Endpoint::handle_multicast`] instead.
 //!
 //! # Map
 //! | module | what |
 //! |---|---|
 //! | [`message`], [`options`], [`code`], [`number`], [`block`], [`content_format`] | the message format |
-//! | [`conditional`] | preconditions, validation, choice of a representation, for resource owners |
+//! | [`conditional`], [`no_response`] | what resource owners and clients decide by options |
 //! | [`endpoint`] | reliability, deduplication, block-wise transfer, observe |
 //! | [`link`], [`uri`] | text formats |
 #![forbid(unsafe_code)]
