@@ -271,17 +271,23 @@ fn a_message_is_a_record_and_its_way_back() {
             reply_to: Some("/queue/controller".into())
         }]
     );
-    let mut frame = message(&record());
-    frame.headers.retain(|(name, _)| name != "reply-to-dest");
-    broker.say(&frame);
-    assert_eq!(
-        broker.events(),
-        [Event::Record {
-            record: record(),
-            reply_to: None
-        }]
-    );
-    assert_eq!(broker.session.stats().records_in, 2);
+    for way in [None, Some("")] {
+        let mut frame = message(&record());
+        frame.headers.retain(|(name, _)| name != "reply-to-dest");
+        if let Some(way) = way {
+            frame = frame.with("reply-to-dest", way);
+        }
+        broker.say(&frame);
+        let reply_to = None;
+        assert_eq!(
+            broker.events(),
+            [Event::Record {
+                record: record(),
+                reply_to
+            }]
+        );
+    }
+    assert_eq!(broker.session.stats().records_in, 3);
 }
 
 #[test]
@@ -519,6 +525,7 @@ fn a_missed_heart_beat_ends_the_session_and_anything_heard_is_one() {
     assert_eq!(broker.events().len(), 1);
     broker.pass(Duration::from_millis(5999));
     assert_eq!(broker.events(), []);
+    broker.session.handle_input(broker.now, b"");
     broker.pass(Duration::from_millis(1));
     let reason = broker.closed();
     assert!(reason == CloseReason::HeartBeatMissed && reason.is_retried());

@@ -425,6 +425,10 @@ fn a_slow_reader_makes_sending_fail_and_not_the_memory_grow() {
     assert_eq!(pair.client.stats().refused_full, 1);
     assert!(pair.client.poll_transmit().is_some());
     assert_eq!(pair.client.send(&record), Ok(()));
+    while pair.client.poll_transmit().is_some() {}
+    let large = Record::no_session(controller(), agent(), vec![0; 4000]);
+    assert_eq!(pair.client.send(&large), Ok(()), "one always has room");
+    assert_eq!(pair.client.send(&record), Err(SendError::Full));
 }
 
 #[test]
