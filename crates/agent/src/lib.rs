@@ -5,6 +5,7 @@
 //!                     │  Records, time, results ─▶ ◀─ actions
 //!                  engine (no sockets, time as an argument)
 //!        request ─ what a controller asks │ notify ─ what it wants to be told │ store ─ what survives
+//!                  role ─ what a controller may do of it
 //!                  device (the tree) ─▶ local_agent (the core's own objects), provider (everything else)
 //! ```
 //!
