@@ -345,7 +345,13 @@ fn only_plain_http_addresses_are_read() {
         &long,
     ];
     assert_eq!(addresses(crl_points(&[&point(&[&full(&odd)])])), [""; 0]);
-    let plain = ["HTTP://a/1", "http://b/2", "http://b/2"];
+    let plain = [
+        "HTTP://a/1",
+        "HTTP://a/1",
+        "HTTP://a/1",
+        "HTTP://a/1",
+        "http://b/2",
+    ];
     assert_eq!(
         addresses(crl_points(&[&point(&[&full(&plain)])])),
         ["HTTP://a/1", "http://b/2"]
