@@ -51,6 +51,17 @@ impl Scene {
             .ask_with(&ders(&chain), Connection::Accepted, revocation)
     }
 
+    /// Fails to fetch whatever is wanted until nothing is; gives the addresses in order.
+    fn fail_all(&mut self) -> Vec<String> {
+        let mut urls = Vec::new();
+        while let Some(wanted) = self.wanted().first() {
+            assert!(urls.len() < 20, "the same is wanted again: {urls:?}");
+            urls.push(wanted.url().to_owned());
+            self.revocation.failed(wanted, instant());
+        }
+        urls
+    }
+
     fn wanted(&self) -> Vec<Wanted> {
         match self.decide().outcome {
             Outcome::Hold(wanted) => wanted,
@@ -99,10 +110,7 @@ fn one_thing_is_wanted_at_a_time_in_the_order_of_preference() {
 #[test]
 fn the_policy_says_what_follows_when_it_cannot_be_found_out() {
     let mut scene = Scene::new(policy(|p| p.unknown = Unknown::Refuse));
-    let at = instant();
-    while let Some(wanted) = scene.wanted().first() {
-        scene.revocation.failed(wanted, at);
-    }
+    assert_eq!(scene.fail_all(), [OCSP_URL, CRL_URL]);
     let decision = scene.decide();
     let refusal = Refusal::RevocationUnknown { level: 0 };
     assert_eq!(decision.outcome, Outcome::Terminate(refusal.clone()));
@@ -322,12 +330,7 @@ fn full(urls: &[&str]) -> Vec<u8> {
 /// Everything that a certificate with this extension would have fetched, in order.
 fn addresses(custom: rcgen::CustomExtension) -> Vec<String> {
     let mut scene = Scene::with(policy(|_| {}), |p| p.custom_extensions = vec![custom]);
-    let mut urls = Vec::new();
-    while let Some(wanted) = scene.wanted().first() {
-        urls.push(wanted.url().to_owned());
-        scene.revocation.failed(wanted, instant());
-    }
-    urls
+    scene.fail_all()
 }
 
 #[test]
