@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use homefleet_api::client::{Client, ClientError};
+use homefleet_api::client::{Client, ClientError, EventStream};
 use homefleet_api::{AddObject, Event, Notification, Operation, ParamSetting, TaskResult};
 use serde_json::json;
 
@@ -18,6 +18,9 @@ const TIME_TO_LIVE: u64 = 86_400;
 /// How long the device has for the subscription, and for its removal at the end.
 const SUBSCRIBE_TIME: Duration = Duration::from_secs(30);
 const REMOVE_TIME: Duration = Duration::from_secs(5);
+/// Pauses between attempts to reach the server again: they double.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// `device watch`.
 #[derive(Debug, Args)]
@@ -69,7 +72,49 @@ impl Kind {
 enum Seen {
     Event(Box<Event>),
     Interrupted,
-    Ended(Option<ClientError>),
+    /// The connection to the server broke; it is tried again.
+    Lost(String),
+    /// There is one again.
+    Back,
+    Ended(ClientError),
+}
+
+/// Tells what the stream says. When it ends, as when the server is started anew, another one is asked for until the command ends or
+/// the server refuses it.
+fn listen(client: &Client, device: &str, mut stream: EventStream, tell: &mpsc::Sender<Seen>) {
+    loop {
+        let mut reason = "the server ended the stream".to_owned();
+        for event in stream {
+            // The receiver is gone when the command ends: nobody is left to be told.
+            let told = match event {
+                Ok(event) => tell.send(Seen::Event(Box::new(event))),
+                Err(ClientError::Unreachable { reason: why, .. }) => {
+                    reason = why;
+                    break;
+                }
+                Err(error) => return tell.send(Seen::Ended(error)).unwrap_or_default(),
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+        if tell.send(Seen::Lost(reason)).is_err() {
+            return;
+        }
+        let mut pause = FIRST_PAUSE;
+        stream = loop {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match client.events(Some(device)) {
+                Ok(stream) => break stream,
+                Err(ClientError::Unreachable { .. } | ClientError::Failed(_)) => {}
+                Err(error) => return tell.send(Seen::Ended(error)).unwrap_or_default(),
+            }
+        };
+        if tell.send(Seen::Back).is_err() {
+            return;
+        }
+    }
 }
 
 impl Watch {
@@ -80,22 +125,8 @@ impl Watch {
         let stream = client.events(Some(&device))?;
         let (tell, seen) = mpsc::channel();
         on_interrupt(tell.clone())?;
-        std::thread::spawn(move || {
-            for event in stream {
-                let told = match event {
-                    Ok(event) => tell.send(Seen::Event(Box::new(event))),
-                    Err(error) => {
-                        // The receiver is gone when the command ends: nobody is left to be told.
-                        tell.send(Seen::Ended(Some(error))).unwrap_or_default();
-                        return;
-                    }
-                };
-                if told.is_err() {
-                    return;
-                }
-            }
-            tell.send(Seen::Ended(None)).unwrap_or_default();
-        });
+        let (listening, of) = (client.clone(), device.clone());
+        std::thread::spawn(move || listen(&listening, &of, stream, &tell));
         if self.paths.is_empty() {
             return self.show(global, &client, &device, None, &seen);
         }
@@ -174,8 +205,14 @@ impl Watch {
                     _ => {}
                 },
                 Ok(Seen::Interrupted) => break,
-                Ok(Seen::Ended(Some(error))) => return Err(error.into()),
-                Ok(Seen::Ended(None)) | Err(RecvTimeoutError::Disconnected) => {
+                Ok(Seen::Lost(reason)) => output::note(&format!(
+                    "the connection to the server is lost ({reason}); it is tried again"
+                )),
+                Ok(Seen::Back) => {
+                    output::note("the server is there again; what happened in between is not shown")
+                }
+                Ok(Seen::Ended(error)) => return Err(error.into()),
+                Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::Client(ClientError::Unreachable {
                         url: client.url().to_owned(),
                         reason: format!("the server ended the stream of {device}"),
