@@ -6,10 +6,10 @@
 //!                  │                             └──► what is known about revocation: the same
 //! ```
 //!
-//! - [`Material`]: what the files hold,
-//! - [`renewal`]: when they are read again, and what then happens,
-//! - [`revocation`]: whether certificates were revoked,
-//! - [`refusals`]: which peers were refused, and why.
+//! - `Material`: what the files hold,
+//! - `renewal`: when they are read again, and what then happens,
+//! - `revocation`: whether certificates were revoked,
+//! - `refusals`: which peers were refused, and why.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
