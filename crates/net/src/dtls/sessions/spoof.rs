@@ -6,8 +6,9 @@
 //! - Once the peer's next records have to be protected, unprotected ones do not reach the engine.
 //! - A handshake of ours that was spoilt, or is answered and gets nowhere, is begun anew, a few times.
 //!
-//! A forger who answers faster than the peer, every time, still wins; only a cookie with the peer's own secret would stop
-//! him, and neither version of DTLS has one towards clients.
+//! What stays: a forger who answers our hello faster than the peer, every time, wins, since neither version of DTLS has a
+//! cookie towards clients; and in DTLS 1.2, whose handshake is unprotected until its last messages, a forged one can spoil a handshake in
+//! which we are the server: the client then finds nobody and has to begin anew.
 
 use std::time::{Duration, Instant};
 
