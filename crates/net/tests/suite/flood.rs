@@ -309,7 +309,6 @@ async fn live_flood_from_a_thousand_addresses_disturbs_nobody() {
         "{}",
         stats.dtls.handshakes_in
     );
-    assert_eq!(client.stats().dtls.handshakes_out, 1);
 }
 
 #[test]

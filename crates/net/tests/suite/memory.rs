@@ -127,7 +127,7 @@ fn idle_sessions_cost_little_memory() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        print!(
+        println!(
             "{}",
             said.lines()
                 .find(|line| line.contains("idle"))
