@@ -83,6 +83,15 @@ impl PeerIdentity {
                     .any(|name| name.eq_ignore_ascii_case(host))
             })
     }
+
+    /// Whether several Agents share the certificate by design: one of its URNs has a wildcard that R-SEC.12 allows (R-SEC.11).
+    pub fn is_shared(&self) -> bool {
+        self.endpoint_ids.iter().any(|own| {
+            split(own).is_some_and(|(scheme, authority, instance)| {
+                instance.contains('*') && wildcard_allowed(scheme, authority, instance)
+            })
+        })
+    }
 }
 
 /// Whether two texts are the same Endpoint ID; a wildcard or what is none is never the same.

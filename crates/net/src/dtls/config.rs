@@ -17,7 +17,8 @@ pub struct Config {
     /// Handshakes begun by peers and not yet authenticated; at the bound the oldest is dropped. Default 1024.
     pub max_half_open: usize,
     /// Established associations whose peers showed the same certificate; at the bound the one not heard from for the
-    /// longest is closed, so that nobody fills the table from many ports. Default 16.
+    /// longest is closed, so that nobody fills the table from many ports. A certificate that several Agents share by design
+    /// (R-SEC.11, R-SEC.12) has no such bound, only [`Config::max_sessions`]. Default 16.
     pub max_per_certificate: usize,
     /// New inbound handshakes per address prefix.
     pub prefix_budget: Budget,

@@ -225,6 +225,34 @@ fn one_certificate_cannot_fill_the_table_from_many_ports() {
 }
 
 #[test]
+fn certificate_that_agents_share_serves_all_of_them() {
+    let ca = Ca::new("Test CA");
+    let mut net = Net::new(1);
+    let server = addr(1);
+    let limits = Config {
+        max_per_certificate: 2,
+        ..Config::default()
+    };
+    net.add(server, limits, &ca.endpoint(CONTROLLER), ca.verifier());
+    let shared = ca.endpoint("os::00D09E-*");
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        net.add(addr(300 + n), Config::default(), &shared, ca.verifier());
+        ids.push(net.connect(addr(300 + n), server, expect("localhost", Some(CONTROLLER))));
+        net.run(Duration::from_secs(1));
+    }
+    for (n, id) in (0..).zip(&ids) {
+        net.send(addr(300 + n), *id, b"here");
+    }
+    net.run(Duration::from_secs(1));
+    let node = net.node(server);
+    assert_eq!(node.data().len(), 6);
+    assert_eq!(node.sessions.len(), 6);
+    assert_eq!(node.sessions.stats().certificate_evicted, 0);
+    assert!(node.closed().is_empty());
+}
+
+#[test]
 fn renewed_certificate_serves_the_next_handshake_and_drops_no_association() {
     for versions in BOTH {
         let (mut net, ca, agent, controller) = pair(1, config(versions));

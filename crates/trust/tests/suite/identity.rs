@@ -173,6 +173,23 @@ fn wildcards_cover_instance_ids_of_the_schemes_that_r_sec_12_names() {
 }
 
 #[test]
+fn certificate_is_shared_by_several_agents_where_r_sec_12_lets_it_be() {
+    for (pattern, expected) in [
+        ("oui:0044FF:*", true),
+        ("os::0044FF-*", true),
+        ("os::0044FF-0001", false),
+        ("os::0044FF-%2A", false),
+        ("os::*", false),
+        ("self::*", false),
+        ("oui:*:x", false),
+    ] {
+        let name = |id: &str| uri(&format!("urn:bbf:usp:id:{id}"));
+        let shared = identity(vec![name("self::own"), name(pattern)]);
+        assert_eq!(shared.is_shared(), expected, "{pattern}");
+    }
+}
+
+#[test]
 fn a_refused_peer_has_no_identity() {
     let root = Entity::root("Root");
     let peer = Entity::root("Other").issue(endpoint("peer"));

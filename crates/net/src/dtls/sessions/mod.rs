@@ -110,7 +110,8 @@ pub struct Sessions {
     epoch: Option<Instant>,
     next_id: u64,
     slots: HashMap<SocketAddr, Slot>,
-    /// Established associations by the fingerprint of the peer's certificate, at most [`Config::max_per_certificate`] each.
+    /// Established associations by the fingerprint of the peer's certificate, at most [`Config::max_per_certificate`] each;
+    /// those that several Agents share are not counted.
     certificates: HashMap<[u8; 32], Vec<SessionId>>,
     sessions: HashMap<SessionId, Session>,
     half_open: HalfOpen,

@@ -197,7 +197,8 @@ impl Sessions {
         else {
             return;
         };
-        let fingerprint = peer.fingerprint;
+        // A certificate that several Agents share has as many associations as there are Agents (R-SEC.11).
+        let counted = (!peer.is_shared()).then_some(peer.fingerprint);
         let peer = Arc::new(peer);
         self.half_open.remove(session.started, id);
         session.established = true;
@@ -232,7 +233,9 @@ impl Sessions {
             });
         }
         self.events.push_back(event);
-        self.uncrowd(now, id, fingerprint);
+        if let Some(fingerprint) = counted {
+            self.uncrowd(now, id, fingerprint);
+        }
     }
 
     /// Counts an association for its certificate; of too many, the one that was silent for the longest is closed.
