@@ -136,13 +136,14 @@ impl Revocation {
                     time,
                 };
                 let answer = question.answer(der)?;
-                let known = self.known(
-                    &issuer,
-                    Some(wanted),
-                    (answer.this_update, answer.next_update),
-                    time,
-                    answer,
-                )?;
+                // RFC 6960 §3.2 (5), §4.2.2.1: without nextUpdate there is newer news all the time, and an old answer is
+                // somebody's who kept it.
+                let lasts = self.policy.without_next_update;
+                let ends = answer
+                    .next_update
+                    .or_else(|| answer.this_update.checked_add(lasts));
+                let dates = (answer.this_update, ends);
+                let known = self.known(&issuer, Some(wanted), dates, time, answer)?;
                 self.keep_answer(serial.clone(), known)?;
             }
         }

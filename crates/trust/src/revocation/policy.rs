@@ -17,7 +17,7 @@ pub struct RevocationPolicy {
     pub remember_failure: Duration,
     /// Age at which evidence is [due](crate::Revocation::due) to be fetched again though it is still good. Default 1 hour.
     pub refresh_after: Duration,
-    /// How long evidence without `nextUpdate` is good after it came. Default 1 hour.
+    /// How long evidence without `nextUpdate` is good: a CRL after it came, an OCSP response after its `thisUpdate`. Default 1 hour.
     pub without_next_update: Duration,
     /// How far `thisUpdate` may lie in the future. Default 5 minutes.
     pub clock_skew: Duration,

@@ -253,9 +253,26 @@ fn a_response_is_good_from_this_update_to_next_update() {
     assert_eq!(result, Ok(()));
     let (result, _) = Scene::answered(Said::Good, |o| o.next_update = Some(now() - second));
     assert_eq!(result, Err(EvidenceError::OutOfDate));
-    let (result, decision) = Scene::answered(Said::Good, |o| o.next_update = None);
+    let (result, decision) = Scene::answered(Said::Good, |o| {
+        o.this_update = now();
+        o.next_update = None;
+    });
     assert_eq!(result, Ok(()));
     assert_eq!(decision.valid_until, Some(now() + 3600 * second));
+}
+
+#[test]
+fn an_old_response_without_next_update_is_not_taken_for_news() {
+    let second = Duration::from_secs(1);
+    let replayed = |age| {
+        let (result, _) = Scene::answered(Said::Good, |o| {
+            o.this_update = now() - age;
+            o.next_update = None;
+        });
+        result
+    };
+    assert_eq!(replayed(3600 * second), Ok(()));
+    assert_eq!(replayed(3601 * second), Err(EvidenceError::OutOfDate));
 }
 
 #[test]
