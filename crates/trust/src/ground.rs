@@ -113,11 +113,17 @@ impl<'a> Ground<'a> {
             .map(|link| link.certificate.fingerprint());
         let mut peer = PeerIdentity::of(leaf, anchor, basis);
         if let (Basis::StoredCertificate, Stored::For(ids)) = (basis, &self.stored) {
-            // Nobody vouches for what else it says.
-            peer.endpoint_ids.clone_from(ids);
-            peer.dns_names.clear();
+            if path.is_none() {
+                // Nobody vouches for what else it says.
+                peer.endpoint_ids.clear();
+                peer.dns_names.clear();
+            }
+            // What a CA vouches for stays, or whoever has a certificate stored could take it from its owner.
+            let more = ids.iter().filter(|id| !peer.endpoint_ids.contains(id));
+            let more: Vec<String> = more.cloned().collect();
+            peer.endpoint_ids.extend(more);
         }
-        let path = path.filter(|_| basis == Basis::TrustedCa);
+        let path = path.filter(|_| basis != Basis::TrustedBroker);
         let until = path
             .into_iter()
             .flatten()

@@ -103,10 +103,12 @@ impl Engine {
     }
 
     /// Whether what a peer was accepted for lets it speak as this Controller: a CA vouches for it, or its certificate is
-    /// stored for this very Endpoint ID (R-SEC.8).
+    /// stored for this very Endpoint ID (R-SEC.8). What is stored for another may be this one's by a CA all the same: it
+    /// would not have come in under this name without.
     pub(super) fn vouches(&self, controller: &ObjectPath, peer: &Peer) -> bool {
         match peer.basis {
             Basis::TrustedCa => true,
+            Basis::StoredCertificate if peer.anchor.is_some() => true,
             Basis::StoredCertificate | Basis::FirstUse => {
                 let endpoint_id = text(&self.device.tree, controller, "EndpointID");
                 self.trust_now().stored.iter().any(|stored| {

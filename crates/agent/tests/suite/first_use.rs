@@ -17,7 +17,7 @@ use homefleet_usp::{
 };
 
 use crate::{
-    bench::{AGENT, Bench, CONTROLLER, FULL_ACCESS, STRANGER, settings},
+    bench::{AGENT, Bench, CA, CONTROLLER, FULL_ACCESS, STRANGER, settings},
     pki::{Ca, Controller, Issued, der, install, self_signed, sessions_become},
 };
 
@@ -328,6 +328,12 @@ fn a_controller_adds_certificates_of_its_own_alone() {
     };
     assert_eq!(code(&mut bench, CONTROLLER, &peer), 0);
     assert_eq!(code(&mut bench, STRANGER, &peer), 7006);
+    // Unless a CA vouches for that name: what one says is its own takes nothing from another.
+    let peer = Peer {
+        anchor: Some(CA),
+        ..peer
+    };
+    assert_eq!(code(&mut bench, STRANGER, &peer), 0);
 }
 
 #[test]

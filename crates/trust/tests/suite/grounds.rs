@@ -165,6 +165,22 @@ fn the_anchor_of_a_stored_certificate_with_a_path_is_told() {
 }
 
 #[test]
+fn a_certificate_stored_for_another_is_not_taken_from_the_one_a_ca_issued_it_to() {
+    let root = Entity::root("Root");
+    let peer = root.issue(endpoint("peer").with(|p| {
+        p.subject_alt_names = vec![uri("urn:bbf:usp:id:self::owner")];
+    }));
+    let mut judge = Judge::trusting(&[&root]);
+    judge.stored = vec![stored(&peer, "self::other")];
+    let identity = judge.accepted(&[&peer]).peer.unwrap();
+    assert_eq!(identity.endpoint_ids, ["self::owner", "self::other"]);
+    // Without the CA it is nobody's but the one's it is stored for.
+    judge.anchors.clear();
+    let identity = judge.accepted(&[&peer]).peer.unwrap();
+    assert_eq!(identity.endpoint_ids, ["self::other"]);
+}
+
+#[test]
 fn a_trusted_broker_is_known_by_its_very_certificate() {
     let broker = lone();
     let other = Entity::self_signed_with(endpoint("peer"), broker.key.clone());
