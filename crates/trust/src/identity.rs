@@ -94,10 +94,14 @@ impl PeerIdentity {
     }
 }
 
-/// Whether two texts are the same Endpoint ID; a wildcard or what is none is never the same.
-pub(crate) fn same_endpoint(a: &str, b: &str) -> bool {
+/// Whether one certificate authenticates both Endpoint IDs because they are one, written in two ways: percent-encoding
+/// and the case of a domain name make no difference. A wildcard or what is no Endpoint ID is never the same.
+pub fn same_endpoint(a: &str, b: &str) -> bool {
     match (normalise(a), normalise(b)) {
-        (Some(a), Some(b)) => a == b && !a.contains('*'),
+        (Some(a), Some(b)) => {
+            let is_name = |id: &str| id.starts_with("fqdn::");
+            !a.contains('*') && (a == b || is_name(&a) && is_name(&b) && a.eq_ignore_ascii_case(&b))
+        }
         _ => false,
     }
 }

@@ -55,7 +55,7 @@ pub use decision::{
 pub use error::{Alert, Problem, Purpose, Refusal, RevocationReason};
 pub use explain::explain;
 pub use figure::decide;
-pub use identity::PeerIdentity;
+pub use identity::{PeerIdentity, same_endpoint};
 pub use remembered::SignatureMemory;
 pub use revocation::{
     CertIdHash, EvidenceError, Preference, Revocation, RevocationPolicy, RevocationScope, Unknown,

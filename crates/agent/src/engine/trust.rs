@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use homefleet_model::{error::PutError, path::ObjectPath, value::list_items};
-use homefleet_trust::{Basis, StoredCertificate};
+use homefleet_trust::{Basis, StoredCertificate, same_endpoint};
 use homefleet_usp::proto::msg::notify::Notification;
 
 use super::{Action, CertificateInfo, Engine, EngineError, Peer, Trusted, boot::fact};
 use crate::{
     controllers,
-    local_agent::{is_true, number, table, text},
+    local_agent::{MAX_ROWS, is_true, number, table, text},
     notify::Notice,
     provider::Now,
     role::{self, CREDENTIALS, FULL_ACCESS, Kind, Right, Rights, TRUST},
@@ -124,12 +124,16 @@ impl Engine {
     /// table, so that its role can be seen and changed (Figure "Determining the Role", R-SEC.6 to R-SEC.8).
     pub(super) fn meet(&mut self, now: Now, endpoint_id: &str, peer: &Peer) -> Option<ObjectPath> {
         let tree = &self.device.tree;
-        let there = tree
-            .rows(&table(controllers::TABLE))
+        let rows = tree.rows(&table(controllers::TABLE));
+        // One that is disabled stays so, and is no other one when it writes its name in another way.
+        if rows
             .iter()
-            .any(|row| text(tree, row, "EndpointID") == endpoint_id);
-        // One that is disabled stays so.
-        if there {
+            .any(|row| same_endpoint(text(tree, row, "EndpointID"), endpoint_id))
+        {
+            return None;
+        }
+        if rows.len() >= MAX_ROWS {
+            tracing::warn!(endpoint_id, "no room for an unknown Controller");
             return None;
         }
         self.make_room_for_unknown();

@@ -18,8 +18,8 @@ const KEPT_FOR_LIFE: &[&str] = &["Alias"];
 /// key, `ReferenceList` and with it `NotifType` are immutable (Device:2.16, Subscription).
 const SUBSCRIPTION_KEPT: &[&str] = &["ID", "NotifType", "ReferenceList"];
 
-/// Rows that controllers can make in one table other than that of the subscriptions.
-const MAX_ROWS: usize = 256;
+/// Rows that controllers can make in one table other than that of the subscriptions, and Controllers by coming.
+pub(crate) const MAX_ROWS: usize = 256;
 
 /// A controller wants to set `path` to `value`, which the schema allows: do the rules of the data model?
 /// `new` is the row that the same message creates, which may still take any value.

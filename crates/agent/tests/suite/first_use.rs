@@ -197,6 +197,34 @@ fn a_disabled_controller_does_not_come_back_by_coming() {
 }
 
 #[test]
+fn a_disabled_controller_does_not_come_back_under_its_name_written_in_another_way() {
+    for (name, same) in [
+        ("self::guest", "self::%67uest"),
+        ("fqdn::guest.example", "fqdn::Guest.example"),
+    ] {
+        let mut bench = Bench::new();
+        let peer = bench.peer.clone();
+        code(&mut bench, name, &peer);
+        bench.set(GUEST, "Enable", "false");
+        assert_eq!(code(&mut bench, same, &peer), 7006);
+        assert_eq!(latest(&bench).known, [CONTROLLER, name]);
+    }
+}
+
+#[test]
+fn controllers_that_come_are_bounded_even_where_their_ca_gives_them_a_role() {
+    let mut bench = Bench::new();
+    bench.set(&format!("{TRUST}Credential.1."), "Role", FULL_ACCESS);
+    let peer = bench.peer.clone();
+    let codes: Vec<u32> = (1..=256)
+        .map(|at| code(&mut bench, &format!("self::many-{at}"), &peer))
+        .collect();
+    assert!(codes[..255].iter().all(|code| *code == 0));
+    assert_eq!(codes[255], 7006);
+    assert_eq!(latest(&bench).known.len(), 256);
+}
+
+#[test]
 fn first_use_is_off_until_the_configuration_or_a_controller_says_otherwise() {
     let mut bench = Bench::new();
     assert!(!latest(&bench).first_use);

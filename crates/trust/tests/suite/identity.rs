@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use homefleet_trust::{Basis, PeerIdentity};
+use homefleet_trust::{Basis, PeerIdentity, same_endpoint};
 use rcgen::SanType;
 
 use crate::forge::{Entity, Judge, With, dns, endpoint, uri};
@@ -194,4 +194,16 @@ fn a_refused_peer_has_no_identity() {
     let root = Entity::root("Root");
     let peer = Entity::root("Other").issue(endpoint("peer"));
     assert_eq!(Judge::trusting(&[&root]).accepted(&[&peer]).peer, None);
+}
+
+#[test]
+fn one_endpoint_id_is_written_in_several_ways() {
+    assert!(same_endpoint("os::0044FF-%61", "os::0044FF-a"));
+    assert!(same_endpoint(
+        "fqdn::CPE.example.com",
+        "fqdn::cpe.example.com"
+    ));
+    assert!(!same_endpoint("os::0044FF-A", "os::0044FF-a"));
+    assert!(!same_endpoint("oui:0044FF:*", "oui:0044FF:*"));
+    assert!(!same_endpoint("nonsense", "nonsense"));
 }
