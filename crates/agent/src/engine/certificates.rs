@@ -42,7 +42,10 @@ impl Engine {
             ];
             let row = match known {
                 Some(row) => Ok(row),
-                None => self.device.tree.ensure_row(&table(TABLE), &keys),
+                None => {
+                    self.make_way_for(&certificate);
+                    self.device.tree.ensure_row(&table(TABLE), &keys)
+                }
             };
             match row {
                 Ok(row) => {
@@ -57,8 +60,29 @@ impl Engine {
         Ok(())
     }
 
+    /// Forgets another certificate that bears the serial number and issuer of one of the configuration file: with its row
+    /// it would be left the trust that the file's has, once that is gone.
+    fn make_way_for(&mut self, certificate: &CertificateInfo) {
+        let mut all = self.certificates.iter();
+        let same = all.find(|(_, info)| {
+            info.serial == certificate.serial && info.issuer == certificate.issuer
+        });
+        let Some(row) = same.map(|(row, _)| row.clone()) else {
+            return;
+        };
+        if self.file_cas.contains(&row) {
+            tracing::warn!(
+                issuer = certificate.issuer,
+                "two CAs have one serial number: the later one counts"
+            );
+            return;
+        }
+        tracing::warn!(certificate = %row, "forgot it: a trusted CA bears its serial number and issuer");
+        self.forget_certificate(&row);
+    }
+
     /// The row of the certificate with this SHA-256.
-    fn row_of(&self, sha256: &[u8; 32]) -> Option<ObjectPath> {
+    pub(super) fn row_of(&self, sha256: &[u8; 32]) -> Option<ObjectPath> {
         let mut all = self.certificates.iter();
         all.find(|(_, info)| info.sha256 == *sha256)
             .map(|(row, _)| row.clone())

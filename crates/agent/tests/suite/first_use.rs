@@ -225,6 +225,33 @@ fn controllers_that_come_are_bounded_even_where_their_ca_gives_them_a_role() {
 }
 
 #[test]
+fn a_certificate_of_a_stranger_never_takes_the_place_of_a_trusted_ca() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |ca: Option<CertificateInfo>| {
+        let mut settings = settings();
+        settings.certificates.extend(ca);
+        Bench::started(settings, Store::open(directory.path()).unwrap())
+    };
+    let stranger = first(&self_signed(STRANGER));
+    let mut bench = open(None);
+    code(&mut bench, STRANGER, &stranger);
+    let own = latest(&bench).anchors;
+    drop(bench);
+    // A CA that bears the same serial number and issuer is configured, and taken out again later.
+    let der = stranger.certificate.clone().unwrap();
+    let ca = CertificateInfo {
+        sha256: [7; 32],
+        der: b"the second CA".to_vec(),
+        ..CertificateInfo::from_der(&der).unwrap()
+    };
+    let bench = open(Some(ca.clone()));
+    assert_eq!(latest(&bench).anchors, [own.clone(), vec![ca.der]].concat());
+    assert!(latest(&bench).stored.is_empty());
+    drop(bench);
+    assert_eq!(latest(&open(None)).anchors, own);
+}
+
+#[test]
 fn first_use_is_off_until_the_configuration_or_a_controller_says_otherwise() {
     let mut bench = Bench::new();
     assert!(!latest(&bench).first_use);
