@@ -248,6 +248,8 @@ pub struct Engine {
     file_cas: Vec<ObjectPath>,
     /// Controllers that entered the table by coming, and when they were last heard.
     met: BTreeMap<ObjectPath, Instant>,
+    /// Controllers that a CA vouched for when they last asked something, and which.
+    vouched: BTreeMap<ObjectPath, [u8; 32]>,
     trusted: Trusted,
     /// The tables that say whom to trust have changed.
     trust_changed: bool,
@@ -306,6 +308,7 @@ impl Engine {
             certificates: BTreeMap::new(),
             file_cas: Vec::new(),
             met: BTreeMap::new(),
+            vouched: BTreeMap::new(),
             trusted: Trusted::default(),
             trust_changed: true,
             reach: BTreeMap::new(),

@@ -67,6 +67,9 @@ impl Engine {
         self.trust_changed |= [controllers::TABLE, CERTIFICATES, TRUST]
             .iter()
             .any(|path| touches(path));
+        if touches(TRUST) {
+            self.inherit_again();
+        }
         if touches(notify::TABLE) {
             self.reload_subscriptions(now);
         }

@@ -287,8 +287,12 @@ impl Engine {
     /// The roles of the Controller that has sent something: what its CA gives it now, and the untrusted role when that
     /// leaves it none.
     pub(super) fn determine_role(&mut self, controller: &ObjectPath, peer: Option<&Peer>) {
-        let inherited = peer
-            .and_then(|peer| peer.anchor)
+        let anchor = peer.and_then(|peer| peer.anchor);
+        match anchor {
+            Some(anchor) => self.vouched.insert(controller.clone(), anchor),
+            None => self.vouched.remove(controller),
+        };
+        let inherited = anchor
             .map(|anchor| self.roles_of(&anchor))
             .unwrap_or_default();
         let untrusted = self.untrusted_role();
@@ -302,6 +306,22 @@ impl Engine {
             && let Err(error) = tree.put_persistent(&controller.param("AssignedRole"), &untrusted)
         {
             tracing::error!(%error, "the tree refused the untrusted role");
+        }
+    }
+
+    /// What CAs give has changed: for those that came since the start it counts at once, since what they are told does not
+    /// wait for their next request.
+    pub(super) fn inherit_again(&mut self) {
+        let controllers = std::mem::take(&mut self.vouched);
+        for (row, anchor) in controllers {
+            if !self.device.tree.exists(&row) {
+                continue;
+            }
+            let roles = self.roles_of(&anchor);
+            if let Err(error) = self.device.tree.put(&row.param("InheritedRole"), &roles) {
+                tracing::error!(%error, "the tree refused an inherited role");
+            }
+            self.vouched.insert(row, anchor);
         }
     }
 

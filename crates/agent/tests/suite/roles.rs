@@ -782,6 +782,28 @@ fn r_sec_21_an_inherited_role_ends_with_the_agent() {
 }
 
 #[test]
+fn a_role_that_the_ca_gives_no_more_is_told_nothing_more() {
+    let mut bench = Bench::new();
+    let guest = role(&mut bench, "by-ca", &[("Device.", ALL)]);
+    enter_guest(&mut bench, "");
+    bench.set(&format!("{TRUST}Credential.1."), "Role", &guest);
+    assert!(read(&mut bench, "Device.X_Test.Label").is_ok());
+    reachable(&mut bench);
+    subscribe(&mut bench, "ValueChange", "Device.X_Test.Label");
+    let mut told = |label: &str| {
+        bench.notifications.clear();
+        bench.set("Device.X_Test.", "Label", label);
+        bench.notifications.len()
+    };
+    assert_eq!(told("one"), 1);
+    bench.set(&format!("{TRUST}Credential.1."), "Role", "");
+    assert_eq!(bench.value(&format!("{GUEST}InheritedRole")), "");
+    bench.notifications.clear();
+    bench.set("Device.X_Test.", "Label", "two");
+    assert_eq!(bench.notifications.len(), 0);
+}
+
+#[test]
 fn a_role_that_is_deleted_permits_nothing_more() {
     let mut bench = bench_with(&[&[("Device.X_Test.", ALL)]]);
     assert!(read(&mut bench, "Device.X_Test.Label").is_ok());
