@@ -153,12 +153,14 @@ impl Engine {
         controller: &ControllerConfig,
         now: Now,
     ) -> Result<ObjectPath, homefleet_model::error::PutError> {
-        let tree = &mut self.device.tree;
+        let tree = &self.device.tree;
         let endpoint_id = controller.endpoint_id.to_string();
         let known = tree
             .rows(&table(controllers::TABLE))
             .into_iter()
             .find(|row| text(tree, row, "EndpointID") == endpoint_id);
+        let known = known.filter(|row| !self.is_taken_over(row));
+        let tree = &mut self.device.tree;
         let (row, new) = match known {
             Some(row) => (row, false),
             None => (tree.create_persistent(&table(controllers::TABLE))?, true),

@@ -187,17 +187,12 @@ impl Engine {
 
     /// At the bound the Controller goes that came by itself, was given no role since, and is silent for longest.
     fn make_room_for_unknown(&mut self) {
-        let untrusted = self.untrusted_role();
         let tree = &self.device.tree;
         self.met.retain(|row, _| tree.exists(row));
         let mut nobody: Vec<(&ObjectPath, Instant)> = self
             .met
             .iter()
-            .filter(|(row, _)| {
-                let assigned = text(tree, row, "AssignedRole");
-                text(tree, row, "InheritedRole").is_empty()
-                    && (assigned.is_empty() || assigned == untrusted)
-            })
+            .filter(|(row, _)| self.is_nobody(row))
             .map(|(row, heard)| (row, *heard))
             .collect();
         nobody.sort_by_key(|(row, heard)| (*heard, row.instance()));
@@ -211,6 +206,28 @@ impl Engine {
         for row in gone {
             self.forget_unknown(&row);
         }
+    }
+
+    /// Whether a Controller came by itself and was given no role since. One without any assigned role is vouched for by a
+    /// CA that gives it one, though after a start of the agent that shows only when it comes again.
+    fn is_nobody(&self, row: &ObjectPath) -> bool {
+        let tree = &self.device.tree;
+        self.met.contains_key(row)
+            && text(tree, row, "InheritedRole").is_empty()
+            && text(tree, row, "AssignedRole") == self.untrusted_role()
+    }
+
+    /// The configuration file names a Controller of this row: whoever came first in its name is not it.
+    pub(super) fn is_taken_over(&mut self, row: &ObjectPath) -> bool {
+        let nobody = self.is_nobody(row);
+        if nobody {
+            self.forget_unknown(row);
+        } else if self.met.remove(row).is_some() {
+            let endpoint_id = text(&self.device.tree, row, "EndpointID");
+            let key = format!("{}{endpoint_id}", fact::MET);
+            self.batch.facts.push((key, String::new()));
+        }
+        nobody
     }
 
     fn forget_unknown(&mut self, row: &ObjectPath) {

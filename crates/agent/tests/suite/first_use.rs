@@ -252,6 +252,51 @@ fn a_certificate_of_a_stranger_never_takes_the_place_of_a_trusted_ca() {
 }
 
 #[test]
+fn who_has_a_role_from_its_ca_does_not_make_room_for_strangers_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        let mut settings = settings();
+        settings.limits.max_unknown_controllers = 2;
+        Bench::started(settings, Store::open(directory.path()).unwrap())
+    };
+    let mut bench = open();
+    bench.set(&format!("{TRUST}Credential.1."), "Role", FULL_ACCESS);
+    let vouched = bench.peer.clone();
+    assert_eq!(code(&mut bench, "self::vouched", &vouched), 0);
+    drop(bench);
+    let mut bench = open();
+    for at in 0..4 {
+        let name = format!("self::stranger-{at}");
+        code(&mut bench, &name, &first(&self_signed(&name)));
+    }
+    let known = latest(&bench).known;
+    assert!(known.contains(&"self::vouched".to_owned()), "{known:?}");
+}
+
+#[test]
+fn who_came_first_in_the_name_of_the_configured_controller_gives_way_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |known: &str| {
+        let mut settings = settings();
+        settings.controller.as_mut().unwrap().endpoint_id = known.parse().unwrap();
+        Bench::started(settings, Store::open(directory.path()).unwrap())
+    };
+    let squatter = first(&self_signed(STRANGER));
+    let mut bench = open(CONTROLLER);
+    code(&mut bench, STRANGER, &squatter);
+    drop(bench);
+    let mut bench = open(STRANGER);
+    assert!(latest(&bench).stored.is_empty());
+    let vouched = bench.peer.clone();
+    assert_eq!(code(&mut bench, STRANGER, &vouched), 0);
+    let stored = Peer {
+        basis: Basis::StoredCertificate,
+        ..squatter
+    };
+    assert_eq!(code(&mut bench, STRANGER, &stored), 7006);
+}
+
+#[test]
 fn first_use_is_off_until_the_configuration_or_a_controller_says_otherwise() {
     let mut bench = Bench::new();
     assert!(!latest(&bench).first_use);
