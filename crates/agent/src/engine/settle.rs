@@ -89,6 +89,13 @@ impl Engine {
                 })
                 .collect();
             self.end_with_controllers(&deleted);
+            for change in changes {
+                if let Change::Deleted { path, unique_keys } = change
+                    && let Some(endpoint_id) = unique_keys.get("EndpointID")
+                {
+                    self.forget_met(path, endpoint_id);
+                }
+            }
             self.reach
                 .retain(|row, _| self.controllers.contains_key(row));
         }

@@ -249,6 +249,24 @@ impl Engine {
         }
     }
 
+    /// Somebody has deleted a Controller: of one that came by itself nothing stays, or its certificate would keep its room.
+    pub(super) fn forget_met(&mut self, row: &ObjectPath, endpoint_id: &str) {
+        if self.met.remove(row).is_none() {
+            return;
+        }
+        let key = format!("{}{endpoint_id}", fact::MET);
+        self.batch.facts.push((key, String::new()));
+        let stored = self.trusted.stored.iter();
+        let certificates: Vec<ObjectPath> = stored
+            .filter(|stored| stored.endpoint_id == endpoint_id)
+            .filter_map(|stored| self.row_of(&stored.fingerprint))
+            .filter(|certificate| !self.is_referred_to(certificate))
+            .collect();
+        for certificate in certificates {
+            self.forget_certificate(&certificate);
+        }
+    }
+
     fn untrusted_role(&self) -> String {
         let role = self.device.tree.text(&format!("{TRUST}UntrustedRole"));
         role.unwrap_or_default().to_owned()

@@ -297,6 +297,21 @@ fn who_came_first_in_the_name_of_the_configured_controller_gives_way_to_it() {
 }
 
 #[test]
+fn who_came_by_itself_and_is_deleted_leaves_nothing() {
+    let mut bench = Bench::new();
+    let peer = first(&self_signed(STRANGER));
+    let number = "Device.LocalAgent.CertificateNumberOfEntries";
+    for _ in 0..2 {
+        code(&mut bench, STRANGER, &peer);
+        assert_eq!(bench.value(number), "2");
+        let guest = "Device.LocalAgent.Controller.[EndpointID==\"proto::stranger\"].";
+        bench.ask(delete(false, [guest]));
+        assert_eq!(bench.value(number), "1");
+        assert!(latest(&bench).stored.is_empty());
+    }
+}
+
+#[test]
 fn first_use_is_off_until_the_configuration_or_a_controller_says_otherwise() {
     let mut bench = Bench::new();
     assert!(!latest(&bench).first_use);
