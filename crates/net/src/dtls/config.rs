@@ -52,7 +52,8 @@ pub struct Config {
     pub first_use_idle: Duration,
     /// Time a handshake may take in all, waiting for a decision included. Default 60 s.
     pub handshake_timeout: Duration,
-    /// Associations held while their decision waits for evidence; at the bound the oldest is ended. Default 256.
+    /// Handshakes held while their decision waits for evidence; at the bound the oldest is ended. Associations that are open
+    /// already do not count. Default 256.
     pub max_held: usize,
     /// First retransmission interval of a handshake flight (RFC 6347 §4.2.4.1: 1 s). Default 1 s.
     pub initial_retransmit: Duration,

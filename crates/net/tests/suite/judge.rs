@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
+use homefleet_coap::SessionId;
 use homefleet_net::dtls::{
     CloseReason, Config, Event, Failure, Role, SendError, TrustVerifier, Verifier, Versions,
 };
@@ -307,6 +308,141 @@ fn held_peers_are_bounded_in_time_and_number() {
     for n in 0..5 {
         assert_eq!(net.node(addr(300 + n)).closed(), [CloseReason::Alert(46)]);
     }
+}
+
+/// A controller at `addr(2)` and so many agents with associations of theirs; the agents' ends.
+fn crowd(config: Config, agents: u16) -> (Court, Vec<SessionId>) {
+    let mut court = court(config, Known::Good, Known::Good);
+    let mut ids = Vec::new();
+    for n in 0..agents {
+        let issued = court.ca.endpoint(&format!("os::dev-{n}"));
+        let verifier = court.ca.verifier();
+        let net = &mut court.net;
+        net.add(addr(300 + n), Config::default(), &issued, verifier);
+        let expected = expect("localhost", Some(CONTROLLER));
+        ids.push(net.connect(addr(300 + n), addr(2), expected));
+        net.run(Duration::from_millis(100));
+    }
+    assert_eq!(
+        court.net.node(addr(2)).established().len(),
+        usize::from(agents)
+    );
+    (court, ids)
+}
+
+#[test]
+fn open_associations_in_doubt_are_not_ended_for_one_another() {
+    let limits = Config {
+        max_held: 2,
+        ..Config::default()
+    };
+    let (mut court, ids) = crowd(limits, 6);
+    let Court {
+        net, controllers, ..
+    } = &mut court;
+    controllers.set(Known::Nothing);
+    judge_again(net, 2);
+    net.run(Duration::from_secs(10));
+    assert_eq!(net.node(addr(2)).sessions.held(), 6);
+    controllers.set(Known::Good);
+    judge_again(net, 2);
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.node(addr(2)).sessions.held(), 0);
+    assert!(net.node(addr(2)).closed().is_empty());
+    for (n, id) in (0..).zip(ids) {
+        net.send(addr(300 + n), id, b"still here");
+    }
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.node(addr(2)).data().len(), 6);
+}
+
+#[test]
+fn evidence_is_looked_at_once_more_before_an_association_in_doubt_is_ended() {
+    let (mut court, _) = crowd(Config::default(), 1);
+    let Court {
+        net, controllers, ..
+    } = &mut court;
+    controllers.set(Known::Nothing);
+    judge_again(net, 2);
+    assert_eq!(net.node(addr(2)).sessions.held(), 1);
+    // Nobody says that it has come.
+    controllers.set(Known::Good);
+    net.run(Duration::from_secs(62));
+    assert_eq!(net.node(addr(2)).sessions.held(), 0);
+    assert!(net.node(addr(2)).closed().is_empty());
+}
+
+#[test]
+fn decisions_that_end_together_are_made_anew_a_few_at_a_time_and_nothing_passes_before() {
+    const AGENTS: u16 = 50;
+    const LIFE: u64 = 1000;
+    let (mut court, ids) = {
+        let (mut court, ids) = crowd(Config::default(), AGENTS);
+        *court.controllers.valid_for.lock().unwrap() = Some(Duration::from_secs(LIFE));
+        judge_again(&mut court.net, 2);
+        court.net.run(Duration::from_secs(1));
+        (court, ids)
+    };
+    let Court {
+        net, controllers, ..
+    } = &mut court;
+    controllers.set(Known::Revoked);
+    controllers.clock.store(LIFE, Ordering::SeqCst);
+    net.now += Duration::from_secs(LIFE);
+    let (asked, now) = (controllers.asked(), net.now);
+    net.node(addr(2)).sessions.handle_timeout(now);
+    let step = controllers.asked() - asked;
+    assert!((1..u64::from(AGENTS)).contains(&step), "{step} at once");
+    // Those whose turn has not come say nothing any more.
+    for (n, id) in (0..).zip(ids) {
+        let sessions = &mut net.node(addr(300 + n)).sessions;
+        // The agent may know already that it is over.
+        let _sent = sessions.send(now, id, b"revoked");
+    }
+    net.run(Duration::from_secs(5));
+    assert!(net.node(addr(2)).data().is_empty());
+    assert_eq!(
+        net.node(addr(2)).closed(),
+        vec![CloseReason::Distrusted; AGENTS.into()]
+    );
+    assert_eq!(controllers.asked() - asked, u64::from(AGENTS));
+}
+
+#[test]
+fn decision_that_is_never_good_for_long_is_made_once_a_second() {
+    let (mut court, _) = crowd(Config::default(), 1);
+    let Court {
+        net, controllers, ..
+    } = &mut court;
+    *controllers.valid_for.lock().unwrap() = Some(Duration::ZERO);
+    judge_again(net, 2);
+    let asked = controllers.asked();
+    net.run(Duration::from_secs(10));
+    let asked = controllers.asked() - asked;
+    assert!((1..=10).contains(&asked), "{asked}");
+}
+
+#[test]
+fn held_peers_are_not_judged_at_every_call() {
+    let Court {
+        mut net,
+        controllers,
+        ..
+    } = court(Config::default(), Known::Good, Known::Nothing);
+    net.connect(addr(1), addr(2), expect("localhost", Some(CONTROLLER)));
+    net.run(Duration::from_secs(1));
+    let asked = controllers.asked();
+    for _ in 0..100 {
+        judge_again(&mut net, 2);
+    }
+    net.run(Duration::from_secs(1));
+    // At once, and again for what came meanwhile.
+    let asked = controllers.asked() - asked;
+    assert!((1..=3).contains(&asked), "{asked}");
+    controllers.set(Known::Good);
+    judge_again(&mut net, 2);
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.node(addr(2)).established().len(), 1);
 }
 
 #[test]

@@ -16,26 +16,58 @@ use crate::dtls::event::{Event, Failure};
 /// Open associations judged anew at once, and the pause after them: a decision verifies signatures, and others want to be served.
 const AT_ONCE: usize = 32;
 const PAUSE: Duration = Duration::from_millis(50);
+/// Held handshakes decided about at once, with the same pause: as many may wait, and evidence may come for one after the other.
+const HELD_AT_ONCE: usize = 128;
 /// The clock of dates may be set: whether a decision is out of date is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// A decision that is out of date as soon as it is made is not made again before.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Open associations still to be judged anew.
+/// Associations still to be judged anew.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
+    /// Handshakes that are held.
+    held: VecDeque<SessionId>,
+    /// Open ones.
     left: VecDeque<SessionId>,
     due: Option<Instant>,
-    /// Once more from the beginning when this round is over.
+    /// The pause after the last step ends.
+    rested: Option<Instant>,
+    /// The held ones once more when they are through.
+    held_again: bool,
+    /// The open ones once more from the beginning when this round is over.
     again: bool,
 }
 
 impl Sweep {
-    pub(super) fn begin(&mut self, now: Instant, all: impl Iterator<Item = SessionId>) {
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        held: impl Iterator<Item = SessionId>,
+        all: impl Iterator<Item = SessionId>,
+    ) {
+        if self.held.is_empty() {
+            self.held.extend(held);
+        } else {
+            self.held_again = true;
+        }
         if self.left.is_empty() {
             self.left.extend(all);
-            self.due = (!self.left.is_empty()).then_some(now);
         } else {
             self.again = true;
         }
+        self.plan(now);
+    }
+
+    /// One more open association.
+    fn add(&mut self, now: Instant, id: SessionId) {
+        self.left.push_back(id);
+        self.plan(now);
+    }
+
+    fn plan(&mut self, now: Instant) {
+        let nothing = self.held.is_empty() && self.left.is_empty();
+        self.due = (!nothing).then(|| self.rested.map_or(now, |rested| rested.max(now)));
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -44,27 +76,46 @@ impl Sweep {
 }
 
 impl Sessions {
-    /// Judges the next open associations anew.
+    /// Judges the next associations anew.
     pub(super) fn sweep_on(&mut self, now: Instant) {
+        let mut judged = 0;
+        while judged < HELD_AT_ONCE
+            && let Some(id) = self.sweep.held.pop_front()
+        {
+            if self
+                .sessions
+                .get(&id)
+                .is_some_and(|session| session.held_since.is_some())
+            {
+                judged += 1;
+                self.release(now, id);
+            }
+        }
         let mut judged = 0;
         while judged < AT_ONCE
             && let Some(id) = self.sweep.left.pop_front()
         {
-            let Some(session) = self.sessions.get_mut(&id) else {
-                continue;
-            };
-            if session.held_since.is_some() {
-                judged += 1;
-                self.release(now, id);
-            } else if session.established {
+            if self
+                .sessions
+                .get(&id)
+                .is_some_and(|session| session.established)
+            {
                 judged += 1;
                 self.judge_now(now, id);
             }
         }
-        self.sweep.due = (!self.sweep.left.is_empty()).then_some(now + PAUSE);
-        if self.sweep.left.is_empty() && std::mem::take(&mut self.sweep.again) {
-            self.sweep.begin(now + PAUSE, self.sessions.keys().copied());
+        if self.sweep.held.is_empty() && std::mem::take(&mut self.sweep.held_again) {
+            self.sweep.held.extend(self.held.iter().map(|(_, id)| *id));
         }
+        if self.sweep.left.is_empty() && std::mem::take(&mut self.sweep.again) {
+            let open = self
+                .sessions
+                .iter()
+                .filter(|(_, session)| session.established);
+            self.sweep.left.extend(open.map(|(id, _)| *id));
+        }
+        self.sweep.rested = Some(now + PAUSE);
+        self.sweep.plan(now);
     }
 
     fn judge_now(&mut self, now: Instant, id: SessionId) {
@@ -93,14 +144,23 @@ impl Sessions {
 
     /// Has the decisions made that are waited for, and begins with those about open associations.
     pub(super) fn judge_all(&mut self, now: Instant) {
-        let held: Vec<SessionId> = self.held.iter().map(|(_, id)| *id).collect();
-        let open = self.sessions.iter();
-        let open = open.filter(|(_, session)| session.established && session.held_since.is_none());
-        self.sweep.begin(now, open.map(|(id, _)| *id));
-        for id in held {
-            self.release(now, id);
+        self.plan_all(now);
+        if self.sweep.due().is_some_and(|due| due <= now) {
+            self.sweep_on(now);
         }
-        self.sweep_on(now);
+    }
+
+    /// Has every association judged anew, a few at a time.
+    pub(super) fn plan_all(&mut self, now: Instant) {
+        let open = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.established);
+        self.sweep.begin(
+            now,
+            self.held.iter().map(|(_, id)| *id),
+            open.map(|(id, _)| *id),
+        );
     }
 
     fn release(&mut self, now: Instant, id: SessionId) {
@@ -145,6 +205,12 @@ impl Sessions {
                 };
                 self.events.push_back(event);
                 self.stats.held += 1;
+                if session.established {
+                    // It has its place already, and evidence that is late for one may be late for all of them.
+                    self.in_doubt.insert((now, id));
+                    session.judge_at = Some(now + self.config.handshake_timeout);
+                    return;
+                }
                 self.held.insert((now, id));
                 while self.held.len() > self.config.max_held.max(1)
                     && let Some(&(_, oldest)) = self.held.first()
@@ -155,6 +221,7 @@ impl Sessions {
             (Some(since), false) => {
                 session.held_since = None;
                 self.held.remove(&(since, id));
+                self.in_doubt.remove(&(since, id));
             }
             _ => {}
         }
@@ -170,7 +237,7 @@ impl Sessions {
                 .zip(self.verifier.time())
                 .map(|(until, time)| {
                     let left = until.duration_since(time).unwrap_or_default();
-                    now + left.min(LOOK_EVERY)
+                    now + left.clamp(LOOK_AGAIN, LOOK_EVERY)
                 }),
             (false, _) => None,
         };
@@ -185,21 +252,32 @@ impl Sessions {
             return false;
         }
         if session.held_since.is_some() {
-            self.undecided(id, Failure::Undecided);
-            return true;
+            // Its turn may not have come since there was something new.
+            self.judge_now(now, id);
+            if self
+                .sessions
+                .get(&id)
+                .is_some_and(|session| session.held_since.is_some())
+            {
+                self.undecided(id, Failure::Undecided);
+            }
+            return !self.sessions.contains_key(&id);
         }
         let out_of_date = session
             .association
             .valid_until()
             .zip(self.verifier.time())
             .is_some_and(|(until, time)| until <= time);
-        session.decision_noted = false;
         if out_of_date {
-            self.judge_now(now, id);
+            // What one list says of all of them is out of date for all at the same moment.
+            session.out_of_date = true;
+            session.judge_at = None;
+            self.sweep.add(now, id);
         } else {
+            session.decision_noted = false;
             self.note_decision(now, id);
         }
-        !self.sessions.contains_key(&id)
+        false
     }
 
     /// Ends an association whose decision was waited for in vain.

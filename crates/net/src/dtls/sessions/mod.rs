@@ -119,7 +119,10 @@ pub struct Sessions {
     budgets: Budgets,
     tickets: HashMap<(SocketAddr, Expected), SslSession>,
     ticket_order: VecDeque<(SocketAddr, Expected)>,
+    /// Handshakes whose decision waits for evidence, at most [`Config::max_held`].
     held: BTreeSet<(Instant, SessionId)>,
+    /// Open associations whose decision does.
+    in_doubt: BTreeSet<(Instant, SessionId)>,
     sweep: Sweep,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -155,6 +158,7 @@ impl Sessions {
             tickets: HashMap::new(),
             ticket_order: VecDeque::new(),
             held: BTreeSet::new(),
+            in_doubt: BTreeSet::new(),
             sweep: Sweep::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -300,7 +304,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Has every decision made anew: at once where it is waited for, soon for what is open, many associations a few at a
+    /// Has every decision made anew, first where it is waited for, many associations a few at a
     /// time. For when evidence has come, or the time has become accurate; a change of the verifier's
     /// [`generation`](Verifier::generation) is noticed without.
     pub fn judge_again(&mut self, now: Instant) {
@@ -410,7 +414,7 @@ impl Sessions {
 
     /// Associations whose decision waits for evidence.
     pub fn held(&self) -> usize {
-        self.held.len()
+        self.held.len() + self.in_doubt.len()
     }
 
     /// The counters.
@@ -441,7 +445,7 @@ impl Sessions {
                 self.engine = engine;
                 self.generation = generation;
                 self.forget_tickets();
-                self.sweep.begin(now, self.sessions.keys().copied());
+                self.plan_all(now);
             }
         }
     }
@@ -461,6 +465,7 @@ impl Sessions {
         self.half_open.remove(session.started, id);
         if let Some(since) = session.held_since {
             self.held.remove(&(since, id));
+            self.in_doubt.remove(&(since, id));
         }
         if let Some(due) = session.timer {
             self.timers.remove(&(due, id));

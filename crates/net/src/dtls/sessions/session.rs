@@ -38,6 +38,8 @@ pub(super) struct Session {
     pub(super) decision_noted: bool,
     /// When to look whether the decision is out of date.
     pub(super) judge_at: Option<Instant>,
+    /// It is: the peer is judged anew before anything more passes, or when its turn comes.
+    pub(super) out_of_date: bool,
     /// The verifier's generation that the decision about the peer rests on.
     pub(super) generation: u64,
     pub(super) started: Instant,
@@ -90,6 +92,7 @@ impl Session {
             kept: VecDeque::new(),
             decision_noted: false,
             judge_at: None,
+            out_of_date: false,
             generation,
             started: now,
             active: now,
@@ -115,7 +118,7 @@ impl Session {
 
     /// Has the peer judged anew if what the decision rests on has changed since.
     pub(super) fn still_trusted(&mut self, generation: u64) -> Verdict {
-        if self.generation != generation {
+        if self.generation != generation || self.out_of_date {
             self.judge(generation)
         } else if self.held_since.is_some() {
             Verdict::Held
@@ -128,6 +131,7 @@ impl Session {
     pub(super) fn judge(&mut self, generation: u64) -> Verdict {
         self.generation = generation;
         self.decision_noted = false;
+        self.out_of_date = false;
         self.also.clear();
         let verdict = self.association.judge(false);
         if verdict == Verdict::Trusted && self.established {
@@ -163,7 +167,7 @@ impl Session {
 
     /// Whether the peer may be asked for something else than what the association was made for.
     pub(super) fn serves(&mut self, generation: u64, expected: &Expected) -> bool {
-        if !self.established || self.generation != generation {
+        if !self.established || self.generation != generation || self.out_of_date {
             return false;
         }
         if self.expected.as_ref() == Some(expected) || self.also.contains(expected) {
