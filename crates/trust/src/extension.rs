@@ -76,6 +76,8 @@ pub(crate) struct Extensions<'a> {
     pub(crate) authority_key_id: Option<Vec<u8>>,
     /// Where complete CRLs of its issuer are (RFC 5280 §4.2.1.13): `http` URLs of points for all reasons.
     pub(crate) crl_urls: Vec<&'a str>,
+    /// What a CRL that is for some distribution points may call those of the former, whatever the kind of URL.
+    pub(crate) crl_points: Vec<&'a str>,
     /// Where its issuer's OCSP responders are (RFC 5280 §4.2.2.1): `http` URLs.
     pub(crate) ocsp_urls: Vec<&'a str>,
     /// The first critical one that is not processed.
@@ -124,7 +126,10 @@ impl<'a> Extensions<'a> {
             }
             // Addresses that cannot be read are as good as none; a critical extension has to be understood.
             CRL_DISTRIBUTION_POINTS => match crl_urls(value) {
-                Ok(urls) => self.crl_urls = urls,
+                Ok(urls) => {
+                    self.crl_urls = http(&urls);
+                    self.crl_points = urls;
+                }
                 Err(_) => return Ok(false),
             },
             AUTHORITY_INFO_ACCESS => match ocsp_urls(value) {
@@ -233,7 +238,7 @@ pub(crate) fn point_urls(content: &[u8]) -> der::Result<Vec<&str>> {
     }
 }
 
-/// Of `CRLDistributionPoints`, those for all reasons whose list the certificate's issuer itself keeps.
+/// Of `CRLDistributionPoints`, the URLs of those for all reasons whose list the certificate's issuer itself keeps.
 fn crl_urls<'a>(der: &'a [u8]) -> der::Result<Vec<&'a str>> {
     let mut reader = SliceReader::new(der)?;
     let mut out = Vec::new();
@@ -261,7 +266,7 @@ fn crl_urls<'a>(der: &'a [u8]) -> der::Result<Vec<&'a str>> {
         Ok::<_, der::Error>(())
     })?;
     reader.finish()?;
-    Ok(http(out))
+    Ok(out)
 }
 
 fn ocsp_urls(der: &[u8]) -> der::Result<Vec<&str>> {
@@ -280,13 +285,13 @@ fn ocsp_urls(der: &[u8]) -> der::Result<Vec<&str>> {
         Ok::<_, der::Error>(())
     })?;
     reader.finish()?;
-    Ok(http(out))
+    Ok(http(&out))
 }
 
 /// Those that are plain HTTP, once each. HTTPS would need a decision about a certificate to come to one (RFC 5280 §8).
-fn http(urls: Vec<&str>) -> Vec<&str> {
+fn http<'a>(urls: &[&'a str]) -> Vec<&'a str> {
     let mut out: Vec<&str> = Vec::new();
-    for url in urls {
+    for &url in urls {
         let rest = match url.split_at_checked(7) {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => rest,
             _ => continue,

@@ -55,7 +55,7 @@ impl Scope {
     fn covers(&self, certificate: &Certificate<'_>) -> bool {
         let extensions = &certificate.extensions;
         let is_ca = extensions.basic_constraints.is_some_and(|c| c.ca);
-        self.covers_one_of(&extensions.crl_urls, is_ca)
+        self.covers_one_of(&extensions.crl_points, is_ca)
     }
 
     /// The same for any certificate with one of these distribution points.

@@ -297,6 +297,28 @@ fn a_crl_covers_what_its_issuing_distribution_point_says() {
 }
 
 #[test]
+fn a_list_for_a_point_that_is_not_fetched_counts_when_it_comes_by_other_means() {
+    for url in ["https://crl.example.com/root.crl", "ldap:///CN=Root?x"] {
+        let root = Entity::root("Root");
+        let mut scene = Scene::under(root);
+        scene.peer = scene.root.issue(revocable(7, Some(url), None));
+        let mut crl = Crl::of(&[7]);
+        crl.extensions = vec![point(&[&full_name(url)])];
+        let der = crl.signed(&scene.root);
+        let issuers = [scene.root.anchor()];
+        scene
+            .revocation
+            .add_crl(&der, &issuers, scene.judge.time)
+            .unwrap();
+        assert_eq!(
+            scene.decide().refusal().cloned(),
+            revoked(RevocationReason::Unspecified),
+            "{url}"
+        );
+    }
+}
+
+#[test]
 fn lists_of_users_and_of_cas_stand_side_by_side() {
     let root = Entity::root("Root");
     let middle = root.issue(ca("Middle").with(|p| {
