@@ -106,15 +106,23 @@ impl Engine {
     /// stored for this very Endpoint ID (R-SEC.8). What is stored for another may be this one's by a CA all the same: it
     /// would not have come in under this name without.
     pub(super) fn vouches(&self, controller: &ObjectPath, peer: &Peer) -> bool {
+        let trusted = self.trust_now();
+        let by_ca = || {
+            // It may have come in before this CA was taken back: at a start all those of the file count at first.
+            let mut certificates = self.certificates.values();
+            let ca = certificates.find(|info| Some(info.sha256) == peer.anchor);
+            ca.is_some_and(|ca| trusted.anchors.contains(&ca.der))
+        };
+        let by_store = || {
+            let endpoint_id = text(&self.device.tree, controller, "EndpointID");
+            trusted.stored.iter().any(|stored| {
+                stored.fingerprint == peer.fingerprint && stored.endpoint_id == endpoint_id
+            })
+        };
         match peer.basis {
-            Basis::TrustedCa => true,
-            Basis::StoredCertificate if peer.anchor.is_some() => true,
-            Basis::StoredCertificate | Basis::FirstUse => {
-                let endpoint_id = text(&self.device.tree, controller, "EndpointID");
-                self.trust_now().stored.iter().any(|stored| {
-                    stored.fingerprint == peer.fingerprint && stored.endpoint_id == endpoint_id
-                })
-            }
+            Basis::TrustedCa => by_ca(),
+            Basis::StoredCertificate => by_store() || by_ca(),
+            Basis::FirstUse => by_store(),
             // The MTP accepts no broker, and an identity never rests on a cached session.
             Basis::TrustedBroker | Basis::CachedSession => false,
         }

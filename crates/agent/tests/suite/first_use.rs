@@ -312,6 +312,24 @@ fn who_came_by_itself_and_is_deleted_leaves_nothing() {
 }
 
 #[test]
+fn what_came_in_by_a_ca_that_is_trusted_no_more_is_refused() {
+    let mut bench = Bench::new();
+    let credential = format!("{TRUST}Credential.1.");
+    let params = [
+        ("EndpointID", STRANGER),
+        ("Enable", "true"),
+        ("AssignedRole", FULL_ACCESS),
+    ];
+    bench.add("Device.LocalAgent.Controller.", &params);
+    let peer = bench.peer.clone();
+    let get = |bench: &mut Bench| code(bench, STRANGER, &peer);
+    assert_eq!(get(&mut bench), 0);
+    // The one that says so speaks for itself this last time.
+    bench.set(&credential, "Enable", "false");
+    assert_eq!(get(&mut bench), 7006);
+}
+
+#[test]
 fn first_use_is_off_until_the_configuration_or_a_controller_says_otherwise() {
     let mut bench = Bench::new();
     assert!(!latest(&bench).first_use);
@@ -474,9 +492,9 @@ fn r_sec_25_the_first_trusted_ca_of_the_chain_gives_the_role() {
     let certificates =
         [&root, &issuing].map(|ca| CertificateInfo::from_der(&der(&ca.pem())).unwrap());
     let mut settings = settings();
-    settings.certificates = certificates.to_vec();
+    settings.certificates.extend(certificates);
     let mut bench = Bench::started(settings, Store::in_memory().unwrap());
-    for (row, role) in [("1", FULL_ACCESS), ("2", UNTRUSTED)] {
+    for (row, role) in [("2", FULL_ACCESS), ("3", UNTRUSTED)] {
         bench.set(&format!("{TRUST}Credential.{row}."), "Role", role);
     }
     let anchors: Vec<_> = [&root, &issuing]

@@ -729,7 +729,12 @@ fn the_banned_role_permits_nothing_whatever_else_there_is() {
 
 #[test]
 fn r_sec_25_a_ca_gives_its_role_to_those_it_vouches_for() {
-    let mut bench = Bench::new();
+    // Another CA, so that the Controller that changes things stays in.
+    let mut settings = settings();
+    let mut other = settings.certificates[0].clone();
+    (other.serial, other.sha256, other.der) = ("0B".into(), [9; 32], b"the other CA".to_vec());
+    settings.certificates.push(other);
+    let mut bench = Bench::started(settings, Store::in_memory().unwrap());
     let guest = role(&mut bench, "by-ca", &[("Device.X_Test.", ["r---"; 4])]);
     enter_guest(&mut bench, "");
     let credential = format!("{TRUST}Credential.1.");
@@ -756,10 +761,18 @@ fn r_sec_25_a_ca_gives_its_role_to_those_it_vouches_for() {
         ..bench.peer.clone()
     };
     assert!(read(&mut bench, "Device.X_Test.Label").is_ok());
+    let vouched = bench.peer.clone();
+    let own = Peer {
+        anchor: Some([9; 32]),
+        ..bench.peer.clone()
+    };
     for (param, value) in [("AllowedUses", "MTP-only"), ("Enable", "false")] {
+        bench.peer = own.clone();
         let before = bench.value(&format!("{credential}{param}"));
         bench.set(&credential, param, value);
+        bench.peer = vouched.clone();
         assert_eq!(error(bench.ask_as(STRANGER, get(["Device."], 1))).0, 7006);
+        bench.peer = own.clone();
         bench.set(&credential, param, &before);
     }
 }
