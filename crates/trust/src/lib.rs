@@ -58,8 +58,8 @@ pub use figure::decide;
 pub use identity::{PeerIdentity, same_endpoint};
 pub use remembered::SignatureMemory;
 pub use revocation::{
-    CertIdHash, EvidenceError, Preference, Revocation, RevocationPolicy, RevocationScope, Unknown,
-    Wanted,
+    CertIdHash, Evidence, EvidenceError, Preference, Revocation, RevocationPolicy, RevocationScope,
+    Unknown, Wanted,
 };
 
 /// SHA-256.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use homefleet_trust::{Revocation, Time, Wanted};
+use homefleet_trust::{Evidence, Revocation, Time, Wanted};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -372,10 +372,13 @@ async fn fetch(
     config: &FetchConfig,
     time: &(dyn Fn() -> Time + Send + Sync),
 ) -> Result<(), FetchError> {
-    let limit = revocation
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .max_bytes(&job.wanted);
+    let (limit, policy) = {
+        let revocation = revocation.read().unwrap_or_else(PoisonError::into_inner);
+        (
+            revocation.max_bytes(&job.wanted),
+            revocation.policy().clone(),
+        )
+    };
     let nonce = (config.nonce && matches!(job.wanted, Wanted::Ocsp { .. }))
         .then(random)
         .flatten();
@@ -388,12 +391,13 @@ async fn fetch(
         nonce.map(<[u8]>::to_vec),
         time(),
     );
-    // A long list takes a while to verify.
+    // A long list takes a while to verify, and decisions must not wait for it.
     tokio::task::spawn_blocking(move || {
+        let evidence = Evidence::fetched(&policy, &wanted, nonce.as_deref(), &bytes, now)?;
         revocation
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .add(&wanted, nonce.as_deref(), &bytes, now)
+            .take(evidence)
     })
     .await
     .map_err(|error| FetchError::Http(error.to_string()))??;

@@ -1,7 +1,7 @@
 //! Revocation: evidence is fetched within bounds, and decisions follow it, with lists and a responder of OpenSSL.
 
 use std::sync::{Arc, OnceLock, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use homefleet_coap::{Request, Scheme};
 use homefleet_net::coap::{Node, RequestFailure, Target};
@@ -219,6 +219,27 @@ async fn a_silent_responder_is_waited_for_only_so_long_and_the_policy_decides() 
     assert!(is_unknown(&decision), "{decision:?}");
     assert_eq!(lab.fetcher.stats().failed, 1);
     assert_eq!(lab.fetcher.troubles()[0].problem, FetchError::Timeout);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_is_verified_beside_decisions() {
+    let web = Web::start().await;
+    web.put("/junk", Page::ok(b"not a list"));
+    let lab = Lab::patient(refusing());
+    let (revocation, fetcher) = (lab.revocation.clone(), lab.fetcher.clone());
+    let wanted = any_list(web.url("/junk"));
+    let looking = tokio::task::spawn_blocking(move || {
+        // A decision looks at what is known for as long as this.
+        let known = revocation.read().unwrap();
+        fetcher.want(&[wanted]);
+        let end = Instant::now() + WAIT;
+        while fetcher.stats().no_evidence == 0 {
+            assert!(Instant::now() < end, "it was not verified meanwhile");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        known.sizes()
+    });
+    assert_eq!(looking.await.unwrap(), (0, 0, 0));
 }
 
 #[tokio::test]

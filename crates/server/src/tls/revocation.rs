@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use homefleet_net::mtp::CoapMtp;
 use homefleet_net::revocation::{FetchConfig, Fetcher};
 use homefleet_trust::{
-    Anchor, Revocation, RevocationPolicy, RevocationScope, Time, Unknown, anchors_from_pem,
+    Anchor, Evidence as Known, Revocation, RevocationPolicy, RevocationScope, Time, Unknown,
+    anchors_from_pem,
 };
 
 use super::TlsError;
@@ -189,16 +190,21 @@ impl Evidence {
     /// Takes the lists of files.
     pub(crate) fn take(&self, lists: &[List]) {
         let now = Time::Accurate(SystemTime::now());
-        let mut revocation = self
-            .revocation
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let write = || {
+            self.revocation
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let policy = write().policy().clone();
         for list in lists {
-            if let Err(error) = revocation.add_crl(&list.der, &list.issuers, now) {
+            // Decisions must not wait while a long list is verified.
+            let taken = Known::list(&policy, &list.der, &list.issuers, now)
+                .and_then(|evidence| write().take(evidence));
+            if let Err(error) = taken {
                 tracing::error!(file = %list.path.display(), %error, "a revocation list is no good");
             }
         }
-        revocation.handle_timeout(Instant::now());
+        write().handle_timeout(Instant::now());
     }
 
     /// For `/metrics`.

@@ -71,6 +71,41 @@ struct Known<T> {
 }
 
 impl<T> Known<T> {
+    /// The dates of evidence, and what is kept with it.
+    fn new(
+        policy: &RevocationPolicy,
+        issuer: &Certificate<'_>,
+        wanted: Option<&Wanted>,
+        (this_update, next_update): (SystemTime, Option<SystemTime>),
+        time: Time,
+        says: T,
+    ) -> Result<Self, EvidenceError> {
+        let mut received = None;
+        if let Time::Accurate(now) = time {
+            let soon = now.checked_add(policy.clock_skew).unwrap_or(now);
+            if this_update > soon {
+                return Err(EvidenceError::NotYetValid);
+            }
+            if next_update.is_some_and(|next| next < now) {
+                return Err(EvidenceError::OutOfDate);
+            }
+            received = Some(now);
+        }
+        let until = next_update.or_else(|| {
+            let from = received.unwrap_or(this_update);
+            from.checked_add(policy.without_next_update)
+        });
+        Ok(Self {
+            authority: Authority::of(issuer),
+            wanted: wanted.cloned(),
+            received,
+            this_update,
+            until,
+            used: AtomicBool::new(false),
+            says,
+        })
+    }
+
     /// Good at this time. Dates are ignored without accurate absolute time, as R-MTP.2 ignores those of certificates.
     fn is_fresh(&self, time: Time) -> bool {
         match (time, self.until) {
@@ -81,6 +116,116 @@ impl<T> Known<T> {
 
     fn note_use(&self) {
         self.used.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Evidence that is verified, and not taken yet. A long list takes a while to read: it is verified without the
+/// [`Revocation`] that decisions look at.
+#[derive(Debug)]
+pub struct Evidence {
+    says: Says,
+    /// Of what it was asked for, if it was.
+    key: Option<[u8; 32]>,
+}
+
+#[derive(Debug)]
+enum Says {
+    List(Known<crl::List>),
+    Answer(Vec<u8>, Known<ocsp::Answer>),
+}
+
+impl Evidence {
+    /// Verifies what was fetched, as [`Revocation::add`] does.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn fetched(
+        policy: &RevocationPolicy,
+        wanted: &Wanted,
+        nonce: Option<&[u8]>,
+        der: &[u8],
+        time: Time,
+    ) -> Result<Self, EvidenceError> {
+        let Ok(issuer) = Certificate::parse(wanted.issuer()) else {
+            let found = "an unreadable issuer".into();
+            return Err(EvidenceError::Issuer { found });
+        };
+        let Wanted::Ocsp { serial, .. } = wanted else {
+            return Self::read_list(policy, der, &[issuer], Some(wanted), time);
+        };
+        within(der, policy.max_ocsp_bytes)?;
+        let question = ocsp::Question {
+            issuer: &issuer,
+            serial,
+            nonce,
+            time,
+        };
+        let answer = question.answer(der)?;
+        let dates = (answer.this_update, answer.next_update);
+        let known = Known::new(policy, &issuer, Some(wanted), dates, time, answer)?;
+        Ok(Self {
+            says: Says::Answer(serial.clone(), known),
+            key: Some(wanted.key()),
+        })
+    }
+
+    /// Verifies a CRL that came by other means, as [`Revocation::add_crl`] does.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn list(
+        policy: &RevocationPolicy,
+        der: &[u8],
+        issuers: &[Anchor],
+        time: Time,
+    ) -> Result<Self, EvidenceError> {
+        let issuers: Vec<Certificate<'_>> = issuers
+            .iter()
+            .filter_map(|anchor| Certificate::parse(anchor.der()).ok())
+            .collect();
+        Self::read_list(policy, der, &issuers, None, time)
+    }
+
+    fn read_list(
+        policy: &RevocationPolicy,
+        der: &[u8],
+        issuers: &[Certificate<'_>],
+        wanted: Option<&Wanted>,
+        time: Time,
+    ) -> Result<Self, EvidenceError> {
+        within(der, policy.max_crl_bytes)?;
+        let crl = crl::SignedCrl::parse(der, policy.max_crl_entries)?;
+        let mut result = EvidenceError::Issuer {
+            found: crl.issuer.to_string(),
+        };
+        let mut signer = None;
+        // RFC 5280 §6.3.3 (b)(1), (f), (g).
+        for issuer in issuers.iter().filter(|c| c.subject == crl.issuer) {
+            match may_sign(issuer).and_then(|()| crl.verify(&issuer.key)) {
+                Ok(()) => {
+                    signer = Some(issuer);
+                    break;
+                }
+                Err(error) => result = error,
+            }
+        }
+        let Some(issuer) = signer else {
+            return Err(result);
+        };
+        // What would not answer the question is no answer, or it would be asked for again and again.
+        if let Some(Wanted::Crl { url, for_ca, .. }) = wanted
+            && !crl.list.scope.covers_one_of(&[url.as_str()], *for_ca)
+        {
+            return Err(EvidenceError::Scope);
+        }
+        let dates = (crl.list.this_update, crl.list.next_update);
+        let known = Known::new(policy, issuer, wanted, dates, time, crl.list)?;
+        Ok(Self {
+            says: Says::List(known),
+            key: wanted.map(Wanted::key),
+        })
     }
 }
 
@@ -121,34 +266,7 @@ impl Revocation {
         der: &[u8],
         time: Time,
     ) -> Result<(), EvidenceError> {
-        let Ok(issuer) = Certificate::parse(wanted.issuer()) else {
-            let found = "an unreadable issuer".into();
-            return Err(EvidenceError::Issuer { found });
-        };
-        match wanted {
-            Wanted::Crl { .. } => self.add_list(der, &[issuer], Some(wanted), time)?,
-            Wanted::Ocsp { serial, .. } => {
-                within(der, self.policy.max_ocsp_bytes)?;
-                let question = ocsp::Question {
-                    issuer: &issuer,
-                    serial,
-                    nonce,
-                    time,
-                };
-                let answer = question.answer(der)?;
-                // RFC 6960 §3.2 (5), §4.2.2.1: without nextUpdate there is newer news all the time, and an old answer is
-                // somebody's who kept it.
-                let lasts = self.policy.without_next_update;
-                let ends = answer
-                    .next_update
-                    .or_else(|| answer.this_update.checked_add(lasts));
-                let dates = (answer.this_update, ends);
-                let known = self.known(&issuer, Some(wanted), dates, time, answer)?;
-                self.keep_answer(serial.clone(), known)?;
-            }
-        }
-        self.failures.remove(&wanted.key());
-        Ok(())
+        self.take(Evidence::fetched(&self.policy, wanted, nonce, der, time)?)
     }
 
     /// Takes a CRL that came by other means, such as a file of the operator's. It has to be signed by one of `issuers`.
@@ -162,11 +280,23 @@ impl Revocation {
         issuers: &[Anchor],
         time: Time,
     ) -> Result<(), EvidenceError> {
-        let issuers: Vec<Certificate<'_>> = issuers
-            .iter()
-            .filter_map(|anchor| Certificate::parse(anchor.der()).ok())
-            .collect();
-        self.add_list(der, &issuers, None, time)
+        self.take(Evidence::list(&self.policy, der, issuers, time)?)
+    }
+
+    /// Takes what was verified before.
+    ///
+    /// # Errors
+    ///
+    /// [`EvidenceError::Older`].
+    pub fn take(&mut self, evidence: Evidence) -> Result<(), EvidenceError> {
+        match evidence.says {
+            Says::List(known) => self.keep_list(known)?,
+            Says::Answer(serial, known) => self.keep_answer(serial, known)?,
+        }
+        if let Some(key) = evidence.key {
+            self.failures.remove(&key);
+        }
+        Ok(())
     }
 
     /// It could not be fetched, or what came was no good: until it is forgotten, decisions go on without it.
@@ -228,78 +358,6 @@ impl Revocation {
             && age >= limit
             && !self.failures.contains_key(&wanted.key());
         is_due.then(|| wanted.clone())
-    }
-
-    fn add_list(
-        &mut self,
-        der: &[u8],
-        issuers: &[Certificate<'_>],
-        wanted: Option<&Wanted>,
-        time: Time,
-    ) -> Result<(), EvidenceError> {
-        within(der, self.policy.max_crl_bytes)?;
-        let crl = crl::SignedCrl::parse(der, self.policy.max_crl_entries)?;
-        let mut result = EvidenceError::Issuer {
-            found: crl.issuer.to_string(),
-        };
-        let mut signer = None;
-        // RFC 5280 §6.3.3 (b)(1), (f), (g).
-        for issuer in issuers.iter().filter(|c| c.subject == crl.issuer) {
-            match may_sign(issuer).and_then(|()| crl.verify(&issuer.key)) {
-                Ok(()) => {
-                    signer = Some(issuer);
-                    break;
-                }
-                Err(error) => result = error,
-            }
-        }
-        let Some(issuer) = signer else {
-            return Err(result);
-        };
-        // What would not answer the question is no answer, or it would be asked for again and again.
-        if let Some(Wanted::Crl { url, for_ca, .. }) = wanted
-            && !crl.list.scope.covers_one_of(&[url.as_str()], *for_ca)
-        {
-            return Err(EvidenceError::Scope);
-        }
-        let dates = (crl.list.this_update, crl.list.next_update);
-        let known = self.known(issuer, wanted, dates, time, crl.list)?;
-        self.keep_list(known)
-    }
-
-    /// The dates of evidence, and what is kept with it.
-    fn known<T>(
-        &self,
-        issuer: &Certificate<'_>,
-        wanted: Option<&Wanted>,
-        (this_update, next_update): (SystemTime, Option<SystemTime>),
-        time: Time,
-        says: T,
-    ) -> Result<Known<T>, EvidenceError> {
-        let mut received = None;
-        if let Time::Accurate(now) = time {
-            let soon = now.checked_add(self.policy.clock_skew).unwrap_or(now);
-            if this_update > soon {
-                return Err(EvidenceError::NotYetValid);
-            }
-            if next_update.is_some_and(|next| next < now) {
-                return Err(EvidenceError::OutOfDate);
-            }
-            received = Some(now);
-        }
-        let until = next_update.or_else(|| {
-            let from = received.unwrap_or(this_update);
-            from.checked_add(self.policy.without_next_update)
-        });
-        Ok(Known {
-            authority: Authority::of(issuer),
-            wanted: wanted.cloned(),
-            received,
-            this_update,
-            until,
-            used: AtomicBool::new(false),
-            says,
-        })
     }
 
     fn keep_list(&mut self, known: Known<crl::List>) -> Result<(), EvidenceError> {
