@@ -101,6 +101,11 @@ impl Renewal {
     /// # Errors
     /// When one of them is no good; everything then stays as it was.
     pub(crate) async fn reload(&self) -> Result<api::Tls, TlsError> {
+        self.attempt(false).await
+    }
+
+    /// `unasked`: the same problem as before is not told again.
+    async fn attempt(&self, unasked: bool) -> Result<api::Tls, TlsError> {
         let _turn = self.turn.lock().await;
         let (files, endpoint_id) = (self.files.clone(), self.endpoint_id.clone());
         let read = tokio::task::spawn_blocking(move || {
@@ -124,10 +129,13 @@ impl Renewal {
         match taken {
             Ok(()) => Ok(self.status()),
             Err(error) => {
-                tracing::error!(%error, "new certificates are not taken over, the old ones stay in force");
+                let problem = Some(error.to_string());
                 let mut state = self.state();
-                state.failures += 1;
-                state.problem = Some(error.to_string());
+                if !unasked || state.problem != problem {
+                    tracing::error!(%error, "new certificates are not taken over, the old ones stay in force");
+                    state.failures += 1;
+                    state.problem = problem;
+                }
                 Err(error)
             }
         }
@@ -220,7 +228,7 @@ impl Renewal {
             ),
             Sample::counter(
                 "certificate_reload_failures",
-                "Times that new certificates were no good",
+                "Times that new certificates were no good, a problem that stays counted once",
                 state.failures,
             ),
         ];
@@ -242,7 +250,8 @@ impl Renewal {
     }
 
     /// Looks at the files every `interval` until `stop` changes. A change counts once the files have stood still
-    /// from one look to the next: certificate and key are written one after the other.
+    /// from one look to the next: certificate and key are written one after the other. Files that were no good are read again at
+    /// every look: a date may have come, or a permission.
     pub(crate) async fn run(self: Arc<Self>, interval: Duration, mut stop: watch::Receiver<bool>) {
         let mut seen: Option<Vec<Stamp>> = None;
         let mut warned: Option<SystemTime> = None;
@@ -255,10 +264,13 @@ impl Renewal {
             let Ok(found) = tokio::task::spawn_blocking(move || stamps(&files)).await else {
                 continue;
             };
-            let changed = found != self.state().stamps;
-            if changed && seen.as_ref() == Some(&found) {
+            let due = {
+                let state = self.state();
+                state.problem.is_some() || found != state.stamps
+            };
+            if due && seen.as_ref() == Some(&found) {
                 // What is wrong has been logged.
-                drop(self.reload().await);
+                drop(self.attempt(true).await);
             }
             seen = Some(found);
             self.warn(&mut warned);

@@ -175,6 +175,24 @@ async fn changed_files_are_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_were_no_good_are_taken_once_they_are_though_they_look_the_same() {
+    let (authority, newer) = (Authority::new("CA"), Authority::new("New CA"));
+    let (directory, server, access) = server(&authority, 1).await;
+    let file = directory.path().join("anchors.pem");
+    let both = format!("{}{}", authority.pem, newer.pem);
+    std::fs::write(&file, both.replace("BEGIN", "BEGUN")).unwrap();
+    until(&access, |status| status.problem.is_some()).await;
+    // Size and time are those of before, as with a date that has come, or a permission.
+    let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
+    std::fs::write(&file, both).unwrap();
+    let open = std::fs::File::options().write(true).open(&file).unwrap();
+    open.set_modified(modified).unwrap();
+    let status = until(&access, |status| status.anchors.len() == 2).await;
+    assert_eq!(status.problem, None);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_an_administrator_reloads() {
     let authority = Authority::new("CA");
     let (_directory, server, _) = server(&authority, 0).await;
