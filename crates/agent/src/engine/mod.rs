@@ -31,6 +31,7 @@ use crate::{
     provider::{Now, Provider, Running, Wake},
     random::Random,
     request::{self, Fault},
+    role::Rights,
     store::{Batch, Store, StoreError},
 };
 
@@ -401,9 +402,20 @@ impl Engine {
         self.run_periodic(now);
         self.settle(now, None);
         if self.silent_until.is_none() {
-            let due = self
-                .outbox
-                .due(now, &self.controllers, &mut self.random, &mut self.batch);
+            let tree = &self.device.tree;
+            let mut known = BTreeMap::new();
+            let told = |controller: &ObjectPath| {
+                *known
+                    .entry(controller.clone())
+                    .or_insert_with_key(|controller| !Rights::of(tree, controller).is_empty())
+            };
+            let due = self.outbox.due(
+                now,
+                &self.controllers,
+                told,
+                &mut self.random,
+                &mut self.batch,
+            );
             self.stats.retries += due.len() as u64;
             for outgoing in due {
                 self.transmit(outgoing);

@@ -145,11 +145,13 @@ impl Outbox {
         })
     }
 
-    /// Sends again what is due, and gives up what has expired or has nobody left to go to.
+    /// Sends again what is due, and gives up what has expired or has nobody left to go to. What a Controller subscribed to
+    /// waits while it may not be told anything at all, by `told`.
     pub(crate) fn due(
         &mut self,
         now: Now,
         controllers: &Controllers,
+        mut told: impl FnMut(&ObjectPath) -> bool,
         random: &mut Random,
         batch: &mut Batch,
     ) -> Vec<Outgoing> {
@@ -173,7 +175,8 @@ impl Outbox {
             }
             one.attempt = one.attempt.saturating_add(1);
             one.next = now.instant + controller.retry.wait(one.attempt, random.next_u32());
-            if let (Some(uri), true) = (&controller.uri, controller.enabled) {
+            let mut told = || one.subscription.is_none() || told(&one.controller);
+            if let (Some(uri), true) = (&controller.uri, controller.enabled && told()) {
                 again.push(Outgoing {
                     controller: one.controller.clone(),
                     endpoint_id: one.endpoint_id.clone(),

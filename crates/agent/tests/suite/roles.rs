@@ -817,6 +817,28 @@ fn a_role_that_the_ca_gives_no_more_is_told_nothing_more() {
 }
 
 #[test]
+fn who_is_banned_is_not_told_again_what_it_has_not_answered() {
+    let mut bench = bench_with(&[&[("Device.", ALL)]]);
+    let own = bench.value(&format!("{GUEST}AssignedRole"));
+    let banned = role(&mut bench, "banned", &[]);
+    bench.set(TRUST, "BannedRole", &banned);
+    reachable(&mut bench);
+    subscribe(&mut bench, "ValueChange", "Device.X_Test.Label");
+    bench.set("Device.LocalAgent.Subscription.2.", "NotifRetry", "true");
+    bench.set("Device.X_Test.", "Label", "news");
+    let mut again = |roles: &str, seconds| {
+        bench.set(GUEST, "AssignedRole", roles);
+        bench.notifications.clear();
+        bench.pass(std::time::Duration::from_secs(seconds));
+        bench.notifications.len()
+    };
+    assert_ne!(again(&own, 60), 0);
+    assert_eq!(again(&format!("{own},{banned}"), 600), 0);
+    // The pauses have grown meanwhile.
+    assert_ne!(again(&own, 6000), 0);
+}
+
+#[test]
 fn a_role_that_is_deleted_permits_nothing_more() {
     let mut bench = bench_with(&[&[("Device.X_Test.", ALL)]]);
     assert!(read(&mut bench, "Device.X_Test.Label").is_ok());
