@@ -162,7 +162,13 @@ impl Evidence {
             time,
         };
         let answer = question.answer(der)?;
-        let dates = (answer.this_update, answer.next_update);
+        // RFC 6960 §3.2 (5), §4.2.2.1: without nextUpdate there is newer news all the time, and an old answer is
+        // somebody's who kept it.
+        let lasts = policy.without_next_update;
+        let ends = answer
+            .next_update
+            .or_else(|| answer.this_update.checked_add(lasts));
+        let dates = (answer.this_update, ends);
         let known = Known::new(policy, &issuer, Some(wanted), dates, time, answer)?;
         Ok(Self {
             says: Says::Answer(serial.clone(), known),
