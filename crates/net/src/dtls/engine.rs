@@ -483,6 +483,11 @@ impl Association {
         );
     }
 
+    /// Ends a handshake that took too long, so that the peer need not wait for it either.
+    pub(super) fn cancel(&mut self) {
+        ffi::send_fatal_alert(self.stream.ssl_mut(), alert_code(SslAlert::USER_CANCELLED));
+    }
+
     /// What the decision about the peer waits for.
     pub(super) fn wanted(&self) -> Option<Vec<Wanted>> {
         let decision = self

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use homefleet_coap::{Code, Config, Request, Scheme};
 use homefleet_net::coap::Target;
+use homefleet_net::dtls;
 
 use crate::support::live::free_port;
 use crate::support::nodes::{big, brisk, node, node_with};
@@ -104,7 +105,7 @@ async fn client_is_served(with_loss: bool) {
         amplification: 0,
         ..brisk()
     };
-    let node = node_with(&issued, ca.verifier(), open);
+    let node = node_with(&issued, ca.verifier(), open, dtls::Config::default());
     let files = Files::new(&ca, &issued);
     let body: Vec<u8> = (0..6000_u32).map(|n| (n % 241) as u8).collect();
     std::fs::write(files.path("body"), &body).unwrap();

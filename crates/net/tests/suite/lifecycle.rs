@@ -119,6 +119,40 @@ fn handshake_without_an_answer_ends_in_time() {
 }
 
 #[test]
+fn handshake_that_is_given_up_is_over_for_the_peer_too() {
+    // In 1.3 the client is done when it has the server's flight.
+    let patient = Config {
+        versions: Versions::Dtls12,
+        ..Config::default()
+    };
+    let hasty = Config {
+        handshake_timeout: Duration::from_secs(5),
+        ..patient.clone()
+    };
+    let (mut net, ca, agent, controller) = pair(1, patient);
+    net.add(agent, hasty, &ca.endpoint(AGENT), ca.verifier());
+    net.connect(agent, controller, expect("localhost", Some(CONTROLLER)));
+    // The controller has the agent's last flight and is done; its own gets lost, and all that follows but the end.
+    net.run(Duration::from_millis(17));
+    net.intercept();
+    net.weather.loss = 100;
+    net.run(Duration::from_millis(4950));
+    net.intercept();
+    net.weather.loss = 0;
+    assert!(net.node(agent).events.is_empty());
+    net.run(Duration::from_millis(1600));
+    assert!(matches!(
+        net.node(agent).events[..],
+        [Event::Failed {
+            failure: Failure::Timeout,
+            ..
+        }]
+    ));
+    assert_eq!(net.node(controller).established().len(), 1);
+    assert_eq!(net.node(controller).closed(), [CloseReason::Alert(90)]);
+}
+
+#[test]
 fn second_connect_joins_the_handshake_under_way() {
     let (mut net, _ca, agent, controller) = pair(1, Config::default());
     let first = net.connect(agent, controller, expect("localhost", Some(CONTROLLER)));

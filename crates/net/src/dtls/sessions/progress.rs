@@ -73,6 +73,11 @@ impl Sessions {
                 return;
             }
             self.stats.handshake_timeouts += 1;
+            // A peer that keeps its half would take our next hello for a part of this handshake.
+            if session.expected.is_some() && session.answered {
+                session.association.cancel();
+                self.flush(id);
+            }
             self.fail(id, Failure::Timeout);
             return;
         }

@@ -48,17 +48,22 @@ pub(crate) fn big() -> Vec<u8> {
 }
 
 pub(crate) fn node(issued: &Issued, verifier: Arc<dyn Verifier>) -> Node {
-    node_with(issued, verifier, brisk())
+    node_with(issued, verifier, brisk(), dtls::Config::default())
 }
 
-pub(crate) fn node_with(issued: &Issued, verifier: Arc<dyn Verifier>, coap: Config) -> Node {
+pub(crate) fn node_with(
+    issued: &Issued,
+    verifier: Arc<dyn Verifier>,
+    coap: Config,
+    dtls: dtls::Config,
+) -> Node {
     Node::bind(
         NodeConfig {
             secure: Some(Security {
                 listen: LOOPBACK.parse().unwrap(),
                 credentials: issued.credentials(),
                 verifier,
-                dtls: dtls::Config::default(),
+                dtls,
             }),
             plain_listen: Some(LOOPBACK.parse().unwrap()),
             coap,
