@@ -1,13 +1,15 @@
-//! What handlers take: the caller, and JSON bodies with useful errors.
+//! What handlers take: the caller, JSON bodies with useful errors, and forms.
 
 use std::time::Duration;
 
+use axum::Form;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use homefleet_api::{Problem, ProblemCode};
 use serde::de::DeserializeOwned;
 
@@ -95,6 +97,32 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+/// The fields of an HTML form.
+#[derive(Debug, Clone)]
+pub struct Fields<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Fields<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        Self::within(BODY_TIMEOUT, request, state).await
+    }
+}
+
+impl<T: DeserializeOwned> Fields<T> {
+    async fn within<S: Send + Sync>(
+        limit: Duration,
+        request: Request,
+        state: &S,
+    ) -> Result<Self, Response> {
+        match tokio::time::timeout(limit, Form::from_request(request, state)).await {
+            Ok(Ok(Form(fields))) => Ok(Self(fields)),
+            Ok(Err(rejection)) => Err(rejection.into_response()),
+            Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into_response()),
+        }
+    }
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
@@ -132,4 +160,26 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
 /// The place is told in its own fields.
 fn without_place(text: &str) -> &str {
     text.rfind(" at line ").map_or(text, |at| &text[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::HashMap;
+
+    use axum::body::Body as Stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn form_that_does_not_come_is_not_waited_for() {
+        let nothing = tokio_stream::pending::<Result<Bytes, std::io::Error>>();
+        let request = Request::post("/")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Stream::from_stream(nothing))
+            .unwrap();
+        let limit = Duration::from_millis(1);
+        let refused = Fields::<HashMap<String, String>>::within(limit, request, &()).await;
+        assert_eq!(refused.unwrap_err().status(), StatusCode::REQUEST_TIMEOUT);
+    }
 }

@@ -32,7 +32,7 @@ pub mod session;
 mod tasks;
 mod tls;
 
-pub use extract::{Body, Caller, MaybeCaller};
+pub use extract::{Body, Caller, Fields, MaybeCaller};
 pub use problem::Refusal;
 pub(crate) use serve::serve;
 pub use session::same_origin;

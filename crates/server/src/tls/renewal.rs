@@ -146,15 +146,17 @@ impl Renewal {
         if let Some(problem) = &material.own.problem {
             return Err(self.error(problem.clone()));
         }
-        if let Some(policy) = revocation::policy(&self.files.revocation) {
-            revocation::judge(&policy, &material.lists, SystemTime::now())?;
-        }
+        // Another's list that grew old must not keep our own certificate from being renewed.
+        let listed = match revocation::policy(&self.files.revocation) {
+            Some(policy) => revocation::judge(&policy, &material.lists, SystemTime::now()),
+            None => Ok(()),
+        };
         let Material {
             credentials,
             anchors,
             lists,
             own,
-            digest,
+            mut digest,
         } = material;
         if digest.own != before.own {
             self.target
@@ -175,19 +177,24 @@ impl Renewal {
                 "new trusted certificates are in force"
             );
         }
+        if listed.is_err() {
+            digest.lists = before.lists;
+        }
         if digest.lists != before.lists {
             let count = lists.len();
             self.target.lists(lists).await;
             tracing::info!(lists = count, "new revocation lists are in force");
         }
         let mut state = self.state();
-        state.problem = None;
+        if listed.is_ok() {
+            state.problem = None;
+        }
         if digest != before {
             state.reloads += 1;
             state.loaded = SystemTime::now();
             (state.own, state.anchors, state.digest) = (own, names, digest);
         }
-        Ok(())
+        listed
     }
 
     /// What is in force.

@@ -1,14 +1,13 @@
 //! Signing in and out.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::render;
-use crate::http::{AppState, Caller, MaybeCaller, session};
+use crate::http::{AppState, Caller, Fields, MaybeCaller, session};
 
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -67,7 +66,7 @@ pub(super) async fn page(
 pub(super) async fn open(
     State(state): State<AppState>,
     headers: HeaderMap,
-    Form(form): Form<Credentials>,
+    Fields(form): Fields<Credentials>,
 ) -> Response {
     let next = inside(form.next);
     if !session::same_origin(&headers) {

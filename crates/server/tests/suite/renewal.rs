@@ -324,6 +324,34 @@ async fn a_new_revocation_list_ends_the_session_of_its_device() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_is_no_good_keeps_no_certificate_from_being_renewed() {
+    let authority = Authority::new("CA");
+    let (directory, server, access, _agent) = with_list(
+        &authority,
+        authority.list(1, &[7]),
+        RevocationUnknown::Allow,
+    )
+    .await;
+    let before = access.tls().unwrap();
+    let strange = Authority::new("Stranger").list(2, &[]);
+    std::fs::write(directory.path().join("list.pem"), strange).unwrap();
+    write(directory.path(), &authority.issue(CONTROLLER));
+    let error = access.reload_tls().await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("tls.revocation.crls: "),
+        "{error}"
+    );
+    let now = access.tls().unwrap();
+    assert_ne!(now.certificate.fingerprint, before.certificate.fingerprint);
+    assert_eq!(now.problem, Some(error.to_string()));
+    // A good list is taken over although nothing else has changed.
+    let list = authority.list(2, &[]);
+    std::fs::write(directory.path().join("list.pem"), list).unwrap();
+    assert_eq!(access.reload_tls().await.unwrap().problem, None);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_of_which_nothing_is_known_is_refused_when_configured() {
     let authority = Authority::new("CA");
     let (_directory, server, access) = server_with(&authority, |config| {
