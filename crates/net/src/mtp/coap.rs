@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use homefleet_coap::link::{self, Link};
 use homefleet_coap::{Code, Request, RequestError, Response, Scheme, Uri, content_format};
-use homefleet_trust::{PeerIdentity, Refusal};
+use homefleet_trust::PeerIdentity;
 use homefleet_usp::mtp::coap as binding;
 use homefleet_usp::{EndpointId, Record};
 use tokio::sync::mpsc;
@@ -19,6 +19,8 @@ use crate::coap::{
 };
 use crate::dtls::{self, Credentials, Verifier};
 use crate::udp;
+
+use super::SendError;
 
 /// Records waiting for the receiver; beyond, peers get 5.03 and come again.
 const RECORDS: usize = 4096;
@@ -93,50 +95,6 @@ pub struct Received {
     pub identity: Option<Arc<PeerIdentity>>,
     /// Where the response goes (R-COAP.2a), never weaker than the request.
     pub reply_to: Destination,
-}
-
-/// Why a Record was not delivered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// Nobody answered (R-COAP.9).
-    #[error("the peer did not answer in time")]
-    Timeout,
-    /// The peer answered 4.xx or 5.xx (R-COAP.10).
-    #[error("the peer answered {code} {diagnostic}")]
-    Refused {
-        /// The response code.
-        code: Code,
-        /// The diagnostic payload, as far as it is text.
-        diagnostic: String,
-    },
-    /// We refused the peer's certificate (R-MTP.4).
-    #[error("the peer was refused: {0}")]
-    Untrusted(Refusal),
-    /// No association could be made.
-    #[error("{0}")]
-    Handshake(String),
-    /// The peer rejected the message.
-    #[error("the peer rejected the message with a Reset")]
-    Reset,
-    /// The destination has no usable address.
-    #[error("the destination has no usable address")]
-    Unresolvable,
-    /// The destination is `coap` and this Endpoint sends nothing unprotected (R-MTP.0).
-    #[error("the destination is unprotected, which is not enabled here")]
-    WeakerChannel,
-    /// The Record does not fit.
-    #[error("the Record is too large")]
-    TooLarge,
-    /// Too many Records are on their way.
-    #[error("too many Records are on their way")]
-    Busy,
-    /// The request could not be made of the destination, or its response understood.
-    #[error("{0}")]
-    Protocol(RequestError),
-    /// The MTP is shut down.
-    #[error("the MTP is shut down")]
-    Closed,
 }
 
 /// Counters of an MTP.

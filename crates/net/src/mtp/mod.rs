@@ -1,0 +1,352 @@
+//! USP over Message Transfer Protocols, shared by agent and server.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`coap`] | CoAP over UDP, with DTLS or without |
+//!
+//! Every MTP hands what happens to one queue of [`Event`]s, and takes Records for a [`Route`]. Two things are its own
+//! business, so that nobody above can forget them: that nothing passes before the peer's certificate was decided about
+//! (R-MTP.1, R-MTP.4), and that a Record's `from_id` is the Endpoint that the certificate proves (R-SEC.0a).
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use homefleet_coap::{Code, RequestError, Uri};
+use homefleet_trust::{Basis, PeerIdentity, Refusal};
+use homefleet_usp::record::{MqttVersion, RecordError};
+use homefleet_usp::{EndpointId, Record};
+
+pub mod coap;
+
+pub use self::coap::{CoapMtp, CoapMtpConfig, Destination, Interface, NetStats, Received};
+
+/// The way to an Endpoint. Its text is what stores keep, and what logs show.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// CoAP: the URI of the Endpoint's resource. `coaps://host:port/path`, or `coap:` without security.
+    Coap(Uri),
+    /// WebSocket: the one session that the Endpoint and we have (R-WS.8), whoever opened it. `wss:`, or `ws:` without
+    /// security.
+    WebSocket {
+        /// TLS.
+        secure: bool,
+    },
+    /// STOMP: a destination at the broker of one of our connections. `stomp:NAME/destination`, percent-encoded.
+    Stomp {
+        /// The connection's name in our configuration.
+        connection: String,
+        /// The destination, such as `/queue/agents.1`.
+        destination: String,
+    },
+    /// MQTT: a topic at the broker of one of our clients. `mqtt:NAME/topic`, percent-encoded.
+    Mqtt {
+        /// The client's name in our configuration.
+        connection: String,
+        /// The topic name.
+        topic: String,
+    },
+    /// UNIX domain socket: the session that the Endpoint and we have, whoever opened it. `uds:`.
+    Uds,
+}
+
+/// A text that is no [`Route`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no way to an Endpoint: it begins with none of coaps: coap: wss: ws: stomp: mqtt: uds:, or does not go on as that does"
+)]
+pub struct RouteError(String);
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Coap(uri) => uri.fmt(f),
+            Self::WebSocket { secure: true } => f.write_str("wss:"),
+            Self::WebSocket { secure: false } => f.write_str("ws:"),
+            Self::Stomp {
+                connection,
+                destination,
+            } => write!(f, "stomp:{}/{}", escaped(connection), escaped(destination)),
+            Self::Mqtt { connection, topic } => {
+                write!(f, "mqtt:{}/{}", escaped(connection), escaped(topic))
+            }
+            Self::Uds => f.write_str("uds:"),
+        }
+    }
+}
+
+impl FromStr for Route {
+    type Err = RouteError;
+
+    fn from_str(text: &str) -> Result<Self, RouteError> {
+        let wrong = || RouteError(text.to_owned());
+        let (scheme, rest) = text.split_once(':').ok_or_else(wrong)?;
+        let named = || {
+            let (name, rest) = rest.split_once('/').ok_or_else(wrong)?;
+            let (name, rest) = (unescaped(name), unescaped(rest));
+            name.zip(rest)
+                .filter(|(name, rest)| !name.is_empty() && !rest.is_empty())
+                .ok_or_else(wrong)
+        };
+        match (scheme, rest) {
+            ("coap" | "coaps", _) => text.parse().map(Self::Coap).map_err(|_| wrong()),
+            ("wss", "") => Ok(Self::WebSocket { secure: true }),
+            ("ws", "") => Ok(Self::WebSocket { secure: false }),
+            ("uds", "") => Ok(Self::Uds),
+            ("stomp", _) => named().map(|(connection, destination)| Self::Stomp {
+                connection,
+                destination,
+            }),
+            ("mqtt", _) => named().map(|(connection, topic)| Self::Mqtt { connection, topic }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// Everything but RFC 3986's unreserved characters percent-encoded.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+fn unescaped(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let high = char::from(bytes.next()?).to_digit(16)?;
+        let low = char::from(bytes.next()?).to_digit(16)?;
+        out.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(out).ok()
+}
+
+/// Names a channel for as long as the process lives: no two ever have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId(pub u64);
+
+/// What a Connect Record says about the channel it is sent over (R-MTP.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connect {
+    /// Nothing.
+    WebSocket,
+    /// Where we are reached at the broker.
+    Stomp {
+        /// What we subscribed to.
+        destination: String,
+    },
+    /// Where we are reached at the broker.
+    Mqtt {
+        /// The protocol's version.
+        version: MqttVersion,
+        /// What we subscribed to.
+        topic: String,
+    },
+    /// Nothing.
+    Uds,
+}
+
+/// A channel over which Records can pass: a session with an Endpoint, or a connection to a broker. CoAP has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// Names it.
+    pub id: ChannelId,
+    /// Its name in our configuration; `None` when the peer opened it.
+    pub connection: Option<String>,
+    /// The Endpoint at its other end; `None` at a broker, and while it has not told who it is.
+    pub endpoint_id: Option<EndpointId>,
+    /// Who proved to be there; `None` without security.
+    pub identity: Option<Arc<PeerIdentity>>,
+    /// What a Connect Record has to say.
+    pub connect: Connect,
+}
+
+/// A Record that is to be sent, encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Which way.
+    pub route: Route,
+    /// To whom.
+    pub endpoint_id: EndpointId,
+    /// The Record.
+    pub record: Vec<u8>,
+}
+
+/// What is sent over a channel before anything else may pass: the Connect Records (R-MTP.6, R-MTP.8). Called by the MTP
+/// when a channel comes up, and must not block.
+pub trait Greeter: Send + Sync {
+    /// The Records, in order. Routes that do not lead over this channel are ignored.
+    fn greet(&self, channel: &Channel) -> Vec<Outgoing>;
+}
+
+/// Sends none: a Controller (R-MTP.6 asks Agents only).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoGreeting;
+
+impl Greeter for NoGreeting {
+    fn greet(&self, _: &Channel) -> Vec<Outgoing> {
+        Vec::new()
+    }
+}
+
+/// Where a Record, or what was to be one, came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The channel; `None` over CoAP.
+    pub channel: Option<ChannelId>,
+    /// Who sent it by the certificate of the channel, or the Trusted Broker that vouches for who did; `None` without
+    /// security.
+    pub identity: Option<Arc<PeerIdentity>>,
+    /// Which way an answer goes: the MTP of the request, never weaker than it; `None` when none is known.
+    pub reply_to: Option<Route>,
+}
+
+/// Something happened on an MTP.
+#[derive(Debug)]
+pub enum Event {
+    /// A channel is up, and what the [`Greeter`] wanted sent is on its way.
+    Up(Channel),
+    /// A Record came in. With security, its `from_id` is proved.
+    Record {
+        /// The Record.
+        record: Box<Record>,
+        /// Where from.
+        origin: Origin,
+    },
+    /// Something came in that is no Record. Whether it is answered is R-MTP.5's decision.
+    Erroneous {
+        /// What is wrong, and what could be read.
+        error: RecordError,
+        /// Where from.
+        origin: Origin,
+    },
+    /// A channel has gone; a configured one is dialled again unless it was removed.
+    Down {
+        /// Which.
+        id: ChannelId,
+        /// Why, for a person.
+        reason: String,
+    },
+}
+
+/// Whether a channel's certificate stands for Records of `from_id`: it holds that Endpoint ID (R-SEC.0a), or belongs to a
+/// Trusted Broker, which vouches for those it lets send (R-SEC.9, R-SEC.26). A channel without security proves nobody, and
+/// whoever enables one says so (R-MTP.0).
+pub fn proves(identity: Option<&PeerIdentity>, from_id: &EndpointId) -> bool {
+    identity.is_none_or(|identity| {
+        identity.basis == Basis::TrustedBroker || identity.is_endpoint(from_id.as_str())
+    })
+}
+
+/// Why a Record was not delivered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// Nobody answered (R-COAP.9).
+    #[error("the peer did not answer in time")]
+    Timeout,
+    /// The peer answered 4.xx or 5.xx (R-COAP.10).
+    #[error("the peer answered {code} {diagnostic}")]
+    Refused {
+        /// The response code.
+        code: Code,
+        /// The diagnostic payload, as far as it is text.
+        diagnostic: String,
+    },
+    /// We refused the peer's certificate (R-MTP.4).
+    #[error("the peer was refused: {0}")]
+    Untrusted(Refusal),
+    /// No association could be made.
+    #[error("{0}")]
+    Handshake(String),
+    /// The peer rejected the message.
+    #[error("the peer rejected the message with a Reset")]
+    Reset,
+    /// The destination has no usable address.
+    #[error("the destination has no usable address")]
+    Unresolvable,
+    /// The destination is unprotected and this Endpoint sends nothing unprotected (R-MTP.0).
+    #[error("the destination is unprotected, which is not enabled here")]
+    WeakerChannel,
+    /// The Record does not fit.
+    #[error("the Record is too large")]
+    TooLarge,
+    /// Too many Records are on their way.
+    #[error("too many Records are on their way")]
+    Busy,
+    /// The request could not be made of the destination, or its response understood.
+    #[error("{0}")]
+    Protocol(RequestError),
+    /// The MTP is shut down.
+    #[error("the MTP is shut down")]
+    Closed,
+    /// There is no session with the Endpoint, or no connection to the broker, now. Nothing was sent.
+    #[error("not connected")]
+    NotConnected,
+    /// The session or connection ended before it was certain that the Record arrived.
+    #[error("the connection ended while the Record was on its way")]
+    Lost,
+    /// The broker did not take the Record.
+    #[error("the broker refused: {0}")]
+    Broker(String),
+    /// No MTP of this Endpoint goes this way.
+    #[error("this MTP is not in use here")]
+    NoMtp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_route_is_read_back_as_the_same_route() {
+        for text in [
+            "coaps://[2001:db8::1]:5684/usp",
+            "wss:",
+            "ws:",
+            "uds:",
+            "stomp:main/%2Fqueue%2Fa%25b",
+            "mqtt:Device.MQTT.Client.1/a%2Fb%20c",
+        ] {
+            let route: Route = text.parse().expect(text);
+            assert_eq!(route.to_string(), text);
+        }
+        let route: Route = "stomp:main/%2Fqueue%2Fa%25b".parse().expect("a route");
+        assert_eq!(
+            route,
+            Route::Stomp {
+                connection: "main".to_owned(),
+                destination: "/queue/a%b".to_owned()
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_no_route_is_refused() {
+        for text in [
+            "",
+            "wss",
+            "wss:x",
+            "http://a/",
+            "stomp:",
+            "stomp:a",
+            "stomp:/a",
+            "mqtt:a/",
+            "mqtt:a/%F",
+            "mqtt:a/%ff",
+            "coaps:",
+        ] {
+            assert!(text.parse::<Route>().is_err(), "{text}");
+        }
+    }
+}
