@@ -11,6 +11,8 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use homefleet_coap::{Code, RequestError, Uri};
 use homefleet_trust::{Basis, PeerIdentity, Refusal};
@@ -134,6 +136,42 @@ fn unescaped(text: &str) -> Option<String> {
 /// Names a channel for as long as the process lives: no two ever have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelId(pub u64);
+
+impl ChannelId {
+    /// One that nobody has yet.
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// How a connection of our configuration fares: for the data model's `Status` parameters, and for `/metrics`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// What it does now.
+    pub stage: Stage,
+    /// Since when.
+    pub since: Instant,
+    /// How many attempts have failed since it was last up.
+    pub retries: u32,
+    /// Why the last attempt failed or the last connection ended, for a person; `None` while it is up, and before the first
+    /// failure.
+    pub error: Option<String>,
+}
+
+/// What a connection of our configuration does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Being dialled, or its first messages exchanged.
+    Connecting,
+    /// Records can pass.
+    Up,
+    /// Failed or ended: it is dialled again then.
+    Waiting {
+        /// When.
+        until: Instant,
+    },
+}
 
 /// What a Connect Record says about the channel it is sent over (R-MTP.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
