@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`coap`] | CoAP over UDP, with DTLS or without |
+//! | [`Status`] | how a connection stands that is to be kept open, for all that have connections |
 //!
 //! Every MTP hands what happens to one queue of [`Event`]s, and takes Records for a [`Route`]. Two things are its own
 //! business, so that nobody above can forget them: that nothing passes before the peer's certificate was decided about
@@ -20,8 +21,10 @@ use homefleet_usp::record::{MqttVersion, RecordError};
 use homefleet_usp::{EndpointId, Record};
 
 pub mod coap;
+mod status;
 
 pub use self::coap::{CoapMtp, CoapMtpConfig, Destination, Interface, NetStats, Received};
+pub use self::status::{State, Status};
 
 /// The way to an Endpoint. Its text is what stores keep, and what logs show.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
