@@ -374,7 +374,12 @@ fn mqtt(record: &Record, script: &[u8]) {
                         .map(|bit| what >> 3 >> (bit % 5) & 1 == 0)
                         .collect();
                     let granted = session.subscribed(&answers).is_ok();
-                    assert!(granted || session.publish("t", record).is_err());
+                    assert!(
+                        granted
+                            || session
+                                .publish("t", record.to_id(), record.encode())
+                                .is_err()
+                    );
                 }
                 3 => {
                     let topic = part();
@@ -389,7 +394,7 @@ fn mqtt(record: &Record, script: &[u8]) {
                         .map_or(0, |changes| changes.subscribe.len());
                 }
                 4 => {
-                    if let Ok(publish) = session.publish(&text, record) {
+                    if let Ok(publish) = session.publish(&text, record.to_id(), record.encode()) {
                         assert_eq!(mqtt::topic::check_name(&publish.topic), Ok(()));
                     }
                 }

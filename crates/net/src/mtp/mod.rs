@@ -174,6 +174,8 @@ pub enum Stage {
         /// When.
         until: Instant,
     },
+    /// Not dialled again until its configuration changes, as the error says (R-MQTT.16).
+    Stopped,
 }
 
 /// What a Connect Record says about the channel it is sent over (R-MTP.6).
@@ -270,6 +272,13 @@ pub enum Event {
         error: RecordError,
         /// Where from.
         origin: Origin,
+    },
+    /// A broker assigned this client its identifier: it is kept over a restart, as the data model's `ClientID` (R-MQTT.9).
+    ClientId {
+        /// The client's name in our configuration.
+        connection: String,
+        /// What it is from now on.
+        client_id: String,
     },
     /// A channel has gone; a configured one is dialled again unless it was removed.
     Down {

@@ -34,6 +34,10 @@ fn at(filter: &str) -> Subscription {
     }
 }
 
+fn publish(session: &mut Session, topic: &str, record: &Record) -> Result<Publish, SendError> {
+    session.publish(topic, record.to_id(), record.encode())
+}
+
 fn filters(subscriptions: &[Subscription]) -> Vec<&str> {
     subscriptions
         .iter()
@@ -233,7 +237,7 @@ fn with_nothing_to_subscribe_to_the_client_stops_and_stays_away() {
             session.connect();
             assert_eq!(session.connected(connack), Err(Stop::NothingToSubscribe));
             assert_eq!(
-                session.publish("t", &record()),
+                publish(&mut session, "t", &record()),
                 Err(SendError::NotSubscribed)
             );
         }
@@ -257,12 +261,12 @@ fn with_no_subscription_granted_the_client_stops_and_publishes_nothing() {
             2
         );
         assert_eq!(
-            session.publish("t", &record()),
+            publish(&mut session, "t", &record()),
             Err(SendError::NotSubscribed)
         );
         assert_eq!(session.subscribed(answers), Err(Stop::NotSubscribed));
         assert_eq!(
-            session.publish("t", &record()),
+            publish(&mut session, "t", &record()),
             Err(SendError::NotSubscribed)
         );
     }
@@ -277,7 +281,7 @@ fn one_granted_subscription_is_enough() {
     session.connect();
     session.connected(Connack::default()).unwrap();
     session.subscribed(&[false, true, false]).unwrap();
-    assert!(session.publish("t", &record()).is_ok());
+    assert!(publish(&mut session, "t", &record()).is_ok());
 }
 
 #[test]
@@ -305,7 +309,7 @@ fn topics_that_are_none_and_too_many_topics_are_left_out() {
 fn a_record_is_published_with_the_properties_of_mqtt_5() {
     let mut session = subscribed(config(V5), Connack::default());
     assert_eq!(
-        session.publish("usp/controller", &record()),
+        publish(&mut session, "usp/controller", &record()),
         Ok(Publish {
             topic: "usp/controller".into(),
             qos: Qos::AtLeastOnce,
@@ -321,7 +325,7 @@ fn a_record_is_published_with_the_properties_of_mqtt_5() {
 fn a_record_is_published_with_the_way_back_in_the_topic_of_mqtt_3_1_1() {
     let mut session = subscribed(config(V3), Connack::default());
     assert_eq!(
-        session.publish("usp/controller", &record()),
+        publish(&mut session, "usp/controller", &record()),
         Ok(Publish {
             topic: "usp/controller/reply-to=usp%2Fagent".into(),
             qos: Qos::AtLeastOnce,
@@ -354,7 +358,7 @@ fn the_quality_of_service_is_the_configured_one_as_far_as_the_broker_goes() {
             },
             connack,
         );
-        assert_eq!(session.publish("t", &record()).unwrap().qos, used);
+        assert_eq!(publish(&mut session, "t", &record()).unwrap().qos, used);
     }
 }
 
@@ -397,7 +401,10 @@ fn records_that_cannot_be_sent_are_refused() {
     let mut configured = Config::new(V5, agent());
     configured.subscriptions = vec![at("+/x")];
     let mut session = subscribed(configured, Connack::default());
-    assert_eq!(session.publish("t", &record()), Err(SendError::NoReplyTo));
+    assert_eq!(
+        publish(&mut session, "t", &record()),
+        Err(SendError::NoReplyTo)
+    );
     for version in BOTH {
         let mut session = subscribed(
             Config {
@@ -408,7 +415,7 @@ fn records_that_cannot_be_sent_are_refused() {
         );
         let length = record().encode().len();
         assert_eq!(
-            session.publish("t", &record()),
+            publish(&mut session, "t", &record()),
             Err(SendError::TooLarge { length, max: 200 })
         );
         for (topic, error) in [
@@ -417,7 +424,7 @@ fn records_that_cannot_be_sent_are_refused() {
             ("a\0", TopicError::Nul),
         ] {
             assert_eq!(
-                session.publish(topic, &record()),
+                publish(&mut session, topic, &record()),
                 Err(SendError::Topic(error))
             );
         }
@@ -426,7 +433,7 @@ fn records_that_cannot_be_sent_are_refused() {
     configured.response_topic = Some("usp%2Fagent".into());
     let mut session = subscribed(configured, Connack::default());
     assert_eq!(
-        session.publish("t", &record()),
+        publish(&mut session, "t", &record()),
         Err(SendError::Topic(TopicError::Ambiguous))
     );
 }
@@ -660,11 +667,14 @@ fn after_a_mismatch_one_answer_goes_out_and_nothing_more_until_the_version_fits(
         None,
         &from_controller(),
     );
-    assert!(session.publish("c", &record()).is_ok(), "the answer");
-    assert_eq!(session.publish("c", &record()), Err(SendError::Mismatch));
+    assert!(publish(&mut session, "c", &record()).is_ok(), "the answer");
+    assert_eq!(
+        publish(&mut session, "c", &record()),
+        Err(SendError::Mismatch)
+    );
     let another = Record::no_session("self::other".parse().unwrap(), agent(), vec![1]);
     assert!(
-        session.publish("c", &another).is_ok(),
+        publish(&mut session, "c", &another).is_ok(),
         "others are not concerned"
     );
     take(
@@ -673,8 +683,8 @@ fn after_a_mismatch_one_answer_goes_out_and_nothing_more_until_the_version_fits(
         Some("usp.msg"),
         &connect_record(V5),
     );
-    assert!(session.publish("c", &record()).is_ok());
-    assert!(session.publish("c", &record()).is_ok());
+    assert!(publish(&mut session, "c", &record()).is_ok());
+    assert!(publish(&mut session, "c", &record()).is_ok());
 }
 
 #[test]
@@ -687,8 +697,8 @@ fn the_memory_of_mismatches_is_bounded() {
     }
     let mut refused = |number| {
         let record = Record::no_session(name(number), agent(), vec![1]);
-        session.publish("c", &record).unwrap();
-        session.publish("c", &record) == Err(SendError::Mismatch)
+        publish(&mut session, "c", &record).unwrap();
+        publish(&mut session, "c", &record) == Err(SendError::Mismatch)
     };
     assert!(refused(MAX_MISMATCHED - 1) && !refused(MAX_MISMATCHED));
     assert_eq!(session.stats().mismatches, MAX_MISMATCHED as u64 + 2);
@@ -744,10 +754,10 @@ fn taking_all_topics_away_stops_the_client() {
 #[test]
 fn a_new_connection_begins_without_the_old_subscriptions() {
     let mut session = subscribed(config(V5), telling(&["told"]));
-    assert!(session.publish("t", &record()).is_ok());
+    assert!(publish(&mut session, "t", &record()).is_ok());
     session.connect();
     assert_eq!(
-        (session.publish("t", &record()), session.reply_to()),
+        (publish(&mut session, "t", &record()), session.reply_to()),
         (Err(SendError::NotSubscribed), None)
     );
     assert_eq!(
@@ -761,7 +771,7 @@ proptest! {
     fn what_one_version_sends_the_same_version_reads(topic in "[a-z:/._-]{1,20}", own in "[a-z:/._=-]{1,20}") {
         for version in BOTH {
             let mut sender = subscribed(Config { response_topic: Some(own.clone()), ..config(version) }, Connack::default());
-            let publish = sender.publish(&topic, &record()).unwrap();
+            let publish = publish(&mut sender, &topic, &record()).unwrap();
             let mut receiver = subscribed(config(version), Connack::default());
             let received = receiver.receive(Incoming {
                 topic: &publish.topic,

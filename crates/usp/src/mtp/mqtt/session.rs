@@ -300,6 +300,11 @@ impl Session {
         self.reply_to.as_deref()
     }
 
+    /// What the broker granted.
+    pub fn granted(&self) -> &[Subscription] {
+        &self.granted
+    }
+
     /// What happened so far.
     pub fn stats(&self) -> Stats {
         self.stats
@@ -409,12 +414,17 @@ impl Session {
         Ok(changes)
     }
 
-    /// The PUBLISH of a Record to a Topic: a configured one, or the `reply_to` of what is answered (R-MQTT.18 to
-    /// R-MQTT.27).
+    /// The PUBLISH of an encoded Record for `to_id` to a Topic: a configured one, or the `reply_to` of what is answered
+    /// (R-MQTT.18 to R-MQTT.27).
     ///
     /// # Errors
     /// [`SendError`].
-    pub fn publish(&mut self, topic: &str, record: &Record) -> Result<Publish, SendError> {
+    pub fn publish(
+        &mut self,
+        topic: &str,
+        to_id: &EndpointId,
+        payload: Vec<u8>,
+    ) -> Result<Publish, SendError> {
         if self.granted.is_empty() {
             return Err(SendError::NotSubscribed);
         }
@@ -425,7 +435,6 @@ impl Session {
             with_reply_to(topic, reply_to)
         };
         let topic = topic.map_err(SendError::Topic)?;
-        let payload = record.encode();
         let (length, max) = (payload.len(), self.config.max_record);
         if length > max {
             return Err(SendError::TooLarge { length, max });
@@ -442,7 +451,7 @@ impl Session {
             response_topic: self.is_v5().then(|| reply_to.to_owned()),
             payload,
         };
-        match self.mismatched.get_mut(&record.to_id) {
+        match self.mismatched.get_mut(to_id) {
             Some(answer) if *answer => *answer = false,
             Some(_) => return Err(SendError::Mismatch),
             None => {}
