@@ -13,7 +13,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use homefleet_coap::{Code, RequestError, Uri};
 use homefleet_trust::{Basis, PeerIdentity, Refusal};
@@ -146,36 +145,6 @@ impl ChannelId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
-}
-
-/// How a connection of our configuration fares: for the data model's `Status` parameters, and for `/metrics`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// What it does now.
-    pub stage: Stage,
-    /// Since when.
-    pub since: Instant,
-    /// How many attempts have failed since it was last up.
-    pub retries: u32,
-    /// Why the last attempt failed or the last connection ended, for a person; `None` while it is up, and before the first
-    /// failure.
-    pub error: Option<String>,
-}
-
-/// What a connection of our configuration does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Being dialled, or its first messages exchanged.
-    Connecting,
-    /// Records can pass.
-    Up,
-    /// Failed or ended: it is dialled again then.
-    Waiting {
-        /// When.
-        until: Instant,
-    },
-    /// Not dialled again until its configuration changes, as the error says (R-MQTT.16).
-    Stopped,
 }
 
 /// What a Connect Record says about the channel it is sent over (R-MTP.6).
