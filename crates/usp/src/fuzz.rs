@@ -270,7 +270,7 @@ fn stomp(start: Instant, record: &Record, script: &[u8]) {
                 now += Duration::from_millis(u64::from(what) * 20);
                 session.handle_timeout(now);
             }
-            4 => waiting += usize::from(session.send(now, &text(), record).is_ok()),
+            4 => waiting += usize::from(session.send(now, &text(), record.encode()).is_ok()),
             5 if what > 250 => session.disconnect(now),
             5 if what > 240 => session.handle_disconnect(),
             5 => session.set_destination(now, Some(text())),
@@ -279,7 +279,9 @@ fn stomp(start: Instant, record: &Record, script: &[u8]) {
                     .get(usize::from(what >> 3) % 15)
                     .map(|command| stomp::Frame::new(*command).with("version", "1.2"));
                 if let Some(frame) = frame {
-                    session.handle_input(now, &frame.with("heart-beat", text()).encode());
+                    session.set_reading(now, what < 128);
+                    let frame = frame.with("receipt-id", text()).with("heart-beat", text());
+                    session.handle_input(now, &frame.encode());
                 }
             }
             _ => {

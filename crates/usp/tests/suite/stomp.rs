@@ -70,6 +70,8 @@ impl Broker {
         broker.say(&connected());
         assert_eq!(broker.commands(), [Command::Subscribe]);
         assert!(matches!(broker.events()[..], [Event::Connected { .. }]));
+        broker.say(&Frame::new(Command::Receipt).with("receipt-id", "1"));
+        assert!(matches!(broker.events()[..], [Event::Subscribed { .. }]));
         broker
     }
 
@@ -99,7 +101,7 @@ impl Broker {
         };
         assert_eq!(self.session.poll_timeout(), None);
         assert_eq!(
-            self.session.send(self.now, "/queue/x", &record()),
+            self.session.send(self.now, "/queue/x", record().encode()),
             Err(SendError::NotConnected)
         );
         self.say(&message(&record()));
@@ -238,7 +240,7 @@ fn a_record_is_sent_with_its_type_length_and_way_back() {
     let mut broker = Broker::connected(config());
     broker
         .session
-        .send(broker.now, "/queue/controller", &record())
+        .send(broker.now, "/queue/controller", record().encode())
         .unwrap();
     let frame = broker.hear().remove(0);
     let body = record().encode();
@@ -254,6 +256,7 @@ fn a_record_is_sent_with_its_type_length_and_way_back() {
             ("destination", "/queue/controller"),
             ("content-type", "application/vnd.bbf.usp.msg"),
             ("reply-to-dest", "/queue/agent"),
+            ("receipt", "record-3"),
             ("content-length", body.len().to_string().as_str()),
         ]
     );
@@ -342,7 +345,7 @@ fn a_wrong_record_is_told_with_its_way_back_and_the_session_stays() {
     assert!(
         broker
             .session
-            .send(broker.now, "/queue/x", &record())
+            .send(broker.now, "/queue/x", record().encode())
             .is_ok()
     );
 }
@@ -443,6 +446,7 @@ fn beating(outgoing: u32, incoming: u32, theirs: &str) -> Broker {
     let offered = format!("{outgoing},{incoming}");
     assert_eq!(header(&frame, "heart-beat"), Some(offered.as_str()));
     broker.say(&connected().with("heart-beat", theirs));
+    broker.say(&Frame::new(Command::Receipt).with("receipt-id", "1"));
     broker.hear();
     broker.events();
     broker
@@ -453,6 +457,7 @@ fn heart_beats_are_offered_only_when_enabled() {
     let mut broker = Broker::new(config());
     assert_eq!(header(&broker.hear()[0], "heart-beat"), None);
     broker.say(&connected().with("heart-beat", "100,100"));
+    broker.say(&Frame::new(Command::Receipt).with("receipt-id", "1"));
     assert_eq!(broker.session.poll_timeout(), None);
 }
 
@@ -488,7 +493,7 @@ fn a_record_takes_the_place_of_a_heart_beat() {
     broker.now += Duration::from_millis(500);
     broker
         .session
-        .send(broker.now, "/queue/x", &record())
+        .send(broker.now, "/queue/x", record().encode())
         .unwrap();
     assert_eq!(
         broker.session.poll_timeout(),
@@ -574,7 +579,7 @@ fn a_changed_destination_moves_the_subscription() {
     );
     broker
         .session
-        .send(broker.now, "/queue/x", &record())
+        .send(broker.now, "/queue/x", record().encode())
         .unwrap();
     assert_eq!(
         header(&broker.hear()[0], "reply-to-dest"),
@@ -621,7 +626,9 @@ fn disconnecting_waits_for_its_receipt() {
     let frames = broker.hear();
     assert_eq!((frames.len(), frames[0].command), (1, Command::Disconnect));
     assert_eq!(
-        broker.session.send(broker.now, "/queue/x", &record()),
+        broker
+            .session
+            .send(broker.now, "/queue/x", record().encode()),
         Err(SendError::NotConnected)
     );
     broker.say(&message(&record()));
@@ -632,7 +639,7 @@ fn disconnecting_waits_for_its_receipt() {
     broker.say(&Frame::new(Command::Receipt).with("receipt-id", id));
     let reason = broker.closed();
     assert!(reason == CloseReason::Local && !reason.is_retried());
-    assert_eq!(broker.session.stats().receipts, 2);
+    assert_eq!(broker.session.stats().receipts, 3);
 }
 
 #[test]
@@ -656,32 +663,40 @@ fn disconnecting_ends_without_its_receipt_too() {
 fn records_that_cannot_be_sent_are_refused() {
     let mut broker = Broker::new(config());
     assert_eq!(
-        broker.session.send(broker.now, "/queue/x", &record()),
+        broker
+            .session
+            .send(broker.now, "/queue/x", record().encode()),
         Err(SendError::NotConnected)
     );
     let mut config = config();
     (config.limits.body, config.max_queued) = (600, 1000);
     let mut broker = Broker::connected(config);
     assert_eq!(
-        broker.session.send(broker.now, "", &record()),
+        broker.session.send(broker.now, "", record().encode()),
         Err(SendError::NoDestination)
     );
     let large = Record::no_session(controller(), agent(), vec![1; 600]);
     let length = large.encode().len();
     assert_eq!(
-        broker.session.send(broker.now, "/queue/x", &large),
+        broker.session.send(broker.now, "/queue/x", large.encode()),
         Err(SendError::TooLarge { length, max: 600 })
     );
     assert_eq!(
-        broker.session.send(broker.now, "/queue/x", &record()),
-        Ok(())
+        broker
+            .session
+            .send(broker.now, "/queue/x", record().encode()),
+        Ok(3)
     );
     assert_eq!(
-        broker.session.send(broker.now, "/queue/x", &record()),
-        Ok(())
+        broker
+            .session
+            .send(broker.now, "/queue/x", record().encode()),
+        Ok(4)
     );
     assert_eq!(
-        broker.session.send(broker.now, "/queue/x", &record()),
+        broker
+            .session
+            .send(broker.now, "/queue/x", record().encode()),
         Err(SendError::Full)
     );
     assert_eq!(
@@ -689,8 +704,10 @@ fn records_that_cannot_be_sent_are_refused() {
         (2, 1)
     );
     assert_eq!(
-        broker.session.send(broker.now, "/queue/x", &record()),
-        Ok(())
+        broker
+            .session
+            .send(broker.now, "/queue/x", record().encode()),
+        Ok(5)
     );
 }
 
@@ -716,7 +733,7 @@ fn no_transactional_or_acknowledging_frame_is_ever_sent() {
     );
     broker
         .session
-        .send(broker.now, "/queue/x", &connect)
+        .send(broker.now, "/queue/x", connect.encode())
         .unwrap();
     broker
         .session
@@ -735,4 +752,83 @@ fn no_transactional_or_acknowledging_frame_is_ever_sent() {
             Command::Disconnect,
         ]
     );
+}
+
+#[test]
+fn each_record_is_acknowledged_by_a_broker_that_sends_receipts() {
+    let mut broker = Broker::connected(config());
+    assert!(broker.session.acknowledges());
+    let send = |broker: &mut Broker| broker.session.send(broker.now, "/queue/x", vec![1]);
+    let (first, second) = (send(&mut broker).unwrap(), send(&mut broker).unwrap());
+    let frames = broker.hear();
+    let receipt = |index: usize| {
+        let id = header(&frames[index], "receipt").unwrap();
+        Frame::new(Command::Receipt).with("receipt-id", id)
+    };
+    broker.say(&receipt(1));
+    broker.say(&receipt(1));
+    broker.say(&Frame::new(Command::Receipt).with("receipt-id", "record-99"));
+    assert_eq!(broker.events(), [Event::Acknowledged(second)]);
+    broker.say(&receipt(0));
+    assert_eq!(broker.events(), [Event::Acknowledged(first)]);
+}
+
+#[test]
+fn records_that_wait_for_their_receipts_are_bounded() {
+    let mut broker = Broker::connected(Config {
+        max_unacknowledged: 2,
+        ..config()
+    });
+    let send = |broker: &mut Broker| broker.session.send(broker.now, "/queue/x", vec![1]);
+    assert!(send(&mut broker).is_ok() && send(&mut broker).is_ok());
+    let id = header(&broker.hear()[0], "receipt").unwrap().to_owned();
+    assert_eq!(send(&mut broker), Err(SendError::Full));
+    broker.say(&Frame::new(Command::Receipt).with("receipt-id", id));
+    assert!(send(&mut broker).is_ok());
+    assert_eq!(broker.session.stats().refused_full, 1);
+}
+
+#[test]
+fn a_broker_without_receipts_is_given_time_to_refuse_the_subscription() {
+    let taken = || {
+        let mut broker = Broker::new(config());
+        broker.say(&connected());
+        broker.hear();
+        broker.events();
+        broker
+    };
+    let subscribed = Event::Subscribed {
+        destination: "/queue/agent".into(),
+    };
+    let mut broker = taken();
+    broker.pass(Duration::from_millis(4999));
+    assert_eq!(broker.events(), []);
+    broker.pass(Duration::from_millis(1));
+    assert_eq!(broker.events(), [subscribed.clone()]);
+    assert!(!broker.session.acknowledges());
+    broker
+        .session
+        .send(broker.now, "/queue/x", vec![1])
+        .unwrap();
+    assert_eq!(header(&broker.hear()[0], "receipt"), None);
+
+    let mut broker = taken();
+    broker.say(&message(&record()));
+    let events = broker.events();
+    assert_eq!((events.len(), &events[0]), (2, &subscribed));
+    broker.say(&message(&record()));
+    assert_eq!(broker.events().len(), 1);
+}
+
+#[test]
+fn no_heart_beat_is_missed_while_the_application_does_not_read() {
+    let mut broker = beating(0, 1000, "1000,0");
+    broker.session.set_reading(broker.now, false);
+    broker.pass(Duration::from_secs(60));
+    assert_eq!(broker.events(), []);
+    broker.session.set_reading(broker.now, true);
+    broker.pass(Duration::from_millis(1999));
+    assert_eq!(broker.events(), []);
+    broker.pass(Duration::from_millis(1));
+    assert_eq!(broker.closed(), CloseReason::HeartBeatMissed);
 }

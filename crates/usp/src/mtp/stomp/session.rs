@@ -7,7 +7,7 @@
 //! ```
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -29,6 +29,9 @@ const MAX_TEXT: usize = 256;
 /// The receipt that is asked for with DISCONNECT.
 const DISCONNECT_RECEIPT: &str = "disconnect";
 
+/// What the receipt of a Record begins with, before its number.
+const RECORD_RECEIPT: &str = "record-";
+
 /// What a session is told, and its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -45,12 +48,16 @@ pub struct Config {
     pub destination: Option<String>,
     /// How long the broker may take until CONNECTED.
     pub connect_timeout: Duration,
+    /// How long a subscription waits for its receipt before it is taken as made: some brokers send none.
+    pub subscribe_timeout: Duration,
     /// How long the broker may take to acknowledge DISCONNECT.
     pub disconnect_timeout: Duration,
     /// Bounds of a frame; the body's is that of a Record.
     pub limits: Limits,
     /// How many bytes may wait to be written before [`Session::send`] refuses.
     pub max_queued: usize,
+    /// How many Records may wait for their receipts before [`Session::send`] refuses.
+    pub max_unacknowledged: usize,
 }
 
 impl Config {
@@ -63,6 +70,7 @@ impl Config {
             heart_beat: None,
             destination: None,
             connect_timeout: Duration::from_secs(30),
+            subscribe_timeout: Duration::from_secs(5),
             disconnect_timeout: Duration::from_secs(5),
             limits: Limits {
                 headers: 64,
@@ -70,6 +78,7 @@ impl Config {
                 body: MAX_RECORD,
             },
             max_queued: 2 * MAX_RECORD,
+            max_unacknowledged: 1024,
         }
     }
 }
@@ -110,20 +119,22 @@ pub struct HeartBeat {
 /// What a session tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The broker took us, and the subscription is on its way: Records may be sent. An Agent sends its Connect
-    /// Record with this destination first (R-MTP.6).
+    /// The broker took us, and the subscription is on its way: Records may be sent.
     Connected {
         /// Where we are reached.
         destination: String,
         /// Whether the broker told it (`subscribe-dest`, R-STOMP.6).
         from_server: bool,
     },
-    /// The broker acknowledged the subscription. The time to reset the retry count: a broker that refuses the
-    /// subscription ends the session before this.
+    /// The subscription stands: the broker acknowledged it, or sent something for it, or had time to refuse it. An
+    /// Agent sends its Connect Record with this destination (R-MTP.6). The time to reset the retry count: a broker that
+    /// refuses the subscription ends the session before this.
     Subscribed {
         /// Where we are reached.
         destination: String,
     },
+    /// The broker acknowledged the Record that [`Session::send`] gave this number (R-STOMP.30).
+    Acknowledged(u64),
     /// A Record came.
     Record {
         /// The Record. Who sent it and whether it is for us is not looked at here.
@@ -215,8 +226,8 @@ pub enum SendError {
         /// How large it may be.
         max: usize,
     },
-    /// Too much waits to be written already; nothing is lost, try again when it has gone.
-    #[error("too much waits to be written")]
+    /// Too much waits to be written or acknowledged already; nothing is lost, try again when it has gone.
+    #[error("too much waits to be written or acknowledged")]
     Full,
 }
 
@@ -238,7 +249,7 @@ pub struct Stats {
     pub heart_beats_out: u64,
     /// RECEIPT frames received (R-STOMP.30).
     pub receipts: u64,
-    /// Records refused because too much waited to be written.
+    /// Records refused because too much waited to be written or acknowledged.
     pub refused_full: u64,
 }
 
@@ -252,8 +263,18 @@ pub struct Session {
     from_server: bool,
     /// The number of the subscription; a new one for each destination.
     subscription: u64,
+    /// By when the subscription is taken as made; `None` once it is.
+    subscribing_until: Option<Instant>,
+    /// Whether the broker sends receipts: it sent one for a subscription.
+    acknowledges: bool,
+    /// Records whose receipts have not come.
+    unacknowledged: BTreeSet<u64>,
     decoder: Decoder,
     outbox: Outbox<Vec<u8>>,
+    /// How many writes have been queued so far: the number of the latest.
+    queued: u64,
+    /// Whether the application reads what comes; while not, silence is its own fault.
+    reading: bool,
     events: VecDeque<Event>,
     /// How often something is sent, and by when something must have come; `None` for no limit.
     send_every: Option<Duration>,
@@ -281,6 +302,11 @@ impl Session {
             subscribed: String::new(),
             from_server: false,
             subscription: 0,
+            subscribing_until: None,
+            acknowledges: false,
+            unacknowledged: BTreeSet::new(),
+            queued: 0,
+            reading: true,
             decoder: Decoder::new(config.limits.clone()),
             outbox: Outbox::new(config.max_queued),
             events: VecDeque::new(),
@@ -298,6 +324,26 @@ impl Session {
     /// Where we are reached; empty until the broker took us. What a DNS-SD record's `path` tells (R-STOMP.31).
     pub fn destination(&self) -> &str {
         &self.subscribed
+    }
+
+    /// Whether the broker told where we are reached (`subscribe-dest`, R-STOMP.6).
+    pub fn is_destination_from_server(&self) -> bool {
+        self.from_server
+    }
+
+    /// Whether the broker sends receipts. Each Record that is sent from then on is followed by an
+    /// [`Event::Acknowledged`]; before, nothing more is known of it than that it was written.
+    pub fn acknowledges(&self) -> bool {
+        self.acknowledges
+    }
+
+    /// Whether the application reads what comes. While it does not, because it has no room, silence is not the broker's
+    /// and no heart-beat is missed.
+    pub fn set_reading(&mut self, now: Instant, reading: bool) {
+        if reading && !self.reading {
+            self.last_heard = now;
+        }
+        self.reading = reading;
     }
 
     /// What happened so far.
@@ -326,6 +372,9 @@ impl Session {
             State::Connecting { until } if until <= now => self.close(CloseReason::ConnectTimeout),
             State::Disconnecting { until } if until <= now => self.close(CloseReason::Local),
             State::Connected | State::Disconnecting { .. } => {
+                if self.subscribing_until.is_some_and(|until| until <= now) {
+                    self.subscription_stands();
+                }
                 if self.hear_by().is_some_and(|due| due <= now) {
                     self.close(CloseReason::HeartBeatMissed);
                 } else if self.send_by().is_some_and(|due| due <= now) {
@@ -346,8 +395,9 @@ impl Session {
         });
     }
 
-    /// Sends a Record to a destination: a Controller's or Agent's configured one, or the `reply_to` of what is
-    /// answered (R-STOMP.18 to R-STOMP.22).
+    /// Sends an encoded Record to a destination: a Controller's or Agent's configured one, or the `reply_to` of what is
+    /// answered (R-STOMP.18 to R-STOMP.22). Its number is that of the write among all that
+    /// [`poll_transmit`](Self::poll_transmit) gives, from 1.
     ///
     /// # Errors
     /// [`SendError`]; nothing is sent then.
@@ -355,15 +405,14 @@ impl Session {
         &mut self,
         now: Instant,
         destination: &str,
-        record: &Record,
-    ) -> Result<(), SendError> {
+        body: Vec<u8>,
+    ) -> Result<u64, SendError> {
         if self.state != State::Connected {
             return Err(SendError::NotConnected);
         }
         if destination.is_empty() {
             return Err(SendError::NoDestination);
         }
-        let body = record.encode();
         let max = self.config.limits.body;
         if body.len() > max {
             return Err(SendError::TooLarge {
@@ -371,18 +420,24 @@ impl Session {
                 max,
             });
         }
-        if !self.outbox.has_room(body.len()) {
+        if !self.outbox.has_room(body.len())
+            || self.unacknowledged.len() >= self.config.max_unacknowledged
+        {
             self.stats.refused_full += 1;
             return Err(SendError::Full);
         }
-        let frame = Frame::new(Command::Send)
+        let number = self.queued + 1;
+        let mut frame = Frame::new(Command::Send)
             .with("destination", destination)
             .with("content-type", CONTENT_TYPE)
-            .with("reply-to-dest", self.subscribed.clone())
-            .with_body(body);
-        self.transmit(now, frame.encode());
+            .with("reply-to-dest", self.subscribed.clone());
+        if self.acknowledges {
+            frame = frame.with("receipt", format!("{RECORD_RECEIPT}{number}"));
+            self.unacknowledged.insert(number);
+        }
+        self.transmit(now, frame.with_body(body).encode());
         self.stats.records_out += 1;
-        Ok(())
+        Ok(number)
     }
 
     /// The configured destination changed. Unless the broker told one, the subscription moves to it
@@ -409,6 +464,7 @@ impl Session {
             State::Connecting { .. } => self.close(CloseReason::Local),
             State::Connected => {
                 self.say_disconnect(now);
+                self.subscribing_until = None;
                 self.state = State::Disconnecting {
                     until: now + self.config.disconnect_timeout,
                 };
@@ -435,10 +491,15 @@ impl Session {
             State::Disconnecting { until } => Some(until),
             State::Connected => None,
         };
-        [state, self.send_by(), self.hear_by()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            state,
+            self.subscribing_until,
+            self.send_by(),
+            self.hear_by(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn connect(&mut self, now: Instant) {
@@ -470,6 +531,7 @@ impl Session {
             }),
             (State::Connecting { .. }, Command::Connected) => self.connected(now, &frame),
             (State::Connected | State::Disconnecting { .. }, Command::Message) => {
+                self.subscription_stands_by(&frame);
                 self.message(&frame);
             }
             (State::Connected | State::Disconnecting { .. }, Command::Receipt) => {
@@ -520,6 +582,7 @@ impl Session {
             .with("receipt", id);
         self.transmit(now, frame.encode());
         self.subscribed.clone_from(&destination);
+        self.subscribing_until = Some(now + self.config.subscribe_timeout);
         self.events.push_back(Event::Connected {
             destination,
             from_server: self.from_server,
@@ -558,11 +621,32 @@ impl Session {
                 self.close(CloseReason::Local);
             }
             State::Connected if id == self.subscription.to_string() => {
-                self.events.push_back(Event::Subscribed {
-                    destination: self.subscribed.clone(),
-                });
+                self.acknowledges = true;
+                self.subscription_stands();
             }
-            _ => {}
+            _ => {
+                let number = id.strip_prefix(RECORD_RECEIPT);
+                if let Some(number) = number.and_then(|number| number.parse().ok())
+                    && self.unacknowledged.remove(&number)
+                {
+                    self.events.push_back(Event::Acknowledged(number));
+                }
+            }
+        }
+    }
+
+    /// A message for the subscription shows that it stands.
+    fn subscription_stands_by(&mut self, message: &Frame) {
+        if message.header("subscription") == Some(self.subscription.to_string().as_str()) {
+            self.subscription_stands();
+        }
+    }
+
+    fn subscription_stands(&mut self) {
+        if self.subscribing_until.take().is_some() {
+            self.events.push_back(Event::Subscribed {
+                destination: self.subscribed.clone(),
+            });
         }
     }
 
@@ -589,6 +673,7 @@ impl Session {
 
     fn transmit(&mut self, now: Instant, bytes: Vec<u8>) {
         self.last_sent = now;
+        self.queued += 1;
         let length = bytes.len();
         self.outbox.push(bytes, length);
     }
@@ -608,7 +693,9 @@ impl Session {
     }
 
     fn hear_by(&self) -> Option<Instant> {
-        self.hear_within.map(|within| self.last_heard + within)
+        self.hear_within
+            .filter(|_| self.reading)
+            .map(|within| self.last_heard + within)
     }
 }
 
