@@ -6,6 +6,7 @@
 //! | [`coap`] | a CoAP endpoint on real sockets, client and server |
 //! | [`dtls`] | the sans-IO table of DTLS 1.2 and 1.3 associations |
 //! | [`revocation`] | fetches CRLs and OCSP responses that decisions want |
+//! | [`tls`] | TLS 1.2 and 1.3 over TCP, decided about as DTLS is |
 //! | [`udp`] | a batched socket |
 #![deny(unsafe_code)]
 
@@ -13,4 +14,5 @@ pub mod coap;
 pub mod dtls;
 pub mod mtp;
 pub mod revocation;
+pub mod tls;
 pub mod udp;

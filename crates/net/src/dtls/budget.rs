@@ -76,7 +76,7 @@ pub(super) enum Admission {
 
 /// Why a handshake may not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OverBudget {
+pub(crate) enum OverBudget {
     /// Its prefix has begun too many.
     Prefix,
     /// All together have.
@@ -85,7 +85,7 @@ pub(super) enum OverBudget {
 
 /// The budgets of one table.
 #[derive(Debug)]
-pub(super) struct Budgets {
+pub(crate) struct Budgets {
     global: Budget,
     per_prefix: Budget,
     patient: Budget,
@@ -98,7 +98,7 @@ pub(super) struct Budgets {
 }
 
 impl Budgets {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
             global: config.global_budget,
             per_prefix: config.prefix_budget,
@@ -135,6 +135,26 @@ impl Budgets {
             }
             Admission::Patient
         };
+        self.spend(now, from, admission)?;
+        Ok(admission)
+    }
+
+    /// Takes one handshake for `from`, an address that has proved to be the peer's, as that of a TCP connection has.
+    pub(crate) fn take_proven(&mut self, now: Instant, from: SocketAddr) -> Result<(), OverBudget> {
+        let all = self.all.get_or_insert(Bucket::full(self.global, now));
+        all.refill(self.global, now);
+        if all.level < ONE {
+            return Err(OverBudget::Global);
+        }
+        self.spend(now, from, Admission::Fresh)
+    }
+
+    fn spend(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        admission: Admission,
+    ) -> Result<(), OverBudget> {
         let key = self.lengths.of(from);
         if !self.prefixes.contains_key(&key) && self.prefixes.len() >= self.max_prefixes {
             self.make_room(now);
@@ -156,7 +176,7 @@ impl Budgets {
         if let Some(spent) = spent {
             spent.level -= ONE;
         }
-        Ok(admission)
+        Ok(())
     }
 
     /// Forgets prefixes that have all their budget back; failing that, the quarter nearest to it, so that room is made

@@ -1,6 +1,7 @@
 //! Bounds and credentials of the association table.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use boring::pkey::{PKey, Private};
@@ -179,6 +180,19 @@ impl Credentials {
 
     pub(super) fn key(&self) -> &PKey<Private> {
         &self.key
+    }
+
+    /// The certificates as DER, leaf first.
+    pub(crate) fn chain_der(&self) -> io::Result<Vec<Vec<u8>>> {
+        let der = self.chain.iter().map(|certificate| certificate.to_der());
+        der.collect::<Result<_, _>>().map_err(io::Error::other)
+    }
+
+    /// The key as PKCS#8. Whoever takes it wipes it.
+    pub(crate) fn key_pkcs8(&self) -> io::Result<Vec<u8>> {
+        self.key
+            .private_key_to_der_pkcs8()
+            .map_err(io::Error::other)
     }
 }
 

@@ -18,7 +18,7 @@ use homefleet_trust::{Decision, Outcome, Wanted};
 
 use super::config::{Config, Credentials, Version, Versions};
 use super::ffi;
-use super::verify::{Role, Verifier};
+use super::verify::{Purpose, Verifier};
 
 /// Forward-secret AEAD suites of DTLS 1.2 (RFC 7925 §9 recommends forward secrecy; the engine has no CCM_8).
 const CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:\
@@ -80,28 +80,6 @@ fn alert_of(code: u8) -> SslAlert {
         .iter()
         .find(|(known, _)| *known == code)
         .map_or(SslAlert::CERTIFICATE_UNKNOWN, |(_, alert)| *alert)
-}
-
-/// [`Role`] with its own strings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Initiated {
-        host: String,
-        endpoint_id: Option<String>,
-    },
-    Accepted,
-}
-
-impl Purpose {
-    pub(super) fn role(&self) -> Role<'_> {
-        match self {
-            Self::Initiated { host, endpoint_id } => Role::Initiated {
-                host,
-                endpoint_id: endpoint_id.as_deref(),
-            },
-            Self::Accepted => Role::Accepted,
-        }
-    }
 }
 
 /// What the engine's callbacks share with the association.

@@ -49,8 +49,10 @@ mod record;
 mod sessions;
 mod verify;
 
+pub(crate) use budget::{Budgets, OverBudget};
 pub use config::{Budget, Config, Credentials, CredentialsError, Version, Versions};
 pub use engine::EngineError;
 pub use event::{CloseReason, Event, Failure, Stats, Transmit};
 pub use sessions::{ConnectError, Expected, SendError, Sessions};
+pub(crate) use verify::Purpose;
 pub use verify::{Role, TrustVerifier, Verifier};

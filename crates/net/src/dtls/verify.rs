@@ -27,6 +27,28 @@ pub enum Role<'a> {
     Accepted,
 }
 
+/// [`Role`] with its own strings.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    Initiated {
+        host: String,
+        endpoint_id: Option<String>,
+    },
+    Accepted,
+}
+
+impl Purpose {
+    pub(crate) fn role(&self) -> Role<'_> {
+        match self {
+            Self::Initiated { host, endpoint_id } => Role::Initiated {
+                host,
+                endpoint_id: endpoint_id.as_deref(),
+            },
+            Self::Accepted => Role::Accepted,
+        }
+    }
+}
+
 /// Decides about the certificates a peer presented, leaf first, before any application data passes.
 pub trait Verifier: Send + Sync {
     /// Decides. An empty chain means that the peer presented none and must be refused (R-MTP.1). `cached`: the

@@ -30,3 +30,4 @@ mod resumption;
 mod revocation;
 mod scale;
 mod spoof;
+mod tls;

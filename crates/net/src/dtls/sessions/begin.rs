@@ -7,8 +7,9 @@ use homefleet_coap::SessionId;
 
 use super::session::{Session, Slot};
 use super::{ConnectError, Expected, Sessions};
+use crate::dtls::Purpose;
 use crate::dtls::budget::{Admission, OverBudget};
-use crate::dtls::engine::{Association, EngineError, Purpose};
+use crate::dtls::engine::{Association, EngineError};
 use crate::dtls::event::Failure;
 
 /// A half-open handshake that made no progress for this long gives way to a new ClientHello of its address.

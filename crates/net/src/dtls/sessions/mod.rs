@@ -19,9 +19,10 @@ use boring::ssl::SslSession;
 use homefleet_coap::SessionId;
 use homefleet_trust::PeerIdentity;
 
+use crate::dtls::Purpose;
 use crate::dtls::budget::Budgets;
 use crate::dtls::config::{Config, Credentials};
-use crate::dtls::engine::{Engine, EngineError, Purpose, Verdict};
+use crate::dtls::engine::{Engine, EngineError, Verdict};
 use crate::dtls::event::{Event, Stats, Transmit};
 use crate::dtls::ffi;
 use crate::dtls::record::{self, Kind};
