@@ -33,7 +33,11 @@ pub struct DeviceSummary {
     pub software_version: Option<String>,
     /// Whether it can be spoken to, as far as is known *now*.
     pub reachability: Reachability,
-    /// Where the last message came from or went to, as a CoAP URI.
+    /// MTP of the last message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtp: Option<Mtp>,
+    /// Where answers to the last message go: a CoAP URI, `wss:` for the WebSocket session there is,
+    /// `stomp:NAME/destination` and `mqtt:NAME/topic` at a broker, `uds:` for a UNIX domain socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// When it was first heard.
@@ -42,6 +46,54 @@ pub struct DeviceSummary {
     pub last_contact: Timestamp,
     /// Tasks not yet finished (queued or sent).
     pub open_tasks: u32,
+}
+
+/// A Message Transfer Protocol.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Mtp {
+    /// CoAP over UDP.
+    Coap,
+    /// MQTT.
+    Mqtt,
+    /// STOMP.
+    Stomp,
+    /// UNIX domain socket.
+    Uds,
+    /// WebSocket.
+    Websocket,
+}
+
+impl Mtp {
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Coap => "coap",
+            Self::Mqtt => "mqtt",
+            Self::Stomp => "stomp",
+            Self::Uds => "uds",
+            Self::Websocket => "websocket",
+        }
+    }
+
+    /// The name for a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Coap => "CoAP",
+            Self::Mqtt => "MQTT",
+            Self::Stomp => "STOMP",
+            Self::Uds => "UNIX domain socket",
+            Self::Websocket => "WebSocket",
+        }
+    }
+}
+
+impl std::fmt::Display for Mtp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// Whether a device can be spoken to. A device is never called reachable only because it once was.
@@ -81,9 +133,14 @@ pub struct Device {
     pub summary: DeviceSummary,
     /// Addresses it can be reached at, the newest first.
     pub addresses: Vec<Address>,
+    /// Sessions with it, and brokers at which it is, at this moment. CoAP has no connections.
+    pub connections: Vec<Connection>,
     /// Certificate that its identity is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// Certificate of the Trusted Broker that vouched for it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<Certificate>,
     /// USP versions its Agent supports, as stated in OnBoardRequest or GetSupportedProtocol.
     pub protocol_versions: Vec<String>,
     /// Subscriptions the server keeps on it.
@@ -101,12 +158,25 @@ pub struct Device {
 /// Where a device can be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Address {
-    /// CoAP URI from the device's `reply-to` (R-COAP.2), for example `coaps://192.0.2.7:5684/usp`.
+    /// As in `address` of the device, for example `coaps://192.0.2.7:5684/usp` (R-COAP.2).
     pub uri: String,
-    /// Whether messages to it are protected by DTLS.
+    /// Whether messages to it are protected by DTLS or TLS, and a certificate of the device or of a Trusted Broker stood for
+    /// the device there.
     pub secure: bool,
     /// When it was last stated by the device.
     pub seen: Timestamp,
+}
+
+/// A session with a device, or a broker at which it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Connection {
+    /// MTP.
+    pub mtp: Mtp,
+    /// Name of the server's connection to the broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<String>,
+    /// Since when the device is there.
+    pub since: Timestamp,
 }
 
 /// Certificate a device presented.

@@ -28,8 +28,8 @@ pub mod tls;
 
 pub use account::{Audit, AuditPage, CreatedToken, NewToken, Role, ServerInfo, Token, TokenList};
 pub use device::{
-    Address, Certificate, Device, DevicePage, DevicePatch, DeviceSummary, Parameter, ParameterPage,
-    Reachability, Subscription, SubscriptionState,
+    Address, Certificate, Connection, Device, DevicePage, DevicePatch, DeviceSummary, Mtp,
+    Parameter, ParameterPage, Reachability, Subscription, SubscriptionState,
 };
 pub use event::{DeviceChange, Event, Notification};
 pub use problem::{Problem, ProblemCode, ProblemDetail};

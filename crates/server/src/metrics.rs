@@ -176,6 +176,7 @@ impl Metrics {
     pub fn delivered(&self, delivery: &Delivery) {
         let outcome = match delivery {
             Delivery::Taken => "taken",
+            Delivery::OnItsWay => "on_its_way",
             Delivery::NotDelivered(_) => "not_delivered",
             Delivery::Refused(_) => "refused",
             Delivery::Unclear(_) => "unclear",

@@ -11,7 +11,7 @@ use homefleet_net::mtp::{CoapMtp, CoapMtpConfig, Interface};
 use homefleet_trust::{Policy, Time};
 use homefleet_usp::EndpointId;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -19,7 +19,8 @@ use crate::config::{Config, ConfigError};
 use crate::controller::Controller;
 use crate::core::{Core, CoreError};
 use crate::http::{self, AppState, Samples};
-use crate::listener::coap::{self, Certificates, CoapTransport, DeviceVerifier};
+use crate::listener::verifier::{Certificates, DeviceVerifier};
+use crate::listener::{self, Ways};
 use crate::metrics::Sample;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
@@ -28,6 +29,8 @@ use crate::tls::{self, Evidence, Material, Refusals, Renewal, TlsError};
 
 /// Longest time a stop waits for requests under way.
 const GRACE: Duration = Duration::from_secs(5);
+/// What MTPs tell and nobody has taken yet; beyond it they wait, and CoAP answers 5.03.
+const EVENTS: usize = 4096;
 /// Longest time an HTTP client may take to say what it wants.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -126,9 +129,11 @@ impl Server {
             address: listen,
             problem: error.to_string(),
         })?;
+        let ways = Ways { coap: mtp.clone() };
         if let Some(evidence) = &evidence {
-            evidence.serve(&mtp);
+            evidence.serve(&ways);
         }
+        let (events, happened) = mpsc::channel(EVENTS);
         let coap_addr = mtp.local_addr();
         let http_addr = http_listener.local_addr().unwrap_or(config.http.listen);
         core.set_coap_address(match &config.coap.advertise {
@@ -140,7 +145,7 @@ impl Server {
             config.tls.clone(),
             config.endpoint_id.clone(),
             Box::new(Certificates {
-                mtp: mtp.clone(),
+                ways: ways.clone(),
                 verifier,
                 evidence,
             }),
@@ -151,11 +156,7 @@ impl Server {
         core.set_renewal(Arc::clone(&renewal));
 
         let (stop, stopped) = watch::channel(false);
-        let controller = Controller::new(
-            core.clone(),
-            endpoint_id,
-            Box::new(CoapTransport(mtp.clone())),
-        );
+        let controller = Controller::new(core.clone(), endpoint_id, Box::new(ways.clone()));
         let (network, certificates) = (mtp.clone(), Arc::clone(&renewal));
         let app = AppState {
             core: core.clone(),
@@ -170,9 +171,10 @@ impl Server {
         };
         let router = http::router(app.clone(), config.http.body_limit);
         let mut parts = vec![
-            tokio::spawn(coap::run(
+            tokio::spawn(listener::forward(records, events)),
+            tokio::spawn(listener::run(
                 controller.clone(),
-                records,
+                happened,
                 clock,
                 stopped.clone(),
             )),
@@ -199,7 +201,7 @@ impl Server {
             endpoint_id: config.endpoint_id,
             http_addr,
             coap_addr,
-            mtp,
+            ways,
             core,
             app,
             store,
@@ -244,7 +246,7 @@ pub struct RunningServer {
     endpoint_id: String,
     http_addr: SocketAddr,
     coap_addr: SocketAddr,
-    mtp: CoapMtp,
+    ways: Ways,
     core: Core,
     app: AppState,
     store: Arc<SqliteStore>,
@@ -311,7 +313,7 @@ impl RunningServer {
                 abort.abort();
             }
         }
-        drop(tokio::time::timeout(GRACE, self.mtp.shutdown()).await);
+        drop(tokio::time::timeout(GRACE, self.ways.shutdown()).await);
         let store = self.store;
         drop(tokio::task::spawn_blocking(move || store.close()).await);
         drop(self.lock);

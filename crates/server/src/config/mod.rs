@@ -603,6 +603,7 @@ impl Config {
                 probe_after: Duration::from_secs(self.task.probe_after),
                 per_device: self.task.per_device,
                 total: self.task.total,
+                ..crate::task::QueueConfig::default()
             },
             default_expiry: Duration::from_secs(self.task.expires_in),
             keep: Duration::from_secs(self.task.keep_days.saturating_mul(86_400)),

@@ -1,29 +1,31 @@
 //! The server as a USP Controller (TR-369).
 //!
-//! A Record comes in only after the channel established its sender (R-SEC.9, R-SEC.10a: the listener compares
+//! A Record comes in only after the channel established its sender (R-SEC.9, R-SEC.10a: the MTP compares
 //! `from_id` with the certificate). [`Controller::accept`] does everything that must happen in order at once,
 //! in memory and into the store's queue; the future it returns waits for the disk, then tells and answers.
-//! So a notification is acknowledged only when it is stored.
+//! So a notification is acknowledged only when it is stored. An answer goes the way its request came.
 //!
-//! Requests go out through [`Protocol`]: the task queue decides when.
+//! Requests go out through [`Protocol`]: the task queue decides when. Which way, decides what is known of the device at that
+//! moment: open sessions first, then what may lead to it; never where less stands for it than ever did, and never where it
+//! said that it leaves (R-MTP.8).
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use homefleet_api::{DeviceChange, Event, TaskError, TaskErrorCode, TaskResult};
-use homefleet_usp::message::{self, Body, Message, Request, Response};
-use homefleet_usp::record::RecordBody;
+use homefleet_api::{DeviceChange, Event, Mtp, TaskError, TaskErrorCode, TaskResult};
+use homefleet_net::mtp::{Channel, ChannelId, Route};
+use homefleet_usp::message::{self, Body, Message, MsgId, Request, Response};
+use homefleet_usp::record::{PayloadSarState, PayloadSecurity, RecordBody, RecordError};
 use homefleet_usp::{EndpointId, ErrorCode, Record};
 use tokio::sync::Semaphore;
 
 use crate::clock::Millis;
 use crate::core::{Core, State};
-use crate::device::{Contact, ContactError, Heard};
-use crate::store::{
-    AddressRecord, AuditRecord, Batch, CertificateRecord, DeviceRecord, TaskRecord, Write,
-};
+use crate::device::presence::Says;
+use crate::device::{Alive, Contact, ContactError, Heard, Proof};
+use crate::store::{AddressRecord, AuditRecord, Batch, DeviceRecord, TaskRecord, Write};
 use crate::task::driver::{Protocol, Sending};
 use crate::task::queue::Delivery;
 
@@ -41,10 +43,25 @@ const MAX_KEPT: usize = 64 * 1024;
 /// Versions of USP this Controller speaks, for GetSupportedProtocol.
 pub(crate) const VERSIONS: &str = homefleet_usp::record::SUPPORTED_VERSIONS;
 
+/// A Record on its way to a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parcel {
+    /// Which way.
+    pub route: Route,
+    /// Nothing weaker than a channel with security will do.
+    pub secure: bool,
+    /// To whom.
+    pub endpoint: EndpointId,
+    /// The Record, encoded.
+    pub record: Vec<u8>,
+    /// It must not be processed twice: it is not sent again on a guess.
+    pub once: bool,
+}
+
 /// Carries Records to devices.
 pub trait Transport: Send + Sync {
-    /// Sends an encoded Record to `endpoint` at `uri`.
-    fn send(&self, uri: &str, endpoint: &EndpointId, record: Vec<u8>) -> Sending;
+    /// Sends a Record.
+    fn send(&self, parcel: Parcel) -> Sending;
 }
 
 /// A Record from an established sender.
@@ -52,10 +69,23 @@ pub trait Transport: Send + Sync {
 pub struct Incoming {
     /// The Record.
     pub record: Record,
-    /// Certificate of the channel; `None` on a channel without security.
-    pub certificate: Option<CertificateRecord>,
-    /// Where the answer goes.
-    pub reply_to: AddressRecord,
+    /// Who stands for the sender.
+    pub proof: Proof,
+    /// The channel; `None` over CoAP.
+    pub channel: Option<ChannelId>,
+    /// Where the answer goes, when that is known.
+    pub reply_to: Option<Route>,
+}
+
+/// Something from an established sender that is no Record.
+#[derive(Debug, Clone)]
+pub struct Wrong {
+    /// What is wrong, and what could be read.
+    pub error: RecordError,
+    /// Whether somebody stands for the sender.
+    pub secure: bool,
+    /// Where the answer goes, when that is known.
+    pub reply_to: Option<Route>,
 }
 
 /// What remains to be done for a Record, once the store has it.
@@ -118,13 +148,11 @@ impl Controller {
         let from = incoming.record.from_id.clone();
         let message = match self.message(&incoming.record) {
             Ok(message) => message,
-            Err(Some(reply)) => {
+            Err(reply) => {
                 metrics.record("malformed");
-                return Some(self.answer(&incoming.reply_to, &from, *reply));
-            }
-            Err(None) => {
-                metrics.record("malformed");
-                return None;
+                let way = self.way_back(&from, incoming.channel, incoming.reply_to.clone())?;
+                return reply
+                    .map(|reply| self.answer(way, incoming.proof.is_secure(), &from, *reply));
             }
         };
         let busy = match &message {
@@ -155,15 +183,19 @@ impl Controller {
             }
         };
         metrics.record(outcome.label);
+        let way = match outcome.reply {
+            Some(_) => self.way_back(&from, incoming.channel, incoming.reply_to.clone()),
+            None => None,
+        };
         let controller = self.clone();
         Some(Box::pin(async move {
             let written = stored.await;
             controller.release(busy);
             // A failed write was logged: without an answer, the device comes again.
             let Ok(written) = written else { return };
+            let metrics = &controller.0.core.inner().metrics;
             controller.tell(&incoming.record.from_id, outcome.heard, outcome.changed);
             if let Some(event) = outcome.notification {
-                let metrics = &controller.0.core.inner().metrics;
                 if written.duplicate {
                     metrics.notifications_repeated.inc();
                 } else {
@@ -172,11 +204,85 @@ impl Controller {
                 }
             }
             if let Some(reply) = outcome.reply {
+                let Some(way) = way else {
+                    metrics.record("no_way_back");
+                    return;
+                };
+                let secure = incoming.proof.is_secure();
                 controller
-                    .answer(&incoming.reply_to, &incoming.record.from_id, reply)
+                    .answer(way, secure, &incoming.record.from_id, reply)
                     .await;
             }
         }))
+    }
+
+    /// Takes what is no Record. It is answered with an Error when the sender is valid, we are meant, a Message of type
+    /// Request with a Message ID could be read, and there is a way back; otherwise it is ignored (R-MTP.5).
+    pub fn wrong(&self, wrong: Wrong) -> Option<Finish> {
+        self.0.core.inner().metrics.record("erroneous");
+        let error = &wrong.error;
+        let from = error.from_id()?;
+        // R-ENC.4: some are discarded without an answer.
+        let code = error.code()?;
+        if error.to_id() != Some(&self.0.id) || *from == self.0.id {
+            return None;
+        }
+        let id = request_id(error.payload()?)?;
+        let way = wrong.reply_to?;
+        let reply = Message::error(id, code, error.to_string());
+        Some(self.answer(way, wrong.secure, from, reply))
+    }
+
+    /// A channel is up.
+    pub fn up(&self, channel: &Channel) {
+        self.0.core.state().presence.up(channel);
+    }
+
+    /// A channel has gone: what was on its way over it may be lost.
+    pub fn down(&self, id: ChannelId, reason: &str) -> Finish {
+        let problem = format!("the connection ended: {reason}");
+        let (gone, stored) = self.0.core.change(|state, now| {
+            let gone = state.presence.down(id);
+            for device in &gone {
+                state.queue.disconnected(now, device, &problem);
+                if !state.is_anywhere(device) {
+                    state.registry.failed(now, device, &problem);
+                }
+            }
+            (gone, Batch::default())
+        });
+        let core = self.0.core.clone();
+        Box::pin(async move {
+            // A failed write was logged.
+            drop(stored.await);
+            for device in gone {
+                core.publish_device(&device, DeviceChange::Contact);
+            }
+        })
+    }
+
+    /// Where an answer goes: where the MTP says, else to the address at the same broker.
+    fn way_back(
+        &self,
+        device: &EndpointId,
+        channel: Option<ChannelId>,
+        stated: Option<Route>,
+    ) -> Option<Route> {
+        if stated.is_some() {
+            return stated;
+        }
+        let state = self.0.core.state();
+        let broker = state.presence.broker(channel?)?;
+        let addresses = &state.registry.device(device.as_str())?.addresses;
+        addresses
+            .iter()
+            .filter_map(|address| address.uri.parse().ok())
+            .find(|route| match route {
+                Route::Stomp { connection, .. } | Route::Mqtt { connection, .. } => {
+                    connection == broker
+                }
+                _ => false,
+            })
     }
 
     /// The Message in a Record; `Ok(None)` for a Record without one; an Error to answer with, where R-MTP.5 asks for it.
@@ -184,16 +290,28 @@ impl Controller {
         let (bytes, refusal) = match &record.body {
             RecordBody::NoSession(bytes) => (bytes.clone(), None),
             // This Controller keeps no session contexts.
-            RecordBody::Session(context) => (
-                context.payload.concat(),
-                Some(ErrorCode::SECURE_SESSION_NOT_SUPPORTED),
-            ),
+            RecordBody::Session(context) => {
+                let segmented = PayloadSarState::None;
+                let code = if (context.payload_sar_state, context.payloadrec_sar_state)
+                    == (segmented, segmented)
+                {
+                    ErrorCode::SESSION_CONTEXT_NOT_ALLOWED
+                } else {
+                    ErrorCode::SAR_NOT_SUPPORTED
+                };
+                (context.payload.concat(), Some(code))
+            }
             // Nothing is cached about session contexts that R-MTP.7 would have to clear.
             RecordBody::Disconnect { .. }
             | RecordBody::WebSocketConnect
             | RecordBody::MqttConnect { .. }
             | RecordBody::StompConnect { .. }
             | RecordBody::UdsConnect => return Ok(None),
+        };
+        // What the payload is secured with, we cannot undo.
+        let refusal = match record.payload_security {
+            PayloadSecurity::Plaintext => refusal,
+            PayloadSecurity::Tls12 => Some(ErrorCode::SECURE_SESSION_NOT_SUPPORTED),
         };
         match (Message::decode(&bytes), refusal) {
             (Ok(message), None) => Ok(Some(message)),
@@ -207,7 +325,7 @@ impl Controller {
             ) => Err(Some(Box::new(Message::error(
                 id,
                 code,
-                "this Controller supports no session contexts",
+                "this Controller supports no session contexts and no secured payloads",
             )))),
             (Ok(_), Some(_)) => Err(None),
             (Err(error), _) => Err(error
@@ -225,10 +343,15 @@ impl Controller {
         message: Option<Message>,
     ) -> (Result<Outcome, ContactError>, Batch) {
         let id = incoming.record.from_id.to_string();
+        let secure = incoming.proof.is_secure();
         let contact = Contact {
             id: id.clone(),
-            certificate: incoming.certificate.clone(),
-            address: Some(incoming.reply_to.clone()),
+            proof: incoming.proof.clone(),
+            address: stated(state, incoming).map(|route| AddressRecord {
+                uri: route.to_string(),
+                secure,
+                seen: now,
+            }),
         };
         let bound = fingerprint(state, &id);
         let heard = match state.registry.heard(now, contact) {
@@ -260,6 +383,35 @@ impl Controller {
                 allowed: true,
             }));
         }
+        let says = says(&incoming.record.body);
+        let moved = match state.presence.said(now, &id, incoming.channel, says) {
+            Ok(moved) => moved,
+            Err(misplaced) => {
+                tracing::debug!(device = id, %misplaced, "a Record was ignored");
+                let outcome = Outcome {
+                    heard: Some(heard),
+                    label: "misplaced",
+                    ..Outcome::default()
+                };
+                return (Ok(outcome), batch);
+            }
+        };
+        if says == Says::Leaves {
+            let outcome = Outcome {
+                heard: Some(heard),
+                changed: moved,
+                label: "disconnect",
+                ..Outcome::default()
+            };
+            if moved {
+                let problem = "the device disconnected";
+                state.queue.disconnected(now, &id, problem);
+                if !state.is_anywhere(&id) {
+                    state.registry.failed(now, &id, problem);
+                }
+            }
+            return (Ok(outcome), batch);
+        }
         state.queue.contact(now, &id);
         // One whose first reading failed or expired is read again: without it, nothing is subscribed to.
         if heard == Heard::New || state.registry.is_unread(now, &id) {
@@ -267,7 +419,8 @@ impl Controller {
         }
         let mut outcome = Outcome {
             heard: Some(heard),
-            label: "no_message",
+            changed: moved,
+            label: "connect",
             ..Outcome::default()
         };
         match message {
@@ -291,7 +444,7 @@ impl Controller {
                 let (event, changed) =
                     self.notified(state, now, &id, msg_id.as_str(), notify, &mut batch);
                 outcome.notification = event;
-                outcome.changed = changed;
+                outcome.changed |= changed;
             }
             Some(Message {
                 id: msg_id,
@@ -317,7 +470,7 @@ impl Controller {
                 } else {
                     "unexpected_response"
                 };
-                outcome.changed = known;
+                outcome.changed |= known;
             }
             Some(Message {
                 id: msg_id,
@@ -355,7 +508,7 @@ impl Controller {
         let id = request::task_of(msg_id);
         let Some(task) = state
             .queue
-            .task(id)
+            .answerable(id)
             .filter(|task| task.device == device)
             .cloned()
         else {
@@ -408,13 +561,25 @@ impl Controller {
     }
 
     /// Sends a response or error, beside everything else.
-    fn answer(&self, to: &AddressRecord, endpoint: &EndpointId, message: Message) -> Finish {
+    fn answer(
+        &self,
+        route: Route,
+        secure: bool,
+        endpoint: &EndpointId,
+        message: Message,
+    ) -> Finish {
         let record =
             Record::no_session(endpoint.clone(), self.0.id.clone(), message.encode()).encode();
         let permit = Arc::clone(&self.0.answers).try_acquire_owned().ok();
         let sending = permit.zip(self.turn(endpoint)).map(|permit| {
-            let sending = self.0.transport.send(&to.uri, endpoint, record);
-            (permit, sending)
+            let parcel = Parcel {
+                route,
+                secure,
+                endpoint: endpoint.clone(),
+                record,
+                once: false,
+            };
+            (permit, self.0.transport.send(parcel))
         });
         if sending.is_none() {
             self.0.core.inner().metrics.answers_dropped.inc();
@@ -427,7 +592,7 @@ impl Controller {
             };
             tokio::spawn(async move {
                 let delivery = sending.await;
-                if delivery != Delivery::Taken {
+                if !matches!(delivery, Delivery::Taken | Delivery::OnItsWay) {
                     // The device retries what it needs an answer to.
                     tracing::debug!(device = %endpoint, ?delivery, "an answer did not arrive");
                 }
@@ -467,43 +632,64 @@ impl Controller {
         }
     }
 
-    fn send(&self, device: &DeviceRecord, message: Message) -> Sending {
+    fn send(&self, device: &DeviceRecord, message: Message, once: bool) -> Sending {
         let Ok(endpoint) = device.id.parse::<EndpointId>() else {
             return done(Delivery::Refused(format!(
                 "`{}` is not an Endpoint ID",
                 device.id
             )));
         };
-        // A device that proved itself is spoken to over DTLS only.
-        let uris: Vec<String> = device
-            .addresses
-            .iter()
-            .filter(|address| address.secure || device.certificate.is_none())
-            .map(|address| address.uri.clone())
-            .collect();
-        if uris.is_empty() {
-            return done(Delivery::NotDelivered(
-                "no address of the device is known".to_owned(),
-            ));
-        }
+        let routes = match self.routes(device) {
+            Ok(routes) => routes,
+            Err(problem) => return done(Delivery::NotDelivered(problem.to_owned())),
+        };
         let record =
             Record::no_session(endpoint.clone(), self.0.id.clone(), message.encode()).encode();
         let controller = self.clone();
         Box::pin(async move {
-            let mut last = Delivery::NotDelivered("no address of the device is known".to_owned());
-            for uri in uris {
-                last = controller
-                    .0
-                    .transport
-                    .send(&uri, &endpoint, record.clone())
-                    .await;
-                // Another address is tried only when the first certainly got nothing.
-                if !matches!(last, Delivery::NotDelivered(_)) {
-                    break;
+            let mut problems = Vec::new();
+            for (route, secure) in routes {
+                let parcel = Parcel {
+                    route,
+                    secure,
+                    endpoint: endpoint.clone(),
+                    record: record.clone(),
+                    once,
+                };
+                // Another way is tried only when this one certainly led nowhere.
+                match controller.0.transport.send(parcel).await {
+                    Delivery::NotDelivered(problem) => problems.push(problem),
+                    other => return other,
                 }
             }
-            last
+            Delivery::NotDelivered(problems.join("; "))
         })
+    }
+
+    /// The ways to a device, the best first: open sessions, what may lead to it, what may yet come up. What nobody stood
+    /// for it on is left out once somebody did, and so is what it left.
+    fn routes(&self, device: &DeviceRecord) -> Result<Vec<(Route, bool)>, &'static str> {
+        let state = self.0.core.state();
+        let mut found: Vec<(Alive, Route, bool)> = device
+            .addresses
+            .iter()
+            .filter(|address| address.secure || !device.is_secure())
+            .filter_map(|address| Some((address.uri.parse::<Route>().ok()?, address.secure)))
+            .map(|(route, secure)| (state.presence.alive(&device.id, &route), route, secure))
+            .collect();
+        if found.is_empty() {
+            return Err("no address of the device is known");
+        }
+        found.retain(|(alive, ..)| *alive != Alive::Left);
+        if found.is_empty() {
+            return Err("the device disconnected");
+        }
+        // Stable: of two that are as good, the one heard of last.
+        found.sort_by_key(|(alive, ..)| *alive);
+        Ok(found
+            .into_iter()
+            .map(|(_, route, secure)| (route, secure))
+            .collect())
     }
 }
 
@@ -528,12 +714,57 @@ impl Drop for Turn {
 impl Protocol for Controller {
     fn probe(&self, device: &DeviceRecord) -> Sending {
         let request = message::get_supported_protocol(VERSIONS);
-        self.send(device, Message::request("probe", request))
+        self.send(device, Message::request("probe", request), false)
     }
 
     fn run(&self, device: &DeviceRecord, task: &TaskRecord) -> Sending {
         let id = request::msg_id(task);
-        self.send(device, Message::request(id, request::build(task)))
+        let once = !task.operation.is_idempotent();
+        self.send(device, Message::request(id, request::build(task)), once)
+    }
+}
+
+/// What a Record says about where its sender is.
+fn says(body: &RecordBody) -> Says {
+    match body {
+        RecordBody::WebSocketConnect => Says::Here(Mtp::Websocket),
+        RecordBody::MqttConnect { .. } => Says::Here(Mtp::Mqtt),
+        RecordBody::StompConnect { .. } => Says::Here(Mtp::Stomp),
+        RecordBody::UdsConnect => Says::Here(Mtp::Uds),
+        RecordBody::Disconnect { .. } => Says::Leaves,
+        RecordBody::NoSession(_) | RecordBody::Session(_) => Says::Speaks,
+    }
+}
+
+/// Where a Record says that its sender is reached: a Connect Record by what it holds, any other by where its answer goes.
+fn stated(state: &State, incoming: &Incoming) -> Option<Route> {
+    let broker = || {
+        let name = state.presence.broker(incoming.channel?)?;
+        Some(name.to_owned())
+    };
+    match &incoming.record.body {
+        RecordBody::MqttConnect { topic, .. } if is_topic(topic) => Some(Route::Mqtt {
+            connection: broker()?,
+            topic: topic.clone(),
+        }),
+        RecordBody::StompConnect { destination } if !destination.is_empty() => Some(Route::Stomp {
+            connection: broker()?,
+            destination: destination.clone(),
+        }),
+        _ => incoming.reply_to.clone(),
+    }
+}
+
+/// Whether it is the name of one topic: no filter.
+fn is_topic(topic: &str) -> bool {
+    !topic.is_empty() && topic.len() <= 65_535 && !topic.contains(['#', '+', '\0'])
+}
+
+/// The Message ID of a Message that is a Request, or was to be one.
+fn request_id(payload: &[u8]) -> Option<MsgId> {
+    match Message::decode(payload) {
+        Ok(message) => matches!(message.body, Body::Request(_)).then_some(message.id),
+        Err(error) => error.msg_id().filter(|_| error.is_request()).cloned(),
     }
 }
 

@@ -10,7 +10,8 @@ use super::{Core, CoreError, EventStream, random};
 use crate::account::{self, Identity, MAX_TOKENS, NewTokenError};
 use crate::clock::Millis;
 use crate::store::{
-    AuditRecord, Batch, DeviceRecord, ParameterRecord, StoreError, SubscriptionRecord, Write,
+    AuditRecord, Batch, CertificateRecord, DeviceRecord, ParameterRecord, StoreError,
+    SubscriptionRecord, Write,
 };
 use crate::task::check;
 use crate::task::queue::{CancelError, PushError};
@@ -238,7 +239,7 @@ impl Access {
     pub async fn device(&self, id: &str) -> Result<api::Device, CoreError> {
         self.check(Role::Viewer)?;
         let now = self.core.now();
-        let (record, summary) = {
+        let (record, summary, connections) = {
             let state = self.core.state();
             let record = state
                 .registry
@@ -248,7 +249,7 @@ impl Access {
             let summary = state
                 .registry
                 .summary(now, &record, state.queue.open_tasks(id));
-            (record, summary)
+            (record, summary, state.presence.connections(id))
         };
         let store = &self.core.inner().store;
         let subscriptions = store.subscriptions(id).await?;
@@ -256,6 +257,7 @@ impl Access {
         Ok(device_to_api(
             record,
             summary,
+            connections,
             subscriptions,
             parameter_count,
         ))
@@ -271,6 +273,7 @@ impl Access {
                 return (None, Batch::default());
             };
             state.queue.drop_device(now, id);
+            state.presence.remove(id);
             let summary = state.registry.summary(now, &device, 0);
             (
                 Some(summary),
@@ -638,9 +641,19 @@ fn parameter_to_api(record: ParameterRecord) -> api::Parameter {
     }
 }
 
+fn certificate_to_api(certificate: CertificateRecord) -> api::Certificate {
+    api::Certificate {
+        fingerprint: certificate.fingerprint,
+        subject: certificate.subject,
+        not_after: certificate.not_after.to_timestamp(),
+        first_seen: certificate.first_seen.to_timestamp(),
+    }
+}
+
 fn device_to_api(
     record: DeviceRecord,
     summary: api::DeviceSummary,
+    connections: Vec<api::Connection>,
     subscriptions: Vec<SubscriptionRecord>,
     parameter_count: u64,
 ) -> api::Device {
@@ -655,12 +668,9 @@ fn device_to_api(
                 seen: address.seen.to_timestamp(),
             })
             .collect(),
-        certificate: record.certificate.map(|certificate| api::Certificate {
-            fingerprint: certificate.fingerprint,
-            subject: certificate.subject,
-            not_after: certificate.not_after.to_timestamp(),
-            first_seen: certificate.first_seen.to_timestamp(),
-        }),
+        connections,
+        certificate: record.certificate.map(certificate_to_api),
+        broker: record.broker.map(certificate_to_api),
         protocol_versions: record.versions,
         subscriptions: subscriptions
             .into_iter()

@@ -16,17 +16,20 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use homefleet_api::{DeviceChange, Event, Role};
+use homefleet_api::{DeviceChange, Event, Role, TaskState};
 use tokio::sync::{Notify, broadcast, oneshot};
 
 use crate::account::{Accounts, Identity};
 use crate::clock::{Clock, Millis};
-use crate::device::{Registry, RegistryConfig};
+use crate::device::{Alive, Presence, Registry, RegistryConfig};
 use crate::metrics::Metrics;
 use crate::store::{Answer, AuditRecord, Batch, Store, StoreError, TaskRecord, Write, Written};
 use crate::task::id::IdSource;
 use crate::task::{Queue, QueueConfig};
 use crate::tls::Renewal;
+
+/// Failed tasks of an earlier life that are looked at for such as a late answer may still correct.
+const DOUBTFUL: usize = 1000;
 
 mod access;
 mod error;
@@ -118,8 +121,22 @@ pub(crate) struct Inner {
 /// Registry and queue change together, under one lock.
 pub(crate) struct State {
     pub(crate) registry: Registry,
+    /// Where devices are now; not stored.
+    pub(crate) presence: Presence,
     pub(crate) queue: Queue,
     pub(crate) ids: IdSource,
+}
+
+impl State {
+    /// Whether some address of a device may lead to it now.
+    pub(crate) fn is_anywhere(&self, device: &str) -> bool {
+        let addresses = self.registry.device(device).map(|found| &found.addresses);
+        addresses
+            .into_iter()
+            .flatten()
+            .filter_map(|address| address.uri.parse().ok())
+            .any(|route| self.presence.alive(device, &route) <= Alive::Maybe)
+    }
 }
 
 impl std::fmt::Debug for Core {
@@ -143,6 +160,12 @@ impl Core {
         for task in core.0.store.tasks(None, None, None, 1).await? {
             core.state().ids.after(&task.id);
         }
+        // Newest first; only those whose outcome is unknown are remembered.
+        let mut failed = (core.0.store)
+            .tasks(None, Some(TaskState::Failed), None, DOUBTFUL)
+            .await?;
+        failed.reverse();
+        core.state().queue.remember(failed);
         // What the restart decided about sent tasks is stored before anything new happens.
         core.change(|_, _| ((), Batch::default())).1.await?;
         Ok(core)
@@ -180,6 +203,7 @@ impl Core {
             tls: OnceLock::new(),
             state: Mutex::new(State {
                 registry,
+                presence: Presence::default(),
                 queue,
                 ids: IdSource::default(),
             }),
@@ -260,6 +284,16 @@ impl Core {
         )
     }
 
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Has the queue looked at now: the clock has moved.
+    pub fn wake(&self) {
+        self.0.wake.notify_one();
+    }
+
     pub(crate) fn inner(&self) -> &Inner {
         &self.0
     }
@@ -300,9 +334,10 @@ impl Core {
             batch.push(Write::Task(Box::new(task.clone())));
         }
         let stored = (!batch.is_empty()).then(|| self.0.store.write(batch));
+        let ready = state.queue.is_ready();
         drop(state);
         let core = self.clone();
-        let wake = stored.is_some().then(|| WakeOnDrop(self.clone()));
+        let wake = (ready || stored.is_some()).then(|| WakeOnDrop(self.clone()));
         let finish: Answer<Written> = Box::pin(async move {
             let Some(stored) = stored else {
                 return Ok(Written::default());

@@ -1,8 +1,10 @@
 //! The registry of devices.
 //!
-//! A device is its Endpoint ID, bound to the certificate that proved it. Nothing here trusts a claim: the caller
-//! hands in what the channel established. Once a device has proved itself with a certificate, it is never again
-//! accepted over a channel without one.
+//! A device is its Endpoint ID, bound to the certificate that proved it, or vouched for by a Trusted Broker. Nothing here
+//! trusts a claim: the caller hands in what the channel established. Once somebody stood for a device, it is never again
+//! accepted over a channel where nobody does.
+//!
+//! [`presence`] knows over which sessions and brokers devices are there at this moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,8 +14,14 @@ use homefleet_api as api;
 use crate::clock::Millis;
 use crate::store::{AddressRecord, CertificateRecord, DeviceRecord};
 
+pub mod presence;
+
+pub use presence::{Alive, Presence};
+
 /// Addresses kept per device.
-const MAX_ADDRESSES: usize = 4;
+const MAX_ADDRESSES: usize = 8;
+/// Of these, over CoAP: a device that moves leaves them behind.
+const MAX_COAP: usize = 4;
 
 /// Completions of commands remembered per device.
 const MAX_COMPLETIONS: usize = 8;
@@ -53,10 +61,28 @@ pub struct Registry {
 pub struct Contact {
     /// Endpoint ID.
     pub id: String,
-    /// Certificate of the channel; `None` on a channel without security.
-    pub certificate: Option<CertificateRecord>,
+    /// Who stands for it.
+    pub proof: Proof,
     /// Where answers go.
     pub address: Option<AddressRecord>,
+}
+
+/// Who stands for the sender of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// Its own certificate, which carries its Endpoint ID (R-SEC.0a).
+    Certificate(CertificateRecord),
+    /// The Trusted Broker with this certificate, which lets nobody send in another's name (R-SEC.9, R-SEC.26).
+    Broker(CertificateRecord),
+    /// Nobody: a channel without security, or one that leads to a broker that is not trusted.
+    Nobody,
+}
+
+impl Proof {
+    /// Whether somebody stands for the sender.
+    pub fn is_secure(&self) -> bool {
+        !matches!(self, Self::Nobody)
+    }
 }
 
 /// What a contact means.
@@ -84,8 +110,9 @@ pub enum ContactError {
     /// The registry is full.
     #[error("the registry holds its {0} devices")]
     Full(usize),
-    /// It proved itself with a certificate before and now comes without.
-    #[error("it has a certificate and came over a channel without one")]
+    /// It proved itself before, or a Trusted Broker vouched for it, and now nobody stands for it; or certificates are pinned
+    /// and it comes without its own.
+    #[error("it proved itself before and came over a channel where nobody stands for it")]
     WeakerChannel,
 }
 
@@ -119,25 +146,38 @@ impl Registry {
                 ..DeviceRecord::default()
             });
         let mut changed = false;
-        match (&device.certificate, contact.certificate) {
-            (Some(_), None) => return Err(ContactError::WeakerChannel),
-            (Some(bound), Some(presented)) if bound.fingerprint != presented.fingerprint => {
-                if pin {
+        let was_secure = device.is_secure();
+        match contact.proof {
+            Proof::Nobody if was_secure => return Err(ContactError::WeakerChannel),
+            Proof::Nobody => {}
+            Proof::Certificate(presented) => match &device.certificate {
+                Some(bound) if bound.fingerprint == presented.fingerprint => {}
+                Some(bound) if pin => {
                     return Err(ContactError::CertificateChanged {
                         bound: bound.fingerprint.clone(),
                         presented: presented.fingerprint,
                     });
                 }
-                device.certificate = Some(presented);
-                changed = true;
+                _ => {
+                    device.certificate = Some(presented);
+                    changed = true;
+                }
+            },
+            // A broker's word is less than the certificate that is pinned.
+            Proof::Broker(_) if pin && device.certificate.is_some() => {
+                return Err(ContactError::WeakerChannel);
             }
-            (None, Some(presented)) => {
-                device.certificate = Some(presented);
-                // Addresses learned over a channel without security are not kept.
-                device.addresses.retain(|address| address.secure);
-                changed = true;
+            Proof::Broker(broker) => {
+                let known = device.broker.as_ref().map(|known| &known.fingerprint);
+                if known != Some(&broker.fingerprint) {
+                    device.broker = Some(broker);
+                    changed = true;
+                }
             }
-            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if device.is_secure() && !was_secure {
+            // Addresses learned where nobody stood for it are not kept.
+            device.addresses.retain(|address| address.secure);
         }
         if let Some(address) = contact.address {
             let same = device
@@ -145,8 +185,16 @@ impl Registry {
                 .first()
                 .is_some_and(|first| first.uri == address.uri);
             changed |= !same;
-            device.addresses.retain(|other| other.uri != address.uri);
+            let place = place(&address.uri);
+            device
+                .addresses
+                .retain(|other| self::place(&other.uri) != place);
             device.addresses.insert(0, address);
+            let mut coap = 0;
+            device.addresses.retain(|address| {
+                coap += usize::from(mtp(&address.uri) == Some(api::Mtp::Coap));
+                mtp(&address.uri) != Some(api::Mtp::Coap) || coap <= MAX_COAP
+            });
             device.addresses.truncate(MAX_ADDRESSES);
         }
         // Not the later of both: a clock that ran ahead would keep a dead device reachable until then.
@@ -327,12 +375,38 @@ impl Registry {
             model_name: device.model_name.clone(),
             software_version: device.software_version.clone(),
             reachability: self.reachability(now, device),
+            mtp: device
+                .addresses
+                .first()
+                .and_then(|address| mtp(&address.uri)),
             address: device.addresses.first().map(|address| address.uri.clone()),
             first_contact: device.first_contact.to_timestamp(),
             last_contact: device.last_contact.to_timestamp(),
             open_tasks: u32::try_from(open_tasks).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// What an address takes the place of: at a broker, a device has one address per connection of ours.
+fn place(uri: &str) -> &str {
+    match uri.split_once('/') {
+        Some((connection, _)) if uri.starts_with("stomp:") || uri.starts_with("mqtt:") => {
+            connection
+        }
+        _ => uri,
+    }
+}
+
+/// The MTP of an address.
+pub fn mtp(uri: &str) -> Option<api::Mtp> {
+    Some(match uri.split_once(':')?.0 {
+        "coap" | "coaps" => api::Mtp::Coap,
+        "ws" | "wss" => api::Mtp::Websocket,
+        "stomp" => api::Mtp::Stomp,
+        "mqtt" => api::Mtp::Mqtt,
+        "uds" => api::Mtp::Uds,
+        _ => return None,
+    })
 }
 
 fn contains(device: &DeviceRecord, search: &str) -> bool {

@@ -235,6 +235,8 @@ pub struct DeviceRecord {
     pub software_version: Option<String>,
     /// Certificate its identity is bound to; `None` for a device that only ever came over a plain channel.
     pub certificate: Option<CertificateRecord>,
+    /// The Trusted Broker that vouched for it last.
+    pub broker: Option<CertificateRecord>,
     /// USP versions.
     pub versions: Vec<String>,
     /// Reply addresses, newest first.
@@ -257,6 +259,13 @@ pub struct DeviceRecord {
     pub completions: VecDeque<[u8; 16]>,
 }
 
+impl DeviceRecord {
+    /// Whether a certificate or a Trusted Broker ever stood for it.
+    pub fn is_secure(&self) -> bool {
+        self.certificate.is_some() || self.broker.is_some()
+    }
+}
+
 /// A certificate as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateRecord {
@@ -273,9 +282,9 @@ pub struct CertificateRecord {
 /// An address as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressRecord {
-    /// CoAP URI.
+    /// The text of a [`Route`](homefleet_net::mtp::Route).
     pub uri: String,
-    /// DTLS.
+    /// Whether a certificate or a Trusted Broker stood for the device there.
     pub secure: bool,
     /// Last stated.
     pub seen: Millis,

@@ -146,12 +146,14 @@ async fn hand_over(
     core.inner().metrics.delivered(&delivery);
     let failure = match &delivery {
         Delivery::NotDelivered(problem) | Delivery::Unclear(problem) => Some(problem.clone()),
-        Delivery::Taken | Delivery::Refused(_) => None,
+        Delivery::Taken | Delivery::OnItsWay | Delivery::Refused(_) => None,
     };
     let ((), stored) = core.change(|state, now| {
-        match &failure {
-            Some(problem) => state.registry.failed(now, &id, problem),
-            None => state.registry.taken(now, &id),
+        match (&failure, &delivery) {
+            (Some(problem), _) => state.registry.failed(now, &id, problem),
+            // What a broker has says nothing about the device.
+            (None, Delivery::OnItsWay) => {}
+            (None, _) => state.registry.taken(now, &id),
         }
         match dispatch {
             Dispatch::Probe { device } => state.queue.probed(now, &device, delivery),
@@ -175,7 +177,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::config::{Config, Tls};
-    use crate::device::Contact;
+    use crate::device::{Contact, Proof};
     use crate::store::sqlite::SqliteStore;
 
     /// Devices of which all but one never answer; tells who is being sent to.
@@ -220,7 +222,7 @@ mod tests {
             let (pushed, stored) = core.change(|state, now| {
                 let contact = Contact {
                     id: device.to_owned(),
-                    certificate: None,
+                    proof: Proof::Nobody,
                     address: None,
                 };
                 state.registry.heard(now, contact).unwrap();

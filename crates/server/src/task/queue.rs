@@ -6,7 +6,7 @@
 //! push ─► queued ── poll ──► sent ──── answer ───► done | failed  │
 //!            │                 ├─── could not be delivered ───────┘
 //!            │                 ├─── silence ─► queued again, when repeating it is harmless
-//!            │                 └─── silence ─► failed (unknown outcome), for Add and Operate
+//!            │                 └─── silence ─► failed (unknown outcome), for Add and Operate; a late answer corrects it
 //!            ├── cancel ─► cancelled
 //!            └── time ───► expired
 //! ```
@@ -21,6 +21,9 @@
 //!   command and its completion can still arrive.
 //! - Before Add or Operate goes to a device that was silent for a while, the device is probed with a harmless
 //!   message, so that a dead path is found while nothing is at stake.
+//! - What a broker or a session took on its way has not arrived yet ([`Delivery::OnItsWay`]): the device is there when it
+//!   says something, and not before.
+//! - Tasks whose outcome is unknown are remembered for a while: an answer that comes after all says what it was.
 //! - At its bounds the queue refuses new tasks; it never drops accepted ones.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -30,6 +33,8 @@ use homefleet_api::{Operation, TaskError, TaskErrorCode, TaskResult, TaskState};
 
 use crate::clock::Millis;
 use crate::store::TaskRecord;
+
+const NEVER_COMPLETED: &str = "the device accepted the command and never told of its completion";
 
 /// Times and bounds of the queue.
 #[derive(Debug, Clone)]
@@ -46,6 +51,8 @@ pub struct QueueConfig {
     pub per_device: usize,
     /// Most open tasks.
     pub total: usize,
+    /// Most ended tasks with an unknown outcome whose late answer is recognised; the oldest are forgotten first.
+    pub doubtful: usize,
 }
 
 impl Default for QueueConfig {
@@ -57,6 +64,7 @@ impl Default for QueueConfig {
             probe_after: Duration::from_secs(60),
             per_device: 256,
             total: 100_000,
+            doubtful: 4096,
         }
     }
 }
@@ -78,6 +86,8 @@ pub enum Dispatch {
 pub enum Delivery {
     /// The device took it.
     Taken,
+    /// It left: a broker has it, or the connection. Whether the device took it, its answer shows.
+    OnItsWay,
     /// The device certainly did not get it; trying again may help.
     NotDelivered(String),
     /// The device refused it for good.
@@ -118,6 +128,8 @@ pub struct Queue {
     timers: BTreeSet<(Millis, String)>,
     /// Devices that may have a task ready.
     ready: VecDeque<String>,
+    /// Ended tasks whose outcome is unknown, the oldest first.
+    doubtful: VecDeque<TaskRecord>,
     changes: Vec<TaskRecord>,
 }
 
@@ -137,11 +149,10 @@ struct Lane {
 enum Flight {
     #[default]
     Idle,
-    Probing,
+    /// The time is when patience ends, once the probe is on its way.
+    Probing { until: Option<Millis> },
     /// The head task is with the network or the device; the time is when patience ends, once delivered.
-    Task {
-        answer_by: Option<Millis>,
-    },
+    Task { answer_by: Option<Millis> },
 }
 
 impl Queue {
@@ -166,6 +177,7 @@ impl Queue {
                 }
                 task.updated = now;
                 queue.changes.push(task.clone());
+                queue.doubt(&task);
             }
             match task.state {
                 TaskState::Queued => queue.enter(task, None),
@@ -261,7 +273,7 @@ impl Queue {
             .last_contact
             .is_none_or(|at| now.since(at) >= self.config.probe_after);
         if silent && !task.operation.is_idempotent() {
-            lane.flight = Flight::Probing;
+            lane.flight = Flight::Probing { until: None };
             return Some(Dispatch::Probe {
                 device: device.to_owned(),
             });
@@ -280,11 +292,18 @@ impl Queue {
         let Some(lane) = self.lanes.get_mut(device) else {
             return;
         };
-        if lane.flight != Flight::Probing {
+        if !matches!(lane.flight, Flight::Probing { .. }) {
             return;
+        }
+        if delivery == Delivery::OnItsWay {
+            lane.flight = Flight::Probing {
+                until: Some(now.plus(self.config.answer_timeout)),
+            };
+            return self.reschedule(device);
         }
         lane.flight = Flight::Idle;
         match delivery {
+            Delivery::OnItsWay => {}
             // A refused probe is still a device that listens.
             Delivery::Taken | Delivery::Refused(_) => {
                 lane.last_contact = Some(now);
@@ -312,6 +331,11 @@ impl Queue {
             return;
         }
         match delivery {
+            Delivery::OnItsWay => {
+                lane.flight = Flight::Task {
+                    answer_by: Some(now.plus(self.config.answer_timeout)),
+                };
+            }
             Delivery::Taken => {
                 lane.failures = 0;
                 lane.last_contact = Some(now);
@@ -359,7 +383,8 @@ impl Queue {
         match self.tasks.get_mut(id) {
             // A queued task is one whose earlier attempt is answered late: that answer counts.
             Some(task) if task.device == device && task.attempts > 0 => {}
-            _ => return false,
+            Some(_) => return false,
+            None => return self.corrected(now, device, id, answer),
         }
         self.contact(now, device);
         match answer {
@@ -368,6 +393,73 @@ impl Queue {
             Err(error) => self.finish(now, id, TaskState::Failed, None, Some(error)),
         }
         true
+    }
+
+    /// An answer says after all what became of a task whose outcome was unknown.
+    fn corrected(
+        &mut self,
+        now: Millis,
+        device: &str,
+        id: &str,
+        answer: Result<TaskResult, TaskError>,
+    ) -> bool {
+        let found = self
+            .doubtful
+            .iter()
+            .position(|task| task.id == id && task.device == device);
+        let Some(mut task) = found.and_then(|place| self.doubtful.remove(place)) else {
+            return false;
+        };
+        self.contact(now, device);
+        task.updated = now;
+        let accepted = answer
+            .as_ref()
+            .is_ok_and(|result| accepted_request(result).is_some());
+        if accepted && task.expires > now {
+            // It runs: its completion is awaited as if the answer had come in time.
+            task.error = None;
+            self.tasks.insert(id.to_owned(), task);
+            if let Ok(result) = answer {
+                self.accepted(now, id, result);
+            }
+            return true;
+        }
+        match answer {
+            Ok(result) => {
+                task.state = TaskState::Done;
+                task.error = None;
+                if accepted {
+                    task.state = TaskState::Failed;
+                    task.error = Some(unknown_outcome(NEVER_COMPLETED));
+                }
+                task.result = Some(result);
+            }
+            Err(error) => task.error = Some(error),
+        }
+        self.changes.push(task);
+        true
+    }
+
+    /// Remembers a task that ended with an unknown outcome; any other is left alone.
+    fn doubt(&mut self, task: &TaskRecord) {
+        let unknown = task
+            .error
+            .as_ref()
+            .is_some_and(|error| error.code == TaskErrorCode::UnknownOutcome);
+        if !unknown || task.state != TaskState::Failed || self.config.doubtful == 0 {
+            return;
+        }
+        if self.doubtful.len() >= self.config.doubtful {
+            self.doubtful.pop_front();
+        }
+        self.doubtful.push_back(task.clone());
+    }
+
+    /// Remembers ended tasks of an earlier life whose outcome is unknown, in the order in which they ended.
+    pub fn remember(&mut self, ended: impl IntoIterator<Item = TaskRecord>) {
+        for task in ended {
+            self.doubt(&task);
+        }
     }
 
     /// The device accepted an asynchronous command: its completion is awaited beside the lane.
@@ -400,7 +492,10 @@ impl Queue {
         command: &str,
         outcome: Result<BTreeMap<String, String>, homefleet_api::PathError>,
     ) -> bool {
-        let Some(id) = self.task_by_key(device, key, command) else {
+        let Some(id) = self
+            .task_by_key(device, key, command)
+            .or_else(|| self.doubtful_by_key(device, key, command))
+        else {
             return false;
         };
         let Some(task) = self.tasks.get_mut(&id) else {
@@ -440,25 +535,51 @@ impl Queue {
     }
 
     fn task_by_key(&self, device: &str, key: &str, command: &str) -> Option<String> {
-        let wants = |task: &&TaskRecord| match &task.operation {
-            Operation::Operate {
-                command: asked,
-                command_key,
-                ..
-            } => {
-                task.attempts > 0
-                    && command_key.as_deref().unwrap_or(&task.id) == key
-                    && (asked == command || !key.is_empty() && command_key.is_none())
-            }
-            _ => false,
-        };
         // The oldest first: a key given by an operator may be used twice.
         let lane = self.lanes.get(device)?;
         let ids = lane.order.iter().chain(&lane.running);
         ids.filter_map(|id| self.tasks.get(id))
-            .filter(wants)
+            .filter(|task| asked_for(task, key, command))
             .map(|task| task.id.clone())
             .min()
+    }
+
+    /// The same among those whose outcome is unknown; it is open again then.
+    fn doubtful_by_key(&mut self, device: &str, key: &str, command: &str) -> Option<String> {
+        let place = self
+            .doubtful
+            .iter()
+            .position(|task| task.device == device && asked_for(task, key, command))?;
+        let task = self.doubtful.remove(place)?;
+        let id = task.id.clone();
+        self.tasks.insert(id.clone(), task);
+        Some(id)
+    }
+
+    /// The channel over which the device was there has gone: what was on its way may be lost.
+    pub fn disconnected(&mut self, now: Millis, device: &str, problem: &str) {
+        let Some(lane) = self.lanes.get_mut(device) else {
+            return;
+        };
+        let again = match lane.flight {
+            Flight::Probing { until: Some(_) } => true,
+            // Before that, whoever sends it will say what became of it.
+            Flight::Task { answer_by: Some(_) } => lane
+                .order
+                .front()
+                .and_then(|id| self.tasks.get_mut(id))
+                .filter(|task| task.operation.is_idempotent())
+                .map(|task| {
+                    task.state = TaskState::Queued;
+                    task.updated = now;
+                })
+                .is_some(),
+            _ => false,
+        };
+        if again {
+            lane.flight = Flight::Idle;
+            self.postpone(now, device, problem.to_owned());
+        }
     }
 
     /// The device was heard: whatever waits for it need not wait longer.
@@ -468,6 +589,10 @@ impl Queue {
         };
         lane.last_contact = Some(now);
         lane.failures = 0;
+        if let Flight::Probing { .. } = lane.flight {
+            // It listens: that is what the probe was to find out.
+            lane.flight = Flight::Idle;
+        }
         if lane.flight == Flight::Idle
             && let Some(task) = lane.order.front().and_then(|id| self.tasks.get_mut(id))
             && task.next_attempt.take().is_some()
@@ -499,6 +624,17 @@ impl Queue {
             return;
         };
         let head = lane.order.front().cloned();
+        if let Flight::Probing { until: Some(until) } = lane.flight
+            && until <= now
+        {
+            if let Some(lane) = self.lanes.get_mut(device) {
+                lane.flight = Flight::Idle;
+            }
+            self.postpone(now, device, "the device did not answer".to_owned());
+        }
+        let Some(lane) = self.lanes.get(device) else {
+            return;
+        };
         if let (
             Flight::Task {
                 answer_by: Some(by),
@@ -549,8 +685,7 @@ impl Queue {
                 .collect()
         });
         for id in abandoned {
-            let error =
-                unknown_outcome("the device accepted the command and never told of its completion");
+            let error = unknown_outcome(NEVER_COMPLETED);
             let result = self.tasks.get_mut(&id).and_then(|task| task.result.take());
             self.finish(now, &id, TaskState::Failed, result, Some(error));
         }
@@ -562,7 +697,7 @@ impl Queue {
             return;
         };
         if !task.operation.is_idempotent() {
-            let error = unknown_outcome("the device took the request and did not answer");
+            let error = unknown_outcome("the device did not answer in time");
             self.finish(now, id, TaskState::Failed, None, Some(error));
             return;
         }
@@ -571,16 +706,17 @@ impl Queue {
         if let Some(lane) = self.lanes.get_mut(device) {
             lane.flight = Flight::Idle;
         }
-        self.postpone(
-            now,
-            device,
-            "the device took the request and did not answer".to_owned(),
-        );
+        self.postpone(now, device, "the device did not answer in time".to_owned());
     }
 
     /// When [`Queue::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Millis> {
         self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Whether [`Queue::poll`] may have something to hand out.
+    pub fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Tasks that changed since the last call, in the order of their changes.
@@ -608,6 +744,13 @@ impl Queue {
     /// An open task.
     pub fn task(&self, id: &str) -> Option<&TaskRecord> {
         self.tasks.get(id)
+    }
+
+    /// A task that an answer may belong to: an open one, or one whose outcome is unknown.
+    pub fn answerable(&self, id: &str) -> Option<&TaskRecord> {
+        self.tasks
+            .get(id)
+            .or_else(|| self.doubtful.iter().find(|task| task.id == id))
     }
 
     /// Whether an open task of the device has this maker and this operation: the server asks only once.
@@ -667,6 +810,7 @@ impl Queue {
         task.next_attempt = None;
         task.result = result;
         task.error = error;
+        self.doubt(&task);
         self.changes.push(task);
         self.reschedule(&device);
     }
@@ -701,6 +845,9 @@ impl Queue {
         {
             consider(by);
         }
+        if let Flight::Probing { until: Some(until) } = lane.flight {
+            consider(until);
+        }
         for (place, id) in lane.order.iter().enumerate() {
             let Some(task) = self.tasks.get(id) else {
                 continue;
@@ -730,6 +877,22 @@ impl Queue {
         if lane.order.is_empty() && lane.running.is_empty() && lane.flight == Flight::Idle {
             self.lanes.remove(device);
         }
+    }
+}
+
+/// Whether a completion of this command with this key belongs to a task.
+fn asked_for(task: &TaskRecord, key: &str, completed: &str) -> bool {
+    match &task.operation {
+        Operation::Operate {
+            command,
+            command_key,
+            ..
+        } => {
+            task.attempts > 0
+                && command_key.as_deref().unwrap_or(&task.id) == key
+                && (command == completed || !key.is_empty() && command_key.is_none())
+        }
+        _ => false,
     }
 }
 

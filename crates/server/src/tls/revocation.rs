@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use homefleet_net::mtp::CoapMtp;
 use homefleet_net::revocation::{FetchConfig, Fetcher};
 use homefleet_trust::{
     Anchor, Evidence as Known, Revocation, RevocationPolicy, RevocationScope, Time, Unknown,
@@ -13,6 +12,7 @@ use homefleet_trust::{
 
 use super::TlsError;
 use crate::config::{self, RevocationCheck, RevocationUnknown};
+use crate::listener::Ways;
 use crate::metrics::Sample;
 
 const KEY: &str = "tls.revocation.crls";
@@ -138,7 +138,7 @@ pub(super) fn judge(
 pub(crate) struct Evidence {
     revocation: Arc<RwLock<Revocation>>,
     fetcher: Fetcher,
-    mtp: Arc<OnceLock<CoapMtp>>,
+    ways: Arc<OnceLock<Ways>>,
 }
 
 impl Evidence {
@@ -146,8 +146,8 @@ impl Evidence {
     /// for what is not known decides.
     pub(crate) fn start(config: &config::Revocation, lists: &[List]) -> Option<Self> {
         let revocation = Arc::new(RwLock::new(Revocation::new(policy(config)?)));
-        let mtp: Arc<OnceLock<CoapMtp>> = Arc::default();
-        let judge = Arc::clone(&mtp);
+        let ways: Arc<OnceLock<Ways>> = Arc::default();
+        let judge = Arc::clone(&ways);
         let fetcher = Fetcher::start(
             Arc::clone(&revocation),
             FetchConfig {
@@ -157,15 +157,15 @@ impl Evidence {
             },
             || Time::Accurate(SystemTime::now()),
             move || {
-                if let Some(mtp) = judge.get().cloned() {
-                    tokio::spawn(async move { mtp.judge_again().await });
+                if let Some(ways) = judge.get().cloned() {
+                    tokio::spawn(async move { ways.judge_again().await });
                 }
             },
         );
         let evidence = Self {
             revocation,
             fetcher,
-            mtp,
+            ways,
         };
         evidence.take(lists);
         Some(evidence)
@@ -182,9 +182,9 @@ impl Evidence {
     }
 
     /// Whose sessions are judged again when something has come.
-    pub(crate) fn serve(&self, mtp: &CoapMtp) {
+    pub(crate) fn serve(&self, ways: &Ways) {
         // There is one to a server.
-        drop(self.mtp.set(mtp.clone()));
+        drop(self.ways.set(ways.clone()));
     }
 
     /// Takes the lists of files.

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use homefleet_api::{Operation, Role, TaskState};
 use homefleet_server::clock::Millis;
-use homefleet_server::controller::{Controller, Transport};
+use homefleet_server::controller::{Controller, Parcel, Transport};
 use homefleet_server::core::{ParameterQuery, TaskQuery};
-use homefleet_server::device::{Contact, Registry};
+use homefleet_server::device::{Contact, Proof, Registry};
 use homefleet_server::store::sqlite::SqliteStore;
 use homefleet_server::store::{Batch, Limits, Parameters as _, Store as _, Write};
 use homefleet_server::task::driver::Sending;
+use homefleet_usp::Record;
 use homefleet_usp::message::{Body, Message, Response};
 use homefleet_usp::proto::msg;
-use homefleet_usp::{EndpointId, Record};
 use tokio::sync::mpsc;
 
 use crate::common::{
@@ -23,8 +23,8 @@ use crate::common::{
 struct Hole(mpsc::UnboundedSender<String>);
 
 impl Transport for Hole {
-    fn send(&self, _: &str, endpoint: &EndpointId, _: Vec<u8>) -> Sending {
-        self.0.send(endpoint.to_string()).unwrap();
+    fn send(&self, parcel: Parcel) -> Sending {
+        self.0.send(parcel.endpoint.to_string()).unwrap();
         Box::pin(std::future::pending())
     }
 }
@@ -225,7 +225,7 @@ fn a_clock_that_ran_ahead_keeps_no_device_reachable() {
     let mut registry = Registry::default();
     let contact = || Contact {
         id: DEVICE.to_owned(),
-        certificate: None,
+        proof: Proof::Nobody,
         address: None,
     };
     registry.heard(seconds(1_000_000), contact()).unwrap();

@@ -4,19 +4,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use homefleet_api::{NewToken, Operation, Role, TaskState};
+use homefleet_net::mtp::{ChannelId, Route};
 use homefleet_server::account::new_token;
 use homefleet_server::clock::{Clock, Millis};
-use homefleet_server::controller::{Controller, Incoming, Transport};
+use homefleet_server::controller::{Controller, Incoming, Parcel, Transport};
 use homefleet_server::core::{Access, Core, CoreConfig, WantedSubscription};
+use homefleet_server::device::Proof;
 use homefleet_server::store::sqlite::SqliteStore;
 use homefleet_server::store::{
-    AddressRecord, Batch, CertificateRecord, ParameterRecord, Store, TaskRecord, Write,
+    Batch, CertificateRecord, ParameterRecord, Store, TaskRecord, Write,
 };
 use homefleet_server::task::driver::{self, Sending};
 use homefleet_server::task::queue::Delivery;
+use homefleet_usp::Record;
 use homefleet_usp::message::{Body, Message, MsgId, Request, Response};
 use homefleet_usp::proto::msg;
-use homefleet_usp::{EndpointId, Record};
 use tokio::sync::{mpsc, watch};
 
 pub(crate) const START: Millis = Millis(1_795_200_000_000);
@@ -110,22 +112,38 @@ pub(crate) struct Sent {
     pub(crate) uri: String,
     pub(crate) endpoint: String,
     pub(crate) message: Message,
+    pub(crate) once: bool,
 }
 
 /// A network whose other end is the test.
-struct Wire(mpsc::UnboundedSender<Sent>);
+struct Wire {
+    sent: mpsc::UnboundedSender<Sent>,
+    /// Ways that lead nowhere, by the beginning of their text.
+    dead: Arc<Mutex<Vec<String>>>,
+}
 
 impl Transport for Wire {
-    fn send(&self, uri: &str, endpoint: &EndpointId, record: Vec<u8>) -> Sending {
-        let record = Record::decode(&record).unwrap();
+    fn send(&self, parcel: Parcel) -> Sending {
+        let record = Record::decode(&parcel.record).unwrap();
         let message = Message::decode(record.message().unwrap()).unwrap();
-        let sent = Sent {
-            uri: uri.to_owned(),
-            endpoint: endpoint.to_string(),
-            message,
+        let uri = parcel.route.to_string();
+        let dead = self.dead.lock().unwrap();
+        if dead.iter().any(|dead| uri.starts_with(dead)) {
+            let problem = format!("{uri}: not connected");
+            return Box::pin(std::future::ready(Delivery::NotDelivered(problem)));
+        }
+        let taken = match parcel.route {
+            Route::Coap(_) => Delivery::Taken,
+            _ => Delivery::OnItsWay,
         };
-        let delivery = match self.0.send(sent) {
-            Ok(()) => Delivery::Taken,
+        let sent = Sent {
+            uri,
+            endpoint: parcel.endpoint.to_string(),
+            message,
+            once: parcel.once,
+        };
+        let delivery = match self.sent.send(sent) {
+            Ok(()) => taken,
             Err(_) => Delivery::NotDelivered("the test has ended".to_owned()),
         };
         Box::pin(std::future::ready(delivery))
@@ -138,6 +156,7 @@ pub(crate) struct Lab {
     pub(crate) controller: Controller,
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) clock: TestClock,
+    pub(crate) dead: Arc<Mutex<Vec<String>>>,
     sent: mpsc::UnboundedReceiver<Sent>,
     _stop: watch::Sender<bool>,
     _directory: tempfile::TempDir,
@@ -158,11 +177,12 @@ impl Lab {
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let core = Core::open(config, clock.clock(), shared).await.unwrap();
         let (wire, sent) = mpsc::unbounded_channel();
-        let controller = Controller::new(
-            core.clone(),
-            CONTROLLER.parse().unwrap(),
-            Box::new(Wire(wire)),
-        );
+        let dead = Arc::new(Mutex::new(Vec::new()));
+        let wire = Wire {
+            sent: wire,
+            dead: Arc::clone(&dead),
+        };
+        let controller = Controller::new(core.clone(), CONTROLLER.parse().unwrap(), Box::new(wire));
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(driver::run(
             core.clone(),
@@ -175,6 +195,7 @@ impl Lab {
             controller,
             store,
             clock,
+            dead,
             sent,
             _stop: stop,
             _directory: directory,
@@ -247,27 +268,59 @@ impl Lab {
     }
 
     pub(crate) fn incoming(&self, record: Record, secure: bool) -> Incoming {
-        let now = self.clock.clock().now();
-        let certificate = secure.then(|| CertificateRecord {
-            fingerprint: "aa".repeat(32),
-            subject: "CN=device".to_owned(),
-            not_after: now.plus(Duration::from_secs(86_400)),
-            first_seen: now,
-        });
-        let uri = if secure {
-            "coaps://192.0.2.7:5684/usp"
+        let (proof, uri) = if secure {
+            (self.certificate(), "coaps://192.0.2.7:5684/usp")
         } else {
-            "coap://192.0.2.66/usp"
-        };
-        let reply_to = AddressRecord {
-            uri: uri.to_owned(),
-            secure,
-            seen: now,
+            (Proof::Nobody, "coap://192.0.2.66/usp")
         };
         Incoming {
             record,
-            certificate,
-            reply_to,
+            proof,
+            channel: None,
+            reply_to: Some(uri.parse().unwrap()),
+        }
+    }
+
+    /// The device's own certificate.
+    pub(crate) fn certificate(&self) -> Proof {
+        Proof::Certificate(self.certified("aa", "CN=device"))
+    }
+
+    /// A Trusted Broker's certificate.
+    pub(crate) fn broker(&self) -> Proof {
+        Proof::Broker(self.certified("bb", "CN=broker"))
+    }
+
+    fn certified(&self, fingerprint: &str, subject: &str) -> CertificateRecord {
+        let now = self.clock.clock().now();
+        CertificateRecord {
+            fingerprint: fingerprint.repeat(32),
+            subject: subject.to_owned(),
+            not_after: now.plus(Duration::from_secs(86_400)),
+            first_seen: now,
+        }
+    }
+
+    /// A Record comes over a channel; everything that follows from it at once is done when this returns.
+    pub(crate) async fn over(
+        &self,
+        channel: u64,
+        proof: Proof,
+        reply_to: Option<&str>,
+        record: Record,
+    ) -> bool {
+        let incoming = Incoming {
+            record,
+            proof,
+            channel: Some(ChannelId(channel)),
+            reply_to: reply_to.map(|route| route.parse().unwrap()),
+        };
+        match self.controller.accept(incoming) {
+            Some(finish) => {
+                finish.await;
+                true
+            }
+            None => false,
         }
     }
 

@@ -8,9 +8,10 @@ use homefleet_api::{
     TaskState,
 };
 use homefleet_server::core::{DeviceQuery, ParameterQuery};
+use homefleet_server::device::Proof;
 use homefleet_usp::message::{Body, Message, Request, Response};
 use homefleet_usp::proto::msg;
-use homefleet_usp::record::{PayloadSarState, RecordBody, SessionContext};
+use homefleet_usp::record::{PayloadSarState, PayloadSecurity, RecordBody, SessionContext};
 use homefleet_usp::{ErrorCode, Record};
 
 use crate::common::{
@@ -60,7 +61,7 @@ async fn on_board_request_registers_reads_and_subscribes() {
         let sent = lab.next().await;
         assert_eq!(
             (sent.endpoint.as_str(), sent.uri.as_str()),
-            (DEVICE, "coaps://192.0.2.7:5684/usp")
+            (DEVICE, "coaps://192.0.2.7/usp")
         );
         match sent.message.body {
             Body::Response(Response::NotifyResp(response)) => {
@@ -410,26 +411,63 @@ async fn a_malformed_request_with_an_id_is_answered_with_an_error() {
     assert!(lab.pending().is_empty());
 }
 
-#[tokio::test]
-async fn a_session_context_is_refused_with_7102() {
-    let mut lab = Lab::new().await;
-    lab.onboard().await;
+fn session(sar: PayloadSarState, payload: Vec<u8>) -> Record {
     let mut session = record(DEVICE, CONTROLLER, vec![1]);
     session.body = RecordBody::Session(SessionContext {
         session_id: 1,
         sequence_id: 1,
         expected_id: 1,
         retransmit_id: 0,
-        payload_sar_state: PayloadSarState::None,
-        payloadrec_sar_state: PayloadSarState::None,
-        payload: vec![on_board("s-1").encode()],
+        payload_sar_state: sar,
+        payloadrec_sar_state: sar,
+        payload: vec![payload],
     });
-    lab.receive_record(session, true).await;
-    let sent = lab.next().await;
-    let Body::Error(error) = sent.message.body else {
-        panic!("{sent:?}")
-    };
-    assert_eq!(error.err_code, ErrorCode::SECURE_SESSION_NOT_SUPPORTED.0);
+    session
+}
+
+#[tokio::test]
+async fn a_request_in_a_session_context_is_refused_with_the_code_that_says_why() {
+    let mut lab = Lab::new().await;
+    lab.onboard().await;
+    let request = || on_board("s-1").encode();
+    let mut secured = session(PayloadSarState::None, request());
+    secured.payload_security = PayloadSecurity::Tls12;
+    let mut secured_alone = record(DEVICE, CONTROLLER, request());
+    secured_alone.payload_security = PayloadSecurity::Tls12;
+    for (refused, code) in [
+        (
+            session(PayloadSarState::None, request()),
+            ErrorCode::SESSION_CONTEXT_NOT_ALLOWED,
+        ),
+        (
+            session(PayloadSarState::Begin, request()),
+            ErrorCode::SAR_NOT_SUPPORTED,
+        ),
+        (secured, ErrorCode::SECURE_SESSION_NOT_SUPPORTED),
+        (secured_alone, ErrorCode::SECURE_SESSION_NOT_SUPPORTED),
+    ] {
+        lab.receive_record(refused, true).await;
+        let sent = lab.next().await;
+        let Body::Error(error) = sent.message.body else {
+            panic!("{sent:?}")
+        };
+        assert_eq!(error.err_code, code.0);
+        assert_eq!(sent.message.id.as_str(), "s-1");
+    }
+}
+
+#[tokio::test]
+async fn a_session_context_without_a_request_is_ignored() {
+    let mut lab = Lab::new().await;
+    lab.onboard().await;
+    let response = Message::response("s-1", get_resp(&[], "Device."));
+    for payload in [response.encode(), vec![0xff; 20], Vec::new()] {
+        assert!(
+            !lab.receive_record(session(PayloadSarState::None, payload), true)
+                .await
+        );
+    }
+    assert!(lab.pending().is_empty());
 }
 
 #[tokio::test]
@@ -683,7 +721,10 @@ async fn a_new_certificate_of_a_known_device_is_in_the_audit_log() {
     let mut lab = Lab::new().await;
     lab.onboard().await;
     let mut incoming = repeated(&lab);
-    incoming.certificate.as_mut().unwrap().fingerprint = "bb".repeat(32);
+    let Proof::Certificate(certificate) = &mut incoming.proof else {
+        panic!("{incoming:?}")
+    };
+    certificate.fingerprint = "bb".repeat(32);
     lab.controller.accept(incoming).expect("taken").await;
     let (admin, _) = lab.access(Role::Admin).await;
     let log = admin.audit(None, 0).await.unwrap().entries;

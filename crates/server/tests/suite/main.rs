@@ -7,6 +7,7 @@ mod controller;
 mod durability;
 mod full;
 mod live;
+mod mtps;
 mod queue;
 mod registry;
 mod renewal;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use homefleet_api::Reachability;
 use homefleet_server::clock::Millis;
-use homefleet_server::device::{Contact, ContactError, Heard, Registry, RegistryConfig};
+use homefleet_server::device::{Contact, ContactError, Heard, Proof, Registry, RegistryConfig};
 use homefleet_server::store::{AddressRecord, CertificateRecord};
 
 use crate::common::{START, seconds};
@@ -21,7 +21,10 @@ fn certificate(fingerprint: &str) -> CertificateRecord {
 fn contact(id: &str, fingerprint: Option<&str>, uri: &str) -> Contact {
     Contact {
         id: id.to_owned(),
-        certificate: fingerprint.map(certificate),
+        proof: match fingerprint {
+            Some(fingerprint) => Proof::Certificate(certificate(fingerprint)),
+            None => Proof::Nobody,
+        },
         address: Some(AddressRecord {
             uri: uri.to_owned(),
             secure: uri.starts_with("coaps"),
