@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use homefleet_api::{self as api, CreatedToken, NewToken, Role, TokenList};
 use homefleet_net::dtls::{self, TrustVerifier};
-use homefleet_net::mtp::{CoapMtp, CoapMtpConfig, Interface};
+use homefleet_net::mtp::{CoapMtp, CoapMtpConfig, Event, Interface, Mtps};
 use homefleet_trust::{Policy, Time};
 use homefleet_usp::EndpointId;
 use tokio::net::TcpListener;
@@ -19,8 +19,8 @@ use crate::config::{Config, ConfigError};
 use crate::controller::Controller;
 use crate::core::{Core, CoreError};
 use crate::http::{self, AppState, Samples};
+use crate::listener;
 use crate::listener::verifier::{Certificates, DeviceVerifier};
-use crate::listener::{self, Ways};
 use crate::metrics::Sample;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
@@ -117,11 +117,13 @@ impl Server {
                 problem: error.to_string(),
             })?;
         let listen = config.coap.listen;
-        let (mtp, records) = CoapMtp::bind(mtp_config(
+        let (events, happened) = mpsc::channel(EVENTS);
+        let mtp = CoapMtp::bind(mtp_config(
             &config,
             endpoint_id.clone(),
             &material,
             Arc::clone(&verifier),
+            events,
         ))
         .await
         .map_err(|error| StartError::Listen {
@@ -129,11 +131,13 @@ impl Server {
             address: listen,
             problem: error.to_string(),
         })?;
-        let ways = Ways { coap: mtp.clone() };
+        let ways = Mtps {
+            coap: Some(mtp.clone()),
+            ..Mtps::default()
+        };
         if let Some(evidence) = &evidence {
             evidence.serve(&ways);
         }
-        let (events, happened) = mpsc::channel(EVENTS);
         let coap_addr = mtp.local_addr();
         let http_addr = http_listener.local_addr().unwrap_or(config.http.listen);
         core.set_coap_address(match &config.coap.advertise {
@@ -171,7 +175,6 @@ impl Server {
         };
         let router = http::router(app.clone(), config.http.body_limit);
         let mut parts = vec![
-            tokio::spawn(listener::forward(records, events)),
             tokio::spawn(listener::run(
                 controller.clone(),
                 happened,
@@ -246,7 +249,7 @@ pub struct RunningServer {
     endpoint_id: String,
     http_addr: SocketAddr,
     coap_addr: SocketAddr,
-    ways: Ways,
+    ways: Mtps,
     core: Core,
     app: AppState,
     store: Arc<SqliteStore>,
@@ -362,6 +365,7 @@ fn mtp_config(
     endpoint_id: EndpointId,
     material: &Material,
     verifier: Arc<DeviceVerifier>,
+    events: mpsc::Sender<Event>,
 ) -> CoapMtpConfig {
     CoapMtpConfig {
         endpoint_id,
@@ -374,6 +378,7 @@ fn mtp_config(
         verifier,
         coap: homefleet_coap::Config::default(),
         dtls: dtls::Config::default(),
+        events,
     }
 }
 

@@ -17,8 +17,8 @@ use std::{
 
 use homefleet_coap::Scheme;
 use homefleet_model::path::ObjectPath;
-use homefleet_net::mtp::{CoapMtp, CoapMtpConfig, Interface, NetStats, Received};
-use homefleet_usp::EndpointId;
+use homefleet_net::mtp::{self, CoapMtp, CoapMtpConfig, Interface, NetStats, Origin};
+use homefleet_usp::{EndpointId, Record};
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc, oneshot},
@@ -42,6 +42,9 @@ use self::{revocation::Evidence, sender::Senders, trust::ControllerVerifier};
 
 /// Events that wait for the engine.
 const QUEUE: usize = 256;
+
+/// Records that wait to be taken from the MTP; beyond, peers get 5.03 and come again.
+const EVENTS: usize = 4096;
 
 /// News from the kernel come in bursts: this long is waited for the rest.
 const GATHER: Duration = Duration::from_millis(20);
@@ -98,7 +101,7 @@ pub struct Agent {
 
 /// Something for the engine.
 enum Event {
-    Record(Box<Received>),
+    Record(Box<Record>, Origin),
     Delivery {
         controller: ObjectPath,
         delivered: bool,
@@ -354,7 +357,8 @@ async fn bind(
     config: &Config,
     trust: &Trust,
     verifier: Arc<ControllerVerifier>,
-) -> Result<(CoapMtp, mpsc::Receiver<Received>), StartError> {
+) -> Result<(CoapMtp, mpsc::Receiver<mtp::Event>), StartError> {
+    let (events, happening) = mpsc::channel(EVENTS);
     let plain_controller = config
         .controller
         .as_ref()
@@ -381,20 +385,23 @@ async fn bind(
             ..homefleet_coap::Config::default()
         },
         dtls: homefleet_net::dtls::Config::default(),
+        events,
     };
-    CoapMtp::bind(mtp).await.map_err(|source| StartError::Bind {
-        address: config.listen,
-        source,
-    })
+    let mtp = CoapMtp::bind(mtp)
+        .await
+        .map_err(|source| StartError::Bind {
+            address: config.listen,
+            source,
+        })?;
+    Ok((mtp, happening))
 }
 
-async fn forward_records(mut records: mpsc::Receiver<Received>, events: mpsc::Sender<Event>) {
-    while let Some(received) = records.recv().await {
-        if events
-            .send(Event::Record(Box::new(received)))
-            .await
-            .is_err()
-        {
+async fn forward_records(mut happening: mpsc::Receiver<mtp::Event>, events: mpsc::Sender<Event>) {
+    while let Some(event) = happening.recv().await {
+        let mtp::Event::Record { record, origin } = event else {
+            continue;
+        };
+        if events.send(Event::Record(record, origin)).await.is_err() {
             return;
         }
     }
@@ -602,24 +609,21 @@ impl Host {
 
 fn handle(engine: &mut Engine, verifier: &ControllerVerifier, now: Now, event: Event) {
     match event {
-        Event::Record(received) => {
-            let Received {
-                record,
-                identity,
-                reply_to,
-                ..
-            } = *received;
+        Event::Record(record, origin) => {
+            let Some(reply_to) = origin.reply_to else {
+                return;
+            };
             engine.handle_record(
                 now,
                 Inbound {
-                    record,
-                    peer: identity.map(|identity| Peer {
+                    record: *record,
+                    peer: origin.identity.map(|identity| Peer {
                         basis: identity.basis,
                         fingerprint: identity.fingerprint,
                         anchor: identity.anchor,
                         certificate: verifier.certificate(&identity.fingerprint),
                     }),
-                    reply_to: reply_to.uri.to_string(),
+                    reply_to: reply_to.to_string(),
                 },
             );
         }

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use homefleet_net::{
     dtls::{Credentials, TrustVerifier},
-    mtp::{CoapMtp, CoapMtpConfig, Destination, Interface, Received, SendError},
+    mtp::{CoapMtp, CoapMtpConfig, Destination, Event, Interface, Route, SendError},
 };
 use homefleet_trust::{Policy, Time, anchors_from_pem};
 use homefleet_usp::{
@@ -194,7 +194,7 @@ pub(crate) async fn sessions_become(agent: &homefleet_agent::Agent, wanted: u64)
 /// A controller on a real socket.
 pub(crate) struct Controller {
     pub(crate) mtp: CoapMtp,
-    records: mpsc::Receiver<Received>,
+    records: mpsc::Receiver<Event>,
     /// Where the agent is: its `reply-to`.
     pub(crate) agent: Option<Destination>,
     /// The Endpoint ID in its Records.
@@ -211,6 +211,7 @@ impl Controller {
 
     pub(crate) async fn with(issued: Issued, trusted: &Ca, endpoint_id: &str) -> Self {
         let anchors = anchors_from_pem(&trusted.pem()).unwrap();
+        let (events, records) = mpsc::channel(4096);
         let config = CoapMtpConfig {
             endpoint_id: id(endpoint_id),
             interface: Interface::Controller,
@@ -224,8 +225,9 @@ impl Controller {
             })),
             coap: homefleet_coap::Config::default(),
             dtls: homefleet_net::dtls::Config::default(),
+            events,
         };
-        let (mtp, records) = CoapMtp::bind(config).await.unwrap();
+        let mtp = CoapMtp::bind(config).await.unwrap();
         Self {
             mtp,
             records,
@@ -242,14 +244,23 @@ impl Controller {
 
     /// The next Message of the agent; a Notify is answered at once.
     async fn next(&mut self) -> Message {
-        let received = tokio::time::timeout(PATIENCE, self.records.recv())
+        let event = tokio::time::timeout(PATIENCE, self.records.recv())
             .await
             .expect("a Record")
             .unwrap();
-        assert_eq!(received.record.from_id.as_str(), AGENT);
-        assert!(received.identity.is_some(), "over DTLS with a certificate");
-        let message = Message::decode(received.record.message().unwrap()).unwrap();
-        self.agent = Some(received.reply_to);
+        let Event::Record { record, origin } = event else {
+            panic!("no Record: {event:?}");
+        };
+        assert_eq!(record.from_id.as_str(), AGENT);
+        assert!(origin.identity.is_some(), "over DTLS with a certificate");
+        let message = Message::decode(record.message().unwrap()).unwrap();
+        let Some(Route::Coap(uri)) = origin.reply_to else {
+            panic!("no way back over CoAP");
+        };
+        self.agent = Some(Destination {
+            uri,
+            endpoint_id: Some(record.from_id),
+        });
         if let Body::Request(Request::Notify(notify)) = &message.body {
             self.notifications.push(notify.clone());
             if notify.send_resp {

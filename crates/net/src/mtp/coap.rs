@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use homefleet_coap::link::{self, Link};
 use homefleet_coap::{Code, Request, RequestError, Response, Scheme, Uri, content_format};
-use homefleet_trust::PeerIdentity;
+use homefleet_usp::EndpointId;
 use homefleet_usp::mtp::coap as binding;
-use homefleet_usp::{EndpointId, Record};
 use tokio::sync::mpsc;
 
 use crate::coap::{
@@ -20,10 +19,8 @@ use crate::coap::{
 use crate::dtls::{self, Credentials, Verifier};
 use crate::udp;
 
-use super::SendError;
+use super::{Event, Origin, Route, SendError, proves};
 
-/// Records waiting for the receiver; beyond, peers get 5.03 and come again.
-const RECORDS: usize = 4096;
 /// Requests of ours under way.
 const MAX_REQUESTS: usize = 65_536;
 /// Silence on an open association after which a new one is tried beside it.
@@ -73,6 +70,9 @@ pub struct CoapMtpConfig {
     pub coap: homefleet_coap::Config,
     /// Bounds of the DTLS associations.
     pub dtls: dtls::Config,
+    /// Where what happens is told. A peer gets its 2.04 when its Record is in there, and 5.03 when there is no room: it comes
+    /// again then.
+    pub events: mpsc::Sender<Event>,
 }
 
 /// Where Records for an Endpoint go.
@@ -84,20 +84,7 @@ pub struct Destination {
     pub endpoint_id: Option<EndpointId>,
 }
 
-/// A Record that came in.
-#[derive(Debug, Clone)]
-pub struct Received {
-    /// The Record. Over `coaps` its `from_id` is the Endpoint ID of the peer's certificate (R-SEC.0a).
-    pub record: Record,
-    /// Where it came from.
-    pub from: SocketAddr,
-    /// Who sent it, by its certificate; `None` without security.
-    pub identity: Option<Arc<PeerIdentity>>,
-    /// Where the response goes (R-COAP.2a), never weaker than the request.
-    pub reply_to: Destination,
-}
-
-/// Counters of an MTP.
+/// Counters of the CoAP MTP.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NetStats {
@@ -148,13 +135,11 @@ pub struct CoapMtp {
 }
 
 impl CoapMtp {
-    /// Binds the sockets. Records that come in are read from the returned receiver; a peer gets its 2.04 when its Record
-    /// is in there, and 5.03 when there is no room.
+    /// Binds the sockets.
     ///
     /// # Errors
     /// When an address cannot be bound or the credentials are not usable.
-    pub async fn bind(config: CoapMtpConfig) -> io::Result<(Self, mpsc::Receiver<Received>)> {
-        let (records, receiver) = mpsc::channel(RECORDS);
+    pub async fn bind(config: CoapMtpConfig) -> io::Result<Self> {
         let counters = Arc::new(Counters::default());
         let path = config.path.trim_matches('/').to_owned();
         let resource = Resource {
@@ -162,7 +147,7 @@ impl CoapMtp {
                 .attribute("rt", binding::RESOURCE_TYPE)
                 .attribute("if", config.interface.attribute()),
             path: path.clone(),
-            records,
+            events: config.events,
             counters: counters.clone(),
         };
         let node = Node::bind(
@@ -181,17 +166,14 @@ impl CoapMtp {
             resource,
         )?;
         tracing::debug!(endpoint_id = %config.endpoint_id, "CoAP MTP bound");
-        Ok((
-            Self {
-                shared: Arc::new(Shared {
-                    node,
-                    counters,
-                    path,
-                    advertise: config.advertise,
-                }),
-            },
-            receiver,
-        ))
+        Ok(Self {
+            shared: Arc::new(Shared {
+                node,
+                counters,
+                path,
+                advertise: config.advertise,
+            }),
+        })
     }
 
     /// The bound `coaps` address.
@@ -421,7 +403,7 @@ fn split_authority(text: &str, default_port: u16) -> (String, u16) {
 struct Resource {
     path: String,
     link: Link,
-    records: mpsc::Sender<Received>,
+    events: mpsc::Sender<Event>,
     counters: Arc<Counters>,
 }
 
@@ -467,37 +449,26 @@ impl Resource {
             Ok(accepted) => accepted,
             Err(rejection) => {
                 count(&self.counters.rejected);
+                self.erroneous(incoming, &rejection);
                 return Response::new(Code::from_byte(rejection.code))
                     .diagnostic(&rejection.reason.to_string());
             }
         };
         let from_id = accepted.record.from_id();
-        if let Some(identity) = incoming.identity
-            && !identity.is_endpoint(from_id.as_str())
-        {
+        if !proves(incoming.identity.map(AsRef::as_ref), from_id) {
             count(&self.counters.identity_mismatch);
             return Response::new(Code::FORBIDDEN)
                 .diagnostic("from_id is not the Endpoint ID of the certificate");
         }
-        let Ok(uri) = accepted.reply_to.parse::<Uri>() else {
+        let Some(uri) = way_back(incoming, &accepted.reply_to) else {
             count(&self.counters.rejected);
-            return Response::new(Code::BAD_REQUEST).diagnostic("reply-to is not a CoAP URI");
+            return Response::new(Code::BAD_REQUEST).diagnostic("reply-to is no way back");
         };
-        if incoming.identity.is_some() && !uri.scheme.is_secure() {
-            count(&self.counters.rejected);
-            return Response::new(Code::BAD_REQUEST)
-                .diagnostic("reply-to is weaker than this request");
-        }
-        let received = Received {
-            reply_to: Destination {
-                uri,
-                endpoint_id: Some(from_id.clone()),
-            },
-            from: incoming.from,
-            identity: incoming.identity.cloned(),
-            record: accepted.record,
+        let event = Event::Record {
+            record: Box::new(accepted.record),
+            origin: origin(incoming, uri),
         };
-        match self.records.try_send(received) {
+        match self.events.try_send(event) {
             Ok(()) => {
                 count(&self.counters.records_in);
                 Response::new(Code::CHANGED)
@@ -507,5 +478,42 @@ impl Resource {
                 Response::new(Code::SERVICE_UNAVAILABLE).max_age(5)
             }
         }
+    }
+
+    /// What is no Record is answered 4.00 here (R-COAP.13), and perhaps by an Error Message besides (R-MTP.5).
+    fn erroneous(&self, incoming: &Incoming<'_>, rejection: &binding::Rejection) {
+        let binding::Reason::Record(error) = &rejection.reason else {
+            return;
+        };
+        let uri = rejection.reply_to.as_deref();
+        let uri = uri.and_then(|uri| way_back(incoming, uri));
+        let (Some(uri), Some(from_id)) = (uri, error.from_id()) else {
+            return;
+        };
+        if !proves(incoming.identity.map(AsRef::as_ref), from_id) {
+            count(&self.counters.identity_mismatch);
+            return;
+        }
+        let event = Event::Erroneous {
+            error: error.clone(),
+            origin: origin(incoming, uri),
+        };
+        if self.events.try_send(event).is_err() {
+            count(&self.counters.queue_full);
+        }
+    }
+}
+
+/// The URI that an answer goes to, never weaker than the request.
+fn way_back(incoming: &Incoming<'_>, reply_to: &str) -> Option<Uri> {
+    let uri: Uri = reply_to.parse().ok()?;
+    (incoming.identity.is_none() || uri.scheme.is_secure()).then_some(uri)
+}
+
+fn origin(incoming: &Incoming<'_>, reply_to: Uri) -> Origin {
+    Origin {
+        channel: None,
+        identity: incoming.identity.cloned(),
+        reply_to: Some(Route::Coap(reply_to)),
     }
 }

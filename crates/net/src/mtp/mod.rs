@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`coap`] | CoAP over UDP, with DTLS or without |
+//! | [`Mtps`] | all of them as one |
 //! | [`Status`] | how a connection stands that is to be kept open, for all that have connections |
 //!
 //! Every MTP hands what happens to one queue of [`Event`]s, and takes Records for a [`Route`]. Two things are its own
@@ -20,9 +21,11 @@ use homefleet_usp::record::{MqttVersion, RecordError};
 use homefleet_usp::{EndpointId, Record};
 
 pub mod coap;
+mod hub;
 mod status;
 
-pub use self::coap::{CoapMtp, CoapMtpConfig, Destination, Interface, NetStats, Received};
+pub use self::coap::{CoapMtp, CoapMtpConfig, Destination, Interface, NetStats};
+pub use self::hub::{Mtps, MtpsStats};
 pub use self::status::{State, Status};
 
 /// The way to an Endpoint. Its text is what stores keep, and what logs show.
@@ -235,7 +238,8 @@ pub enum Event {
         /// Where from.
         origin: Origin,
     },
-    /// Something came in that is no Record. Whether it is answered is R-MTP.5's decision.
+    /// Something came in that is no Record, but says of whom it would be; with security, that is proved as for a Record.
+    /// Whether it is answered is R-MTP.5's decision.
     Erroneous {
         /// What is wrong, and what could be read.
         error: RecordError,

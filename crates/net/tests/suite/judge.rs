@@ -61,6 +61,10 @@ impl Tribunal {
         *self.known.lock().unwrap() = known;
     }
 
+    pub(crate) fn set_basis(&self, basis: Basis) {
+        *self.basis.lock().unwrap() = Some(basis);
+    }
+
     pub(crate) fn asked(&self) -> u64 {
         self.asked.load(Ordering::SeqCst)
     }

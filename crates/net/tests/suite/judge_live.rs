@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use homefleet_net::dtls::Verifier;
-use homefleet_net::mtp::{CoapMtp, Interface, Received, SendError};
+use homefleet_net::mtp::{CoapMtp, Interface, SendError};
 use homefleet_trust::{Refusal, anchors_from_pem};
 use homefleet_usp::Record;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::judge::{Known, Tribunal};
-use crate::support::nodes::{bind, destination, mtp_config};
+use crate::support::nodes::{Inbox, Received, bind, destination, mtp_config};
 use crate::support::pair::{AGENT, CONTROLLER};
 use crate::support::pki::{Ca, Leaf};
 
@@ -28,7 +27,7 @@ async fn send(from: &CoapMtp, to: &CoapMtp, payload: &[u8]) -> Result<(), SendEr
         .unwrap()
 }
 
-async fn next(receiver: &mut mpsc::Receiver<Received>) -> Received {
+async fn next(receiver: &mut Inbox) -> Received {
     timeout(LIMIT, receiver.recv()).await.unwrap().unwrap()
 }
 

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use homefleet_coap::{Code, Request, Scheme, content_format, link};
 use homefleet_net::coap::Target;
-use homefleet_net::mtp::{CoapMtp, Destination, Interface, Received, SendError};
-use homefleet_trust::Refusal;
+use homefleet_net::mtp::{
+    CoapMtp, Destination, Event, Interface, Mtps, MtpsStats, Route, SendError,
+};
+use homefleet_trust::{Basis, Refusal};
 use homefleet_usp::Record;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::support::nodes::{bind, destination, mtp_config};
+use crate::judge::{Known, Tribunal};
+use crate::support::nodes::{Inbox, Received, bind, destination, mtp_config};
 use crate::support::pair::{AGENT, CONTROLLER};
 use crate::support::pki::{Ca, Leaf};
 
@@ -19,9 +21,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 struct Fleet {
     ca: Ca,
     agent: CoapMtp,
-    at_agent: mpsc::Receiver<Received>,
+    at_agent: Inbox,
     controller: CoapMtp,
-    at_controller: mpsc::Receiver<Received>,
+    at_controller: Inbox,
 }
 
 async fn fleet() -> Fleet {
@@ -53,7 +55,7 @@ fn record(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
     Record::no_session(to.parse().unwrap(), from.parse().unwrap(), payload.to_vec()).encode()
 }
 
-async fn next(receiver: &mut mpsc::Receiver<Received>) -> Received {
+async fn next(receiver: &mut Inbox) -> Received {
     timeout(LIMIT, receiver.recv()).await.unwrap().unwrap()
 }
 
@@ -75,7 +77,6 @@ async fn records_travel_both_ways_over_one_association() {
     assert_eq!(received.record.message(), Some(&b"notify"[..]));
     assert_eq!(received.record.from_id().as_str(), AGENT);
     assert!(received.identity.unwrap().is_endpoint(AGENT));
-    assert_eq!(received.from, f.agent.local_addr());
     // The way back is the agent's own socket and path (R-COAP.2, R-COAP.2a).
     assert_eq!(
         received.reply_to.uri.to_string(),
@@ -439,6 +440,93 @@ async fn wrong_requests_get_the_code_the_binding_names() {
         .unwrap();
     assert_eq!(response.code, Code::CHANGED);
     next(&mut f.at_controller).await;
+}
+
+#[tokio::test]
+async fn what_is_no_record_is_told_with_its_way_back_unless_it_is_in_the_name_of_another() {
+    let mut f = fleet().await;
+    let newer = |from: &str| {
+        let (to, from) = (CONTROLLER.parse().unwrap(), from.parse().unwrap());
+        let mut record = Record::no_session(to, from, b"x".to_vec());
+        record.version = "2.0".to_owned();
+        Request::post("usp")
+            .query("reply-to=coaps://127.0.0.1:9/usp")
+            .content_format(42)
+            .payload(record.encode())
+    };
+    for from in ["os::00D09E-0666", AGENT] {
+        let response = f
+            .agent
+            .node()
+            .request(&target(&f.controller), newer(from))
+            .await
+            .unwrap();
+        // R-COAP.13.
+        assert_eq!(response.code, Code::BAD_REQUEST, "{from}");
+    }
+    // R-MTP.5 is decided about by the receiver of the events.
+    let Event::Erroneous { error, origin } = f.at_controller.0.try_recv().unwrap() else {
+        panic!("no erroneous Record");
+    };
+    assert_eq!(error.from_id().unwrap().as_str(), AGENT);
+    assert!(origin.identity.unwrap().is_endpoint(AGENT));
+    assert_eq!(
+        origin.reply_to.unwrap().to_string(),
+        "coaps://127.0.0.1:9/usp"
+    );
+    assert!(f.at_controller.try_recv().is_err());
+    let stats = f.controller.stats();
+    assert_eq!((stats.rejected, stats.identity_mismatch), (2, 1));
+}
+
+#[tokio::test]
+async fn trusted_broker_vouches_for_those_it_lets_send() {
+    let ca = Ca::new("Test CA");
+    let tribunal = Tribunal::new(&ca, Known::Good);
+    tribunal.set_basis(Basis::TrustedBroker);
+    let issued = ca.endpoint(CONTROLLER);
+    let config = mtp_config(CONTROLLER, Interface::Controller, &issued, tribunal);
+    let (controller, mut inbox) = bind(config).await;
+    let config = mtp_config(AGENT, Interface::Agent, &ca.endpoint(AGENT), ca.verifier());
+    let (broker, _) = bind(config).await;
+    let other = "os::00D09E-0666";
+    broker
+        .send(
+            &to(&controller, CONTROLLER),
+            record(other, CONTROLLER, b"passed on"),
+        )
+        .await
+        .unwrap();
+    let received = next(&mut inbox).await;
+    assert_eq!(received.record.from_id().as_str(), other);
+    assert_eq!(controller.stats().identity_mismatch, 0);
+}
+
+#[tokio::test]
+async fn all_mtps_as_one_send_by_route_and_refuse_what_is_not_there() {
+    let mut f = fleet().await;
+    let mut mtps = Mtps::default();
+    let (id, route) = (
+        CONTROLLER.parse().unwrap(),
+        Route::Coap(to(&f.controller, CONTROLLER).uri),
+    );
+    let sent = || record(AGENT, CONTROLLER, b"x");
+    for route in [&route, &Route::Uds, &Route::WebSocket { secure: true }] {
+        assert_eq!(
+            mtps.send(route, &id, sent()).await,
+            Err(SendError::NoMtp),
+            "{route}"
+        );
+    }
+    assert_eq!(mtps.stats(), MtpsStats::default());
+    mtps.coap = Some(f.agent.clone());
+    mtps.send(&route, &id, sent()).await.unwrap();
+    next(&mut f.at_controller).await;
+    mtps.send_once(&route, &id, sent()).await.unwrap();
+    next(&mut f.at_controller).await;
+    assert_eq!(mtps.stats().coap.unwrap().records_out, 2);
+    mtps.shutdown().await;
+    assert_eq!(mtps.send(&route, &id, sent()).await, Err(SendError::Closed));
 }
 
 #[tokio::test]

@@ -19,12 +19,8 @@ use crate::device::Proof;
 use crate::store::CertificateRecord;
 use crate::task::queue::Delivery;
 
-mod coap;
 pub mod verifier;
 mod ways;
-
-pub(crate) use coap::forward;
-pub use ways::Ways;
 
 /// Records being stored at a time; beyond it the MTPs' own queues fill, and devices wait or are told to.
 const IN_STORE: usize = 4096;

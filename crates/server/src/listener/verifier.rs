@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use homefleet_net::dtls::{Credentials, Role, TrustVerifier, Verifier};
+use homefleet_net::mtp::Mtps;
 use homefleet_trust::{Anchor, Basis, Decision, Refusal};
 
-use super::Ways;
 use crate::metrics::Sample;
 use crate::tls::{Evidence, List, Refusals, Target};
 
@@ -70,7 +70,7 @@ impl Verifier for DeviceVerifier {
 /// Takes over new certificates.
 pub(crate) struct Certificates {
     /// Shows the own one.
-    pub(crate) ways: Ways,
+    pub(crate) ways: Mtps,
     /// Judges the peers'.
     pub(crate) verifier: Arc<DeviceVerifier>,
     /// Knows which were revoked.

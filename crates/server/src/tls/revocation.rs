@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use homefleet_net::mtp::Mtps;
 use homefleet_net::revocation::{FetchConfig, Fetcher};
 use homefleet_trust::{
     Anchor, Evidence as Known, Revocation, RevocationPolicy, RevocationScope, Time, Unknown,
@@ -12,7 +13,6 @@ use homefleet_trust::{
 
 use super::TlsError;
 use crate::config::{self, RevocationCheck, RevocationUnknown};
-use crate::listener::Ways;
 use crate::metrics::Sample;
 
 const KEY: &str = "tls.revocation.crls";
@@ -138,7 +138,7 @@ pub(super) fn judge(
 pub(crate) struct Evidence {
     revocation: Arc<RwLock<Revocation>>,
     fetcher: Fetcher,
-    ways: Arc<OnceLock<Ways>>,
+    ways: Arc<OnceLock<Mtps>>,
 }
 
 impl Evidence {
@@ -146,7 +146,7 @@ impl Evidence {
     /// for what is not known decides.
     pub(crate) fn start(config: &config::Revocation, lists: &[List]) -> Option<Self> {
         let revocation = Arc::new(RwLock::new(Revocation::new(policy(config)?)));
-        let ways: Arc<OnceLock<Ways>> = Arc::default();
+        let ways: Arc<OnceLock<Mtps>> = Arc::default();
         let judge = Arc::clone(&ways);
         let fetcher = Fetcher::start(
             Arc::clone(&revocation),
@@ -182,7 +182,7 @@ impl Evidence {
     }
 
     /// Whose sessions are judged again when something has come.
-    pub(crate) fn serve(&self, ways: &Ways) {
+    pub(crate) fn serve(&self, ways: &Mtps) {
         // There is one to a server.
         drop(self.ways.set(ways.clone()));
     }

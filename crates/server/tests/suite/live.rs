@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use homefleet_api::{NewTask, NewToken, Reachability, Role, TaskState};
 use homefleet_net::dtls::{Config as DtlsConfig, Credentials, TrustVerifier};
-use homefleet_net::mtp::{CoapMtp, CoapMtpConfig, Destination, Interface, Received};
+use homefleet_net::mtp::{CoapMtp, CoapMtpConfig, Destination, Event, Interface};
 use homefleet_server::config::Tls;
 use homefleet_server::core::DeviceQuery;
 use homefleet_server::{Access, Config, RunningServer, Server};
@@ -136,12 +136,13 @@ async fn bind(
     (certificate, key): &(String, String),
     trusts: &Authority,
     listen: SocketAddr,
-) -> std::io::Result<(CoapMtp, mpsc::Receiver<Received>)> {
+) -> std::io::Result<(CoapMtp, mpsc::Receiver<Event>)> {
+    let (events, inbox) = mpsc::channel(4096);
     let anchors = anchors_from_pem(&trusts.pem).unwrap();
     let verifier = TrustVerifier::new(anchors, Policy::default(), || {
         Time::Accurate(SystemTime::now())
     });
-    CoapMtp::bind(CoapMtpConfig {
+    let mtp = CoapMtp::bind(CoapMtpConfig {
         endpoint_id: id.parse().unwrap(),
         interface: Interface::Agent,
         listen,
@@ -152,15 +153,17 @@ async fn bind(
         verifier: Arc::new(verifier),
         coap: homefleet_coap::Config::default(),
         dtls: DtlsConfig::default(),
+        events,
     })
-    .await
+    .await?;
+    Ok((mtp, inbox))
 }
 
 /// A device with an Agent of the simplest kind.
 pub(crate) struct Agent {
     id: EndpointId,
     pub(crate) mtp: CoapMtp,
-    records: mpsc::Receiver<Received>,
+    records: mpsc::Receiver<Event>,
     server: Destination,
 }
 
@@ -209,13 +212,16 @@ impl Agent {
 
     /// The next message, and the certificate of who sent it.
     pub(crate) async fn next_from(&mut self) -> (Message, [u8; 32]) {
-        let received = tokio::time::timeout(WAIT, self.records.recv())
+        let event = tokio::time::timeout(WAIT, self.records.recv())
             .await
             .expect("nothing came")
             .unwrap();
-        assert_eq!(received.record.from_id.as_str(), CONTROLLER);
-        let message = Message::decode(received.record.message().unwrap()).unwrap();
-        (message, received.identity.unwrap().fingerprint)
+        let Event::Record { record, origin } = event else {
+            panic!("no Record: {event:?}");
+        };
+        assert_eq!(record.from_id.as_str(), CONTROLLER);
+        let message = Message::decode(record.message().unwrap()).unwrap();
+        (message, origin.identity.unwrap().fingerprint)
     }
 
     /// Answers every Get with the same values until a request for `path` was answered.

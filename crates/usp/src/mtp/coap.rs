@@ -66,6 +66,8 @@ pub struct Rejection {
     pub code: u8,
     /// Why.
     pub reason: Reason,
+    /// Where an Error would go (R-MTP.5): known when nothing but the Record is wrong.
+    pub reply_to: Option<String>,
 }
 
 /// Why a request is refused.
@@ -124,7 +126,11 @@ impl std::error::Error for Rejection {}
 
 impl Rejection {
     fn new(code: u8, reason: Reason) -> Self {
-        Self { code, reason }
+        Self {
+            code,
+            reason,
+            reply_to: None,
+        }
     }
 }
 
@@ -157,7 +163,10 @@ pub fn accept(inbound: Inbound<'_>, secure: bool) -> Result<Accepted, Rejection>
     if secure && !encrypted {
         return Err(bad(Reason::WeakerReplyTo));
     }
-    let record = Record::decode(inbound.payload).map_err(|error| bad(Reason::Record(error)))?;
+    let record = Record::decode(inbound.payload).map_err(|error| Rejection {
+        reply_to: Some(reply_to.to_owned()),
+        ..bad(Reason::Record(error))
+    })?;
     Ok(Accepted {
         record,
         reply_to: reply_to.to_owned(),

@@ -75,7 +75,8 @@ fn another_method_is_answered_4_05() {
             rejection,
             Rejection {
                 code: METHOD_NOT_ALLOWED,
-                reason: Reason::Method
+                reason: Reason::Method,
+                reply_to: None,
             }
         );
     }
@@ -97,7 +98,8 @@ fn another_content_format_is_answered_4_15() {
             rejection,
             Rejection {
                 code: UNSUPPORTED_CONTENT_FORMAT,
-                reason: Reason::ContentFormat
+                reason: Reason::ContentFormat,
+                reply_to: None,
             }
         );
     }
@@ -110,6 +112,8 @@ fn an_undecodable_record_is_answered_4_00() {
         let rejection = send(2, Some(42), &["reply-to=coap://a/usp"], payload, false).unwrap_err();
         assert_eq!(rejection.code, 4 << 5);
         assert!(matches!(rejection.reason, Reason::Record(_)));
+        // R-MTP.5: an Error can go somewhere.
+        assert_eq!(rejection.reply_to.as_deref(), Some("coap://a/usp"));
         assert!(!rejection.to_string().is_empty());
     }
 }

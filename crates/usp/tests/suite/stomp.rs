@@ -804,7 +804,7 @@ fn a_broker_without_receipts_is_given_time_to_refuse_the_subscription() {
     broker.pass(Duration::from_millis(4999));
     assert_eq!(broker.events(), []);
     broker.pass(Duration::from_millis(1));
-    assert_eq!(broker.events(), [subscribed.clone()]);
+    assert_eq!(broker.events(), std::slice::from_ref(&subscribed));
     assert!(!broker.session.acknowledges());
     broker
         .session

@@ -7,8 +7,9 @@ use std::time::Duration;
 use homefleet_coap::{Code, Config, Response, content_format};
 use homefleet_net::coap::{Incoming, Node, NodeConfig, Security};
 use homefleet_net::dtls::{self, Verifier};
-use homefleet_net::mtp::{CoapMtp, CoapMtpConfig, Destination, Interface, Received};
-use homefleet_usp::EndpointId;
+use homefleet_net::mtp::{CoapMtp, CoapMtpConfig, Destination, Event, Interface, Route};
+use homefleet_trust::PeerIdentity;
+use homefleet_usp::{EndpointId, Record};
 use tokio::sync::mpsc;
 
 use super::pki::Issued;
@@ -92,11 +93,54 @@ pub(crate) fn mtp_config(
         verifier,
         coap: brisk(),
         dtls: dtls::Config::default(),
+        // Replaced when it is bound.
+        events: mpsc::channel(1).0,
     }
 }
 
-pub(crate) async fn bind(config: CoapMtpConfig) -> (CoapMtp, mpsc::Receiver<Received>) {
-    CoapMtp::bind(config).await.unwrap()
+/// A Record that came in over CoAP.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) record: Record,
+    pub(crate) identity: Option<Arc<PeerIdentity>>,
+    pub(crate) reply_to: Destination,
+}
+
+/// What an MTP received.
+pub(crate) struct Inbox(pub(crate) mpsc::Receiver<Event>);
+
+impl Inbox {
+    pub(crate) async fn recv(&mut self) -> Option<Received> {
+        self.0.recv().await.map(received)
+    }
+
+    pub(crate) fn try_recv(&mut self) -> Result<Received, mpsc::error::TryRecvError> {
+        self.0.try_recv().map(received)
+    }
+}
+
+fn received(event: Event) -> Received {
+    let Event::Record { record, origin } = event else {
+        panic!("no Record: {event:?}");
+    };
+    let Some(Route::Coap(uri)) = origin.reply_to else {
+        panic!("no way back over CoAP: {origin:?}");
+    };
+    assert_eq!(origin.channel, None);
+    Received {
+        reply_to: Destination {
+            uri,
+            endpoint_id: Some(record.from_id().clone()),
+        },
+        record: *record,
+        identity: origin.identity,
+    }
+}
+
+pub(crate) async fn bind(mut config: CoapMtpConfig) -> (CoapMtp, Inbox) {
+    let (events, inbox) = mpsc::channel(4096);
+    config.events = events;
+    (CoapMtp::bind(config).await.unwrap(), Inbox(inbox))
 }
 
 pub(crate) fn destination(scheme: &str, addr: SocketAddr, id: Option<&str>) -> Destination {
