@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`coap`] | CoAP over UDP, with DTLS or without |
 //! | [`Mtps`] | all of them as one |
+//! | [`stomp`] | STOMP 1.2 through a broker |
 //! | [`Status`] | how a connection stands that is to be kept open, for all that have connections |
 //!
 //! Every MTP hands what happens to one queue of [`Event`]s, and takes Records for a [`Route`]. Two things are its own
@@ -23,6 +24,7 @@ use homefleet_usp::{EndpointId, Record};
 pub mod coap;
 mod hub;
 mod status;
+pub mod stomp;
 
 pub use self::coap::{CoapMtp, CoapMtpConfig, Destination, Interface, NetStats};
 pub use self::hub::{Mtps, MtpsStats};

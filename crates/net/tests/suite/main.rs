@@ -30,4 +30,5 @@ mod resumption;
 mod revocation;
 mod scale;
 mod spoof;
+mod stomp;
 mod tls;

@@ -1,13 +1,24 @@
 //! What waits to be written, with a bound: a peer that reads slowly does not fill the memory.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 /// Writes in order. What the protocol itself must say is always taken; it is small and there is little of it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Outbox<T> {
     writes: VecDeque<(T, usize)>,
     bytes: usize,
     max: usize,
+}
+
+/// How much waits, not what: a password may be among it.
+impl<T> fmt::Debug for Outbox<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("writes", &self.writes.len())
+            .field("bytes", &self.bytes)
+            .finish()
+    }
 }
 
 impl<T> Outbox<T> {

@@ -5,6 +5,8 @@ pub(crate) mod live;
 pub(crate) mod nodes;
 pub(crate) mod pair;
 pub(crate) mod pki;
+pub(crate) mod rabbitmq;
 pub(crate) mod relay;
+pub(crate) mod stomp;
 pub(crate) mod tool;
 pub(crate) mod web;

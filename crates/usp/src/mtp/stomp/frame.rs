@@ -90,7 +90,7 @@ impl fmt::Display for Command {
 }
 
 /// One frame. Names and values are as they are meant, not as they are escaped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     /// What it is.
     pub command: Command,
@@ -98,6 +98,24 @@ pub struct Frame {
     pub headers: Vec<(String, String)>,
     /// Its body, any bytes.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The password goes into no log.
+        let shown = |(name, value): &(String, String)| match name.as_str() {
+            "passcode" => (name.clone(), "(not shown)".to_owned()),
+            _ => (name.clone(), value.clone()),
+        };
+        f.debug_struct("Frame")
+            .field("command", &self.command)
+            .field(
+                "headers",
+                &self.headers.iter().map(shown).collect::<Vec<_>>(),
+            )
+            .field("body", &self.body)
+            .finish()
+    }
 }
 
 impl Frame {
@@ -210,6 +228,18 @@ mod tests {
         );
         assert_eq!(headers(Command::Connect), "CONNECT\na:b:os::1\\\n\n\0");
         assert_eq!(headers(Command::Connected), "CONNECTED\na:b:os::1\\\n\n\0");
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let frame = Frame::new(Command::Stomp)
+            .with("login", "user")
+            .with("passcode", "open sesame");
+        let shown = format!("{frame:?}");
+        assert!(
+            shown.contains("user") && !shown.contains("sesame"),
+            "{shown}"
+        );
     }
 
     #[test]
