@@ -5,6 +5,7 @@ use std::io;
 
 use homefleet_usp::EndpointId;
 
+use super::stomp::{StompMtp, StompStats};
 use super::{CoapMtp, Destination, NetStats, Route, SendError};
 use crate::dtls::Credentials;
 use crate::tls::{Tls, TlsStats};
@@ -15,6 +16,8 @@ use crate::tls::{Tls, TlsStats};
 pub struct Mtps {
     /// CoAP.
     pub coap: Option<CoapMtp>,
+    /// STOMP.
+    pub stomp: Option<StompMtp>,
     /// TLS of all those over TCP.
     pub tls: Option<Tls>,
 }
@@ -25,6 +28,8 @@ pub struct Mtps {
 pub struct MtpsStats {
     /// CoAP.
     pub coap: Option<NetStats>,
+    /// STOMP.
+    pub stomp: Option<StompStats>,
     /// TLS of all those over TCP.
     pub tls: Option<TlsStats>,
 }
@@ -77,9 +82,11 @@ impl Mtps {
                     mtp.send(&to, record).await
                 }
             }
-            Route::WebSocket { .. } | Route::Stomp { .. } | Route::Mqtt { .. } | Route::Uds => {
-                Err(SendError::NoMtp)
+            Route::Stomp { .. } => {
+                let mtp = self.stomp.as_ref().ok_or(SendError::NoMtp)?;
+                mtp.send(to, endpoint_id, record).await
             }
+            Route::WebSocket { .. } | Route::Mqtt { .. } | Route::Uds => Err(SendError::NoMtp),
         }
     }
 
@@ -120,6 +127,9 @@ impl Mtps {
 
     /// Takes leave of every peer and ends the MTPs.
     pub async fn shutdown(&self) {
+        if let Some(stomp) = &self.stomp {
+            stomp.shutdown().await;
+        }
         if let Some(coap) = &self.coap {
             coap.shutdown().await;
         }
@@ -129,6 +139,7 @@ impl Mtps {
     pub fn stats(&self) -> MtpsStats {
         MtpsStats {
             coap: self.coap.as_ref().map(CoapMtp::stats),
+            stomp: self.stomp.as_ref().map(StompMtp::stats),
             tls: self.tls.as_ref().map(Tls::stats),
         }
     }
@@ -138,6 +149,7 @@ impl fmt::Debug for Mtps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mtps")
             .field("coap", &self.coap)
+            .field("stomp", &self.stomp)
             .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
