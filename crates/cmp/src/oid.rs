@@ -50,4 +50,74 @@ oids! {
     ALG_ID = "1.3.6.1.5.5.7.5.1.11";
     /// `id-regCtrl-rsaKeyLen`.
     RSA_KEY_LEN = "1.3.6.1.5.5.7.5.1.12";
+
+    // Passwords: MAC and key derivation (RFC 9810 §5.1.3.1, RFC 9481 §4.4, §6.1).
+    /// `id-PasswordBasedMac`.
+    PASSWORD_BASED_MAC = "1.2.840.113533.7.66.13";
+    /// `id-PBMAC1`.
+    PBMAC1 = "1.2.840.113549.1.5.14";
+    /// `id-DHBasedMac`, not implemented.
+    DH_BASED_MAC = "1.2.840.113533.7.66.30";
+    /// `id-KemBasedMac`, not implemented.
+    KEM_BASED_MAC = "1.2.840.113533.7.66.16";
+    /// `id-PBKDF2`.
+    PBKDF2 = "1.2.840.113549.1.5.12";
+
+    // Hashes and HMACs (RFC 9481 §2, §6.2).
+    /// `id-sha1`.
+    SHA1 = "1.3.14.3.2.26";
+    /// `id-sha224`.
+    SHA224 = "2.16.840.1.101.3.4.2.4";
+    /// `id-sha256`.
+    SHA256 = "2.16.840.1.101.3.4.2.1";
+    /// `id-sha384`.
+    SHA384 = "2.16.840.1.101.3.4.2.2";
+    /// `id-sha512`.
+    SHA512 = "2.16.840.1.101.3.4.2.3";
+    /// `id-HMACWithSHA1`, the name RFC 4210 gives it.
+    HMAC_SHA1_PKIX = "1.3.6.1.5.5.8.1.2";
+    /// `id-hmacWithSHA1`.
+    HMAC_SHA1 = "1.2.840.113549.2.7";
+    /// `id-hmacWithSHA224`.
+    HMAC_SHA224 = "1.2.840.113549.2.8";
+    /// `id-hmacWithSHA256`.
+    HMAC_SHA256 = "1.2.840.113549.2.9";
+    /// `id-hmacWithSHA384`.
+    HMAC_SHA384 = "1.2.840.113549.2.10";
+    /// `id-hmacWithSHA512`.
+    HMAC_SHA512 = "1.2.840.113549.2.11";
+
+    // Signatures and keys (RFC 9481 §3).
+    /// `rsaEncryption`.
+    RSA = "1.2.840.113549.1.1.1";
+    /// `id-RSASSA-PSS`.
+    RSA_PSS = "1.2.840.113549.1.1.10";
+    /// `id-mgf1`.
+    MGF1 = "1.2.840.113549.1.1.8";
+    /// `sha256WithRSAEncryption`.
+    RSA_SHA256 = "1.2.840.113549.1.1.11";
+    /// `sha384WithRSAEncryption`.
+    RSA_SHA384 = "1.2.840.113549.1.1.12";
+    /// `sha512WithRSAEncryption`.
+    RSA_SHA512 = "1.2.840.113549.1.1.13";
+    /// `ecdsa-with-SHA256`.
+    ECDSA_SHA256 = "1.2.840.10045.4.3.2";
+    /// `ecdsa-with-SHA384`.
+    ECDSA_SHA384 = "1.2.840.10045.4.3.3";
+    /// `ecdsa-with-SHA512`.
+    ECDSA_SHA512 = "1.2.840.10045.4.3.4";
+    /// `id-ecPublicKey`.
+    EC_PUBLIC_KEY = "1.2.840.10045.2.1";
+    /// `secp256r1`.
+    P256 = "1.2.840.10045.3.1.7";
+    /// `secp384r1`.
+    P384 = "1.3.132.0.34";
+    /// `id-Ed25519`.
+    ED25519 = "1.3.101.112";
+
+    // Certificates.
+    /// `id-ce-subjectKeyIdentifier`.
+    SUBJECT_KEY_IDENTIFIER = "2.5.29.14";
+    /// `id-ce-cRLReasons`: the reason of a revocation.
+    REASON_CODE = "2.5.29.21";
 }

@@ -24,6 +24,7 @@ pub use general::{
 };
 pub use header::Header;
 pub use kept::Kept;
+pub(crate) use message::protected_part;
 pub use message::{Limits, Message};
 pub use opaque::{
     Certificate, CertificateList, CertificationRequest, EncodedMessage, EncryptedValue,

@@ -1,4 +1,10 @@
 //! Tests of the Certificate Management Protocol.
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
+mod codec;
+mod fuzz;
+mod openssl;
+mod protection;
 mod recorded;
+#[path = "../../../../fuzz/replay.rs"]
+mod replay;

@@ -1,0 +1,11 @@
+//! Hashes, MACs, signatures and keys, by aws-lc.
+
+mod hash;
+mod key;
+mod mac;
+mod signature;
+
+pub use hash::Hash;
+pub use key::{KeyError, KeyKind, KeyPair, SignError, Signer};
+pub use mac::{Mac, MacError, MacPolicy, Secret};
+pub use signature::{SignatureError, public_key_bits, verify_signature};
