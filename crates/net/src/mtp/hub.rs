@@ -6,7 +6,7 @@ use std::io;
 use homefleet_usp::EndpointId;
 
 use super::stomp::{StompMtp, StompStats};
-use super::{CoapMtp, Destination, NetStats, Route, SendError};
+use super::{CoapMtp, Destination, NetStats, Route, SendError, UdsMtp, UdsStats};
 use crate::dtls::Credentials;
 use crate::tls::{Tls, TlsStats};
 
@@ -20,6 +20,8 @@ pub struct Mtps {
     pub stomp: Option<StompMtp>,
     /// TLS of all those over TCP.
     pub tls: Option<Tls>,
+    /// UNIX domain sockets.
+    pub uds: Option<UdsMtp>,
 }
 
 /// Counters of all MTPs; `None` of those that are not there.
@@ -32,6 +34,8 @@ pub struct MtpsStats {
     pub stomp: Option<StompStats>,
     /// TLS of all those over TCP.
     pub tls: Option<TlsStats>,
+    /// UNIX domain sockets.
+    pub uds: Option<UdsStats>,
 }
 
 impl Mtps {
@@ -86,7 +90,11 @@ impl Mtps {
                 let mtp = self.stomp.as_ref().ok_or(SendError::NoMtp)?;
                 mtp.send(to, endpoint_id, record).await
             }
-            Route::WebSocket { .. } | Route::Mqtt { .. } | Route::Uds => Err(SendError::NoMtp),
+            Route::Uds => {
+                let mtp = self.uds.as_ref().ok_or(SendError::NoMtp)?;
+                mtp.send(to, endpoint_id, record).await
+            }
+            Route::WebSocket { .. } | Route::Mqtt { .. } => Err(SendError::NoMtp),
         }
     }
 
@@ -133,6 +141,9 @@ impl Mtps {
         if let Some(coap) = &self.coap {
             coap.shutdown().await;
         }
+        if let Some(uds) = &self.uds {
+            uds.shutdown().await;
+        }
     }
 
     /// The counters.
@@ -141,6 +152,7 @@ impl Mtps {
             coap: self.coap.as_ref().map(CoapMtp::stats),
             stomp: self.stomp.as_ref().map(StompMtp::stats),
             tls: self.tls.as_ref().map(Tls::stats),
+            uds: self.uds.as_ref().map(UdsMtp::stats),
         }
     }
 }
@@ -151,6 +163,7 @@ impl fmt::Debug for Mtps {
             .field("coap", &self.coap)
             .field("stomp", &self.stomp)
             .field("tls", &self.tls)
+            .field("uds", &self.uds)
             .finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@
 //! | [`Mtps`] | all of them as one |
 //! | [`stomp`] | STOMP 1.2 through a broker |
 //! | [`Status`] | how a connection stands that is to be kept open, for all that have connections |
+//! | [`uds`] | UNIX domain sockets, for Endpoints on the same device |
 //!
 //! Every MTP hands what happens to one queue of [`Event`]s, and takes Records for a [`Route`]. Two things are its own
 //! business, so that nobody above can forget them: that nothing passes before the peer's certificate was decided about
@@ -25,10 +26,12 @@ pub mod coap;
 mod hub;
 mod status;
 pub mod stomp;
+pub mod uds;
 
 pub use self::coap::{CoapMtp, CoapMtpConfig, Destination, Interface, NetStats};
 pub use self::hub::{Mtps, MtpsStats};
 pub use self::status::{State, Status};
+pub use self::uds::{UdsConnection, UdsListener, UdsMtp, UdsMtpConfig, UdsStats};
 
 /// The way to an Endpoint. Its text is what stores keep, and what logs show.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

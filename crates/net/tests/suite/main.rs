@@ -4,6 +4,7 @@
 
 mod support;
 mod udp;
+mod uds;
 
 mod abuse;
 mod endurance;
@@ -16,6 +17,7 @@ mod interop_dimpl;
 mod interop_gnutls;
 mod interop_libcoap;
 mod interop_openssl;
+mod interop_uds;
 mod judge;
 mod judge_live;
 mod lifecycle;

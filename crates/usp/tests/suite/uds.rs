@@ -130,6 +130,30 @@ fn records_go_both_ways_in_record_tlvs() {
 }
 
 #[test]
+fn a_record_that_is_encoded_already_is_sent_as_it_is() {
+    let mut pair = Pair::open();
+    let bytes = connect().encode();
+    pair.client.send_encoded(bytes.clone()).unwrap();
+    assert_eq!(frames(&mut pair.client), [Frame::one(RECORD, bytes)]);
+    let large = vec![0; Config::default().max_record + 1];
+    assert!(matches!(
+        pair.client.send_encoded(large),
+        Err(SendError::TooLarge { .. })
+    ));
+    assert_eq!(frames(&mut pair.client), []);
+}
+
+#[test]
+fn who_drives_it_can_refuse_the_other_side_with_an_error_that_says_why() {
+    let mut pair = Pair::open();
+    pair.server.refuse("another session has this Endpoint ID");
+    let reason = CloseReason::Refused("another session has this Endpoint ID".to_owned());
+    assert_failed(&mut pair.server, reason);
+    pair.server.refuse("once more");
+    assert_eq!(frames(&mut pair.server), []);
+}
+
+#[test]
 fn no_handshake_within_30_seconds_ends_the_session_with_an_error() {
     let mut pair = Pair::new();
     assert_eq!(frames(&mut pair.client).len(), 1);

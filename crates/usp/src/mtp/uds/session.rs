@@ -89,6 +89,9 @@ pub enum CloseReason {
     /// The other side sent an Error (R-UDS.25): what it says, at most 256 bytes of it.
     #[error("the other side says: {0}")]
     Peer(String),
+    /// [`Session::refuse`] was called: why.
+    #[error("refused here: {0}")]
+    Refused(String),
     /// [`Session::close`] was called.
     #[error("closed here")]
     Local,
@@ -231,10 +234,17 @@ impl Session {
     /// # Errors
     /// [`SendError`]; nothing is sent then.
     pub fn send(&mut self, record: &Record) -> Result<(), SendError> {
+        self.send_encoded(record.encode())
+    }
+
+    /// The same for a Record that is encoded already.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing is sent then.
+    pub fn send_encoded(&mut self, bytes: Vec<u8>) -> Result<(), SendError> {
         if self.peer().is_none() {
             return Err(SendError::NotOpen);
         }
-        let bytes = record.encode();
         if bytes.len() > self.config.max_record {
             return Err(SendError::TooLarge {
                 length: bytes.len(),
@@ -253,6 +263,13 @@ impl Session {
     /// Ends the session.
     pub fn close(&mut self) {
         self.close_with(CloseReason::Local);
+    }
+
+    /// Ends the session with an Error that says why (R-UDS.13): for reasons that only who drives it knows.
+    pub fn refuse(&mut self, why: &str) {
+        if self.state != State::Closed {
+            self.fail(CloseReason::Refused(why.to_owned()));
+        }
     }
 
     /// The next bytes to write.
