@@ -12,7 +12,7 @@ PEERS := $(TARGET)/peers
 BUILD_PACKAGES := build-essential ca-certificates clang cmake libclang-dev pkg-config
 # Independent programs that the tests talk to, and what the checks are written in.
 TEST_PACKAGES := chromium chromium-driver curl gnutls-bin iproute2 iputils-ping libcoap3-bin \
-  openssl procps python3 python3-venv rabbitmq-server sqlite3
+  mosquitto mosquitto-clients openssl procps python3 python3-venv rabbitmq-server sqlite3
 
 # The Python with aiocoap, for the interop tests.
 export HOMEFLEET_PYTHON ?= $(abspath $(PEERS)/venv/bin/python)

@@ -165,9 +165,28 @@ pub enum RecordErrorKind {
     /// A Record for a Message, without one.
     #[error("no payload")]
     NoPayload,
+    /// It came from an Endpoint that uses another version of MQTT (R-MQTT.26a).
+    #[error("sender and receiver use different versions of MQTT")]
+    MqttVersion,
 }
 
 impl RecordError {
+    /// A Record that decodes, and is wrong for where it came from.
+    pub fn of(kind: RecordErrorKind, record: Record) -> Self {
+        let payload = match record.body {
+            RecordBody::NoSession(payload) => Some(payload),
+            _ => None,
+        };
+        Self {
+            kind,
+            readable: Box::new(Readable {
+                from_id: Some(record.from_id),
+                to_id: Some(record.to_id),
+                payload,
+            }),
+        }
+    }
+
     /// The error code of the answer; `None` when the Record is discarded without one (R-ENC.4).
     pub fn code(&self) -> Option<ErrorCode> {
         match self.kind {
@@ -180,7 +199,8 @@ impl RecordError {
             | RecordErrorKind::Endpoint { .. }
             | RecordErrorKind::SameEndpoint
             | RecordErrorKind::UnknownEnum { .. }
-            | RecordErrorKind::NoPayload => Some(ErrorCode::INVALID_RECORD_VALUE),
+            | RecordErrorKind::NoPayload
+            | RecordErrorKind::MqttVersion => Some(ErrorCode::INVALID_RECORD_VALUE),
         }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 
 use homefleet_usp::EndpointId;
 
+use super::mqtt::{MqttMtp, MqttStats};
 use super::stomp::{StompMtp, StompStats};
 use super::{CoapMtp, Destination, NetStats, Route, SendError, UdsMtp, UdsStats};
 use crate::dtls::Credentials;
@@ -16,6 +17,8 @@ use crate::tls::{Tls, TlsStats};
 pub struct Mtps {
     /// CoAP.
     pub coap: Option<CoapMtp>,
+    /// MQTT.
+    pub mqtt: Option<MqttMtp>,
     /// STOMP.
     pub stomp: Option<StompMtp>,
     /// TLS of all those over TCP.
@@ -30,6 +33,8 @@ pub struct Mtps {
 pub struct MtpsStats {
     /// CoAP.
     pub coap: Option<NetStats>,
+    /// MQTT.
+    pub mqtt: Option<MqttStats>,
     /// STOMP.
     pub stomp: Option<StompStats>,
     /// TLS of all those over TCP.
@@ -86,6 +91,10 @@ impl Mtps {
                     mtp.send(&to, record).await
                 }
             }
+            Route::Mqtt { .. } => {
+                let mtp = self.mqtt.as_ref().ok_or(SendError::NoMtp)?;
+                mtp.send(to, endpoint_id, record).await
+            }
             Route::Stomp { .. } => {
                 let mtp = self.stomp.as_ref().ok_or(SendError::NoMtp)?;
                 mtp.send(to, endpoint_id, record).await
@@ -94,7 +103,7 @@ impl Mtps {
                 let mtp = self.uds.as_ref().ok_or(SendError::NoMtp)?;
                 mtp.send(to, endpoint_id, record).await
             }
-            Route::WebSocket { .. } | Route::Mqtt { .. } => Err(SendError::NoMtp),
+            Route::WebSocket { .. } => Err(SendError::NoMtp),
         }
     }
 
@@ -135,6 +144,9 @@ impl Mtps {
 
     /// Takes leave of every peer and ends the MTPs.
     pub async fn shutdown(&self) {
+        if let Some(mqtt) = &self.mqtt {
+            mqtt.shutdown().await;
+        }
         if let Some(stomp) = &self.stomp {
             stomp.shutdown().await;
         }
@@ -150,6 +162,7 @@ impl Mtps {
     pub fn stats(&self) -> MtpsStats {
         MtpsStats {
             coap: self.coap.as_ref().map(CoapMtp::stats),
+            mqtt: self.mqtt.as_ref().map(MqttMtp::stats),
             stomp: self.stomp.as_ref().map(StompMtp::stats),
             tls: self.tls.as_ref().map(Tls::stats),
             uds: self.uds.as_ref().map(UdsMtp::stats),
@@ -161,6 +174,7 @@ impl fmt::Debug for Mtps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mtps")
             .field("coap", &self.coap)
+            .field("mqtt", &self.mqtt)
             .field("stomp", &self.stomp)
             .field("tls", &self.tls)
             .field("uds", &self.uds)

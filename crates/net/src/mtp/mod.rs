@@ -3,9 +3,10 @@
 //! | module | what |
 //! |---|---|
 //! | [`coap`] | CoAP over UDP, with DTLS or without |
+//! | [`mqtt`] | MQTT 5.0 and 3.1.1 through brokers |
 //! | [`Mtps`] | all of them as one |
-//! | [`stomp`] | STOMP 1.2 through a broker |
 //! | [`Status`] | how a connection stands that is to be kept open, for all that have connections |
+//! | [`stomp`] | STOMP 1.2 through a broker |
 //! | [`uds`] | UNIX domain sockets, for Endpoints on the same device |
 //!
 //! Every MTP hands what happens to one queue of [`Event`]s, and takes Records for a [`Route`]. Two things are its own
@@ -24,12 +25,14 @@ use homefleet_usp::{EndpointId, Record};
 
 pub mod coap;
 mod hub;
+pub mod mqtt;
 mod status;
 pub mod stomp;
 pub mod uds;
 
 pub use self::coap::{CoapMtp, CoapMtpConfig, Destination, Interface, NetStats};
 pub use self::hub::{Mtps, MtpsStats};
+pub use self::mqtt::{MqttClient, MqttMtp, MqttMtpConfig};
 pub use self::status::{State, Status};
 pub use self::uds::{UdsConnection, UdsListener, UdsMtp, UdsMtpConfig, UdsStats};
 
@@ -327,6 +330,9 @@ pub enum SendError {
     /// The broker did not take the Record.
     #[error("the broker refused: {0}")]
     Broker(String),
+    /// The MTP has no way to carry it there: a topic that is none, or nothing to name as the way back.
+    #[error("{0}")]
+    Binding(String),
     /// No MTP of this Endpoint goes this way.
     #[error("this MTP is not in use here")]
     NoMtp,

@@ -23,6 +23,7 @@ mod judge_live;
 mod lifecycle;
 mod live_abuse;
 mod memory;
+mod mqtt;
 mod mtp;
 mod node;
 #[path = "../../../coap/tests/plugtest/mod.rs"]

@@ -2,6 +2,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod live;
+pub(crate) mod mosquitto;
 pub(crate) mod nodes;
 pub(crate) mod pair;
 pub(crate) mod pki;

@@ -300,6 +300,16 @@ impl Session {
         self.reply_to.as_deref()
     }
 
+    /// The Client Identifier: configured, assigned by the broker, or our Endpoint ID; empty when an MQTT 5.0 broker is to
+    /// assign one (R-MQTT.8, R-MQTT.11).
+    pub fn client_id(&self) -> &str {
+        match self.config.client_id.as_deref() {
+            Some(id) if !id.is_empty() => id,
+            _ if self.is_v5() => "",
+            _ => self.config.endpoint_id.as_str(),
+        }
+    }
+
     /// What the broker granted.
     pub fn granted(&self) -> &[Subscription] {
         &self.granted
@@ -317,14 +327,9 @@ impl Session {
         self.granted.clear();
         self.reply_to = None;
         let is_v5 = self.is_v5();
-        let configured = self.config.client_id.clone().filter(|id| !id.is_empty());
         let endpoint_id = self.config.endpoint_id.as_str().to_owned();
         Connect {
-            client_id: match configured {
-                Some(id) => id,
-                None if is_v5 => String::new(),
-                None => endpoint_id.clone(),
-            },
+            client_id: self.client_id().to_owned(),
             login: self.config.login.clone(),
             keep_alive: self.config.keep_alive,
             request_response_information: is_v5,
