@@ -16,7 +16,7 @@ pub(crate) enum Config {
     #[command(after_help = "Example:
   homefleet config template > homefleet.toml")]
     Template,
-    /// Check a configuration file: unknown keys, values, files it names
+    /// Check a configuration file: unknown keys, values, and what is in the files it names: certificates, keys, lists, passwords
     Check(Check),
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Check {
 
 impl Check {
     fn run(self, global: &Global) -> Result<(), Failure> {
-        let config = load(&self.config)?;
+        let config = check(&self.config)?;
         if global.json {
             return output::json(&json!({
                 "file": self.config,
@@ -49,6 +49,15 @@ impl Check {
         }
         output::line(&format!("{} is good", self.config.display()))
     }
+}
+
+/// Reads a configuration file and everything that it names, and judges them as a start would.
+pub(crate) fn check(path: &Path) -> Result<homefleet_server::Config, Failure> {
+    let config = load(path)?;
+    let wrong = |error: &dyn std::error::Error| Failure::Usage(error.to_string());
+    homefleet_server::tls::check(&config).map_err(|error| wrong(&error))?;
+    config.passwords().map_err(|error| wrong(&error))?;
+    Ok(config)
 }
 
 /// Reads and checks a configuration file.

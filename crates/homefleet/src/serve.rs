@@ -18,17 +18,18 @@ pub(crate) struct Serve {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Check the configuration and end
+    /// Check the configuration and the files it names, and end
     #[arg(long)]
     check_config: bool,
 }
 
 impl Serve {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let config = crate::config::load(&self.config)?;
         if self.check_config {
+            crate::config::check(&self.config)?;
             return output::line(&format!("{} is good", self.config.display()));
         }
+        let config = crate::config::load(&self.config)?;
         log(&config)?;
         runtime()?.block_on(serve(config))
     }

@@ -94,6 +94,7 @@ impl Server {
         let trust = TrustVerifier::new(material.anchors.clone(), Policy::default(), || {
             Time::Accurate(SystemTime::now())
         });
+        trust.replace_brokers(material.brokers.clone());
         let evidence = Evidence::start(&config.tls.revocation, &material.lists);
         if let Some(evidence) = &evidence {
             let fetcher = evidence.fetcher();

@@ -66,6 +66,34 @@ fn a_server_runs_from_its_file_takes_a_token_made_beside_it_and_ends_on_sigterm(
 }
 
 #[test]
+fn a_check_reads_the_files_that_the_configuration_names() {
+    let dir = fresh_dir("serve-check");
+    let file = configure(&dir);
+    let config = file.to_str().unwrap();
+    let check = || run(&["config", "check", "--config", config]);
+    check().code(0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let list = dir.join("list.pem");
+    std::fs::write(&list, "no list").unwrap();
+    let revocation = format!(
+        "[tls.revocation]\ncheck = \"leaf\"\ncrls = [\"{}\"]\n",
+        list.display()
+    );
+    std::fs::write(&file, format!("{text}\n{revocation}")).unwrap();
+    let ran = check().code(2);
+    assert!(
+        ran.err.contains("tls.revocation.crls") && ran.err.contains("list.pem"),
+        "{}",
+        ran.err
+    );
+    run(&["serve", "--config", config, "--check-config"]).code(2);
+    std::fs::write(&file, text).unwrap();
+    std::fs::write(dir.join("ca.pem"), "no certificate").unwrap();
+    let ran = check().code(2);
+    assert!(ran.err.contains("tls.anchors"), "{}", ran.err);
+}
+
+#[test]
 fn a_key_that_is_not_the_certificates_is_told_before_anything_listens() {
     let dir = fresh_dir("serve-key");
     let file = configure(&dir);

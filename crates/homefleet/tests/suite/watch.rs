@@ -71,6 +71,7 @@ fn a_server_that_is_started_anew_is_found_again() {
         model_name: None,
         software_version: None,
         reachability: Reachability::Reachable,
+        mtp: None,
         address: None,
         first_contact: "2026-11-21T12:00:00.000Z".to_owned(),
         last_contact: "2026-11-21T12:00:00.000Z".to_owned(),

@@ -1,6 +1,11 @@
 //! Every key with its type and meaning: the environment variables, the template and the manual follow from it.
+//!
+//! `mqtt[].host` is the key `host` of each section `[[mqtt]]`; that of the first is the variable `HOMEFLEET_MQTT_0_HOST`.
 
 use toml::Value;
+
+/// Most sections of one name that variables can stand for.
+const MAX_SECTIONS: usize = 16;
 
 /// Type of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +36,23 @@ pub struct Key {
 }
 
 impl Key {
-    /// Name of the environment variable.
+    /// Name of the environment variable; of a list of sections, that of the first.
     pub fn variable(&self) -> String {
-        format!("HOMEFLEET_{}", self.path.replace('.', "_").to_uppercase())
+        variable(&self.at(0))
+    }
+
+    /// Every environment variable of the key, with the path in the file that each stands for.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        let most = if self.path.contains("[]") {
+            MAX_SECTIONS
+        } else {
+            1
+        };
+        (0..most).map(|place| (variable(&self.at(place)), self.at(place)))
+    }
+
+    fn at(&self, place: usize) -> String {
+        self.path.replace("[]", &format!(".{place}"))
     }
 
     pub(super) fn value(&self, text: &str) -> Result<Value, String> {
@@ -59,6 +78,10 @@ impl Key {
     }
 }
 
+fn variable(path: &str) -> String {
+    format!("HOMEFLEET_{}", path.replace('.', "_").to_uppercase())
+}
+
 /// Sets a key in a table, making its section when needed.
 pub(super) fn insert(table: &mut toml::Table, path: &str, value: Value) -> Result<(), String> {
     match path.split_once('.') {
@@ -67,6 +90,11 @@ pub(super) fn insert(table: &mut toml::Table, path: &str, value: Value) -> Resul
             Ok(())
         }
         Some((section, rest)) => {
+            if let Some((place, rest)) = rest.split_once('.')
+                && let Ok(place) = place.parse::<usize>()
+            {
+                return insert_at(table, section, place, rest, value);
+            }
             let entry = table
                 .entry(section)
                 .or_insert_with(|| Value::Table(toml::Table::new()));
@@ -75,6 +103,31 @@ pub(super) fn insert(table: &mut toml::Table, path: &str, value: Value) -> Resul
                 None => Err(format!("`{section}` in the file is not a section")),
             }
         }
+    }
+}
+
+/// The same in one of several sections of a name; the next after the last is made.
+fn insert_at(
+    table: &mut toml::Table,
+    section: &str,
+    place: usize,
+    path: &str,
+    value: Value,
+) -> Result<(), String> {
+    let entry = table
+        .entry(section)
+        .or_insert_with(|| Value::Array(Vec::new()));
+    let Some(sections) = entry.as_array_mut() else {
+        return Err(format!("`{section}` in the file is not a list of sections"));
+    };
+    if sections.len() == place {
+        sections.push(Value::Table(toml::Table::new()));
+    }
+    match sections.get_mut(place).and_then(Value::as_table_mut) {
+        Some(section) => insert(section, path, value),
+        None => Err(format!(
+            "there is no [[{section}]] before it: they are counted from 0"
+        )),
     }
 }
 
@@ -159,6 +212,174 @@ pub const KEYS: &[Key] = &[
         "\"controller.example.net:5684\"",
         "What devices answer to (`reply-to`), when it is not the address this machine sends from.",
     ),
+    key(
+        "websocket.listen",
+        Kind::Text,
+        "\"0.0.0.0:5443\"",
+        "Where devices connect over WebSocket: TLS with certificates on both sides, TCP. Off unless set.",
+    ),
+    key(
+        "websocket.plain_listen",
+        Kind::Text,
+        "\"127.0.0.1:5080\"",
+        "WebSocket without security, for laboratories only, as coap.plain_listen. Off unless set.",
+    ),
+    key(
+        "websocket.path",
+        Kind::Text,
+        "\"usp\"",
+        "Path of the USP resource: wss://host:5443/usp",
+    ),
+    key(
+        "websocket.advertise",
+        Kind::Text,
+        "\"controller.example.net:443\"",
+        "Where devices are to connect, shown to operators, when it is not websocket.listen.",
+    ),
+    key(
+        "websocket.keep_alive",
+        Kind::Integer,
+        "60",
+        "Seconds between two Pings on a silent session; 0 = none.",
+    ),
+    needed(
+        "websocket.agent[].endpoint_id",
+        Kind::Text,
+        "\"os::00D09E-1\"",
+        "One section for each agent that listens, to which the server connects: its Endpoint ID, which its certificate\nmust carry.",
+    ),
+    needed(
+        "websocket.agent[].url",
+        Kind::Text,
+        "\"wss://192.0.2.7:5443/usp\"",
+        "Where it listens.",
+    ),
+    needed(
+        "stomp[].name",
+        Kind::Text,
+        "\"main\"",
+        "One section for each STOMP broker that devices are at: its name, as it is shown. Letters, digits, - _ and .",
+    ),
+    needed(
+        "stomp[].host",
+        Kind::Text,
+        "\"broker.example.net\"",
+        "Host name or address of the broker.",
+    ),
+    key(
+        "stomp[].port",
+        Kind::Integer,
+        "61614",
+        "TCP port; 61613 without TLS.",
+    ),
+    key(
+        "stomp[].tls",
+        Kind::Boolean,
+        "true",
+        "TLS with certificates on both sides. The broker's certificate has to stand in tls.brokers.",
+    ),
+    key(
+        "stomp[].virtual_host",
+        Kind::Text,
+        "\"/\"",
+        "Virtual host at the broker, when it is not the default one.",
+    ),
+    key(
+        "stomp[].login",
+        Kind::Text,
+        "\"homefleet\"",
+        "User name at the broker; without it the certificate says who we are.",
+    ),
+    key(
+        "stomp[].password_file",
+        Kind::Text,
+        "\"/etc/homefleet/stomp-password\"",
+        "File with the password; the end of its line does not count.",
+    ),
+    key(
+        "stomp[].destination",
+        Kind::Text,
+        "\"/queue/usp.controller\"",
+        "Where devices reach us; without it the broker tells (`subscribe-dest`).",
+    ),
+    key(
+        "stomp[].heart_beat",
+        Kind::Integer,
+        "30",
+        "Seconds between heart-beats, both ways; 0 = none.",
+    ),
+    needed(
+        "mqtt[].name",
+        Kind::Text,
+        "\"main\"",
+        "One section for each MQTT broker that devices are at: its name, as it is shown. Letters, digits, - _ and .",
+    ),
+    needed(
+        "mqtt[].host",
+        Kind::Text,
+        "\"broker.example.net\"",
+        "Host name or address of the broker.",
+    ),
+    key(
+        "mqtt[].port",
+        Kind::Integer,
+        "8883",
+        "TCP port; 1883 without TLS.",
+    ),
+    key(
+        "mqtt[].tls",
+        Kind::Boolean,
+        "true",
+        "TLS with certificates on both sides. The broker's certificate has to stand in tls.brokers.",
+    ),
+    key(
+        "mqtt[].version",
+        Kind::Text,
+        "\"5.0\"",
+        "Version of MQTT: \"5.0\" or \"3.1.1\".",
+    ),
+    key(
+        "mqtt[].client_id",
+        Kind::Text,
+        "\"homefleet\"",
+        "Client identifier, when it is not the Endpoint ID.",
+    ),
+    key(
+        "mqtt[].username",
+        Kind::Text,
+        "\"homefleet\"",
+        "User name at the broker; without it the certificate says who we are.",
+    ),
+    key(
+        "mqtt[].password_file",
+        Kind::Text,
+        "\"/etc/homefleet/mqtt-password\"",
+        "File with the password; the end of its line does not count.",
+    ),
+    key(
+        "mqtt[].topic",
+        Kind::Text,
+        "\"usp/controller\"",
+        "Topic where devices reach us; without it the broker tells (`subscribe-topic`, Response Information).",
+    ),
+    key(
+        "mqtt[].qos",
+        Kind::Integer,
+        "1",
+        "Quality of Service of what is sent and subscribed to.",
+    ),
+    key(
+        "mqtt[].keep_alive",
+        Kind::Integer,
+        "60",
+        "Seconds after which a silent connection is checked; 0 = never.",
+    ),
+    key(
+        "mqtt[].session_expiry",
+        Kind::Integer,
+        "3600",
+        "Seconds for which the broker keeps what is for us while we are away; 0 = not at all.",
+    ),
     needed(
         "tls.certificate",
         Kind::Text,
@@ -176,6 +397,18 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         "\"/etc/homefleet/device-ca.pem\"",
         "CAs that devices' certificates must lead to, PEM.",
+    ),
+    key(
+        "tls.brokers",
+        Kind::Text,
+        "\"/etc/homefleet/brokers.pem\"",
+        "Certificates of Trusted Brokers, PEM, each the broker's own and not its CA's. Whoever a Trusted Broker lets send is\ntaken for who it says it is: the broker must let each device send in its own name only.",
+    ),
+    key(
+        "tls.allow_untrusted_brokers",
+        Kind::Boolean,
+        "false",
+        "Take Records from brokers over TLS that are not Trusted Brokers, for closed networks only: whoever may send at the\nbroker may claim to be any device that nobody stood for yet.",
     ),
     key(
         "tls.watch",

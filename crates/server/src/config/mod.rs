@@ -10,9 +10,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 mod keys;
+mod mtp;
 mod template;
 
 pub use keys::{KEYS, Key, Kind};
+pub use mtp::{ListeningAgent, Mqtt, Passwords, Stomp, Url, Version, WebSocket};
 pub use template::template;
 
 /// The whole configuration.
@@ -31,6 +33,15 @@ pub struct Config {
     /// Devices over CoAP.
     #[serde(default)]
     pub coap: Coap,
+    /// Devices over WebSocket.
+    #[serde(default)]
+    pub websocket: WebSocket,
+    /// Devices at STOMP brokers.
+    #[serde(default)]
+    pub stomp: Vec<Stomp>,
+    /// Devices at MQTT brokers.
+    #[serde(default)]
+    pub mqtt: Vec<Mqtt>,
     /// Own certificate and trusted CAs.
     pub tls: Tls,
     /// REST API and console.
@@ -84,6 +95,12 @@ pub struct Tls {
     pub key: PathBuf,
     /// CAs that devices' certificates must lead to.
     pub anchors: PathBuf,
+    /// Certificates of Trusted Brokers (R-SEC.4a).
+    #[serde(default)]
+    pub brokers: Option<PathBuf>,
+    /// Records are taken from brokers over TLS that are not Trusted Brokers.
+    #[serde(default)]
+    pub allow_untrusted_brokers: bool,
     /// Seconds between two looks whether the files changed; 0 = never.
     #[serde(default = "Tls::default_watch")]
     pub watch: u64,
@@ -165,6 +182,8 @@ impl Tls {
             certificate: certificate.into(),
             key: key.into(),
             anchors: anchors.into(),
+            brokers: None,
+            allow_untrusted_brokers: false,
             watch: Self::default_watch(),
             revocation: Revocation::default(),
         }
@@ -178,6 +197,7 @@ impl Tls {
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         [&self.certificate, &self.key, &self.anchors]
             .into_iter()
+            .chain(&self.brokers)
             .chain(&self.revocation.crls)
             .map(PathBuf::as_path)
     }
@@ -399,6 +419,9 @@ impl Config {
                 listen: any,
                 ..Coap::default()
             },
+            websocket: WebSocket::default(),
+            stomp: Vec::new(),
+            mqtt: Vec::new(),
             tls,
             http: Http {
                 listen: any,
@@ -430,24 +453,37 @@ impl Config {
         origin: &str,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let variables: Vec<(&Key, String)> = KEYS
+        // In the order of their places, so that the sections of a list are made one after the other.
+        let mut variables: Vec<Given<'_>> = KEYS
             .iter()
-            .filter_map(|key| variable(&key.variable()).map(|value| (key, value)))
+            .flat_map(|key| {
+                key.variables()
+                    .enumerate()
+                    .map(move |(place, (name, path))| (key, place, name, path))
+            })
+            .filter_map(|(key, place, name, path)| {
+                variable(&name).map(|value| Given {
+                    key,
+                    place,
+                    name,
+                    path,
+                    value,
+                })
+            })
             .collect();
+        variables.sort_by_key(|given| given.place);
         if variables.is_empty() {
             return toml::from_str(text).map_err(|error| syntax(text, origin, &error));
         }
         let mut table: toml::Table =
             toml::from_str(text).map_err(|error| syntax(text, origin, &error))?;
-        for (key, value) in &variables {
-            let value = key.value(value).map_err(|problem| ConfigError::Variable {
-                name: key.variable(),
+        for given in &variables {
+            let wrong = |problem| ConfigError::Variable {
+                name: given.name.clone(),
                 problem,
-            })?;
-            keys::insert(&mut table, key.path, value).map_err(|problem| ConfigError::Variable {
-                name: key.variable(),
-                problem,
-            })?;
+            };
+            let value = given.key.value(&given.value).map_err(wrong)?;
+            keys::insert(&mut table, &given.path, value).map_err(wrong)?;
         }
         // Written out and read again, so that whatever is wrong is reported with its place in the file when
         // the file is to blame, and by the variables otherwise.
@@ -460,7 +496,7 @@ impl Config {
                 _ => Err(ConfigError::Variable {
                     name: variables
                         .iter()
-                        .map(|(key, _)| key.variable())
+                        .map(|given| given.name.clone())
                         .collect::<Vec<_>>()
                         .join(", "),
                     problem: error.message().to_owned(),
@@ -493,6 +529,7 @@ impl Config {
                 ),
             );
         }
+        self.check_mtps()?;
         if !self.http.listen.ip().is_loopback() && !self.http.behind_tls_proxy {
             return wrong(
                 "http.listen",
@@ -651,6 +688,16 @@ impl Config {
         }
         all
     }
+}
+
+/// A key given by an environment variable.
+struct Given<'a> {
+    key: &'a Key,
+    /// Which of several sections.
+    place: usize,
+    name: String,
+    path: String,
+    value: String,
 }
 
 fn syntax(text: &str, origin: &str, error: &toml::de::Error) -> ConfigError {

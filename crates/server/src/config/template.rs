@@ -5,14 +5,22 @@ use super::KEYS;
 /// A configuration file with every key, its meaning and its default.
 pub fn template() -> String {
     let mut text = String::from(
-        "# Homefleet server.\n# Every key can also be given as an environment variable: http.listen as HOMEFLEET_HTTP_LISTEN.\n",
+        "# Homefleet server.\n# Every key can also be given as an environment variable: http.listen as HOMEFLEET_HTTP_LISTEN, host of the first\n\
+         # [[mqtt]] as HOMEFLEET_MQTT_0_HOST.\n",
     );
     let mut section = "";
     for key in KEYS {
-        let (of, name) = key.path.split_once('.').unwrap_or(("", key.path));
+        let list = key.path.split_once("[].");
+        let (of, name) = list
+            .or_else(|| key.path.split_once('.'))
+            .unwrap_or(("", key.path));
         if of != section {
             section = of;
-            text.push_str(&format!("\n[{section}]\n"));
+            // There may be several such sections, or none.
+            text.push_str(&match list {
+                Some(_) => format!("\n#[[{section}]]\n"),
+                None => format!("\n[{section}]\n"),
+            });
         }
         text.push('\n');
         for line in key.meaning.lines() {
@@ -20,7 +28,11 @@ pub fn template() -> String {
         }
         let entry = format!("{name} = {}", key.example);
         for line in entry.lines() {
-            let mark = if key.optional { "#" } else { "" };
+            let mark = if key.optional || list.is_some() {
+                "#"
+            } else {
+                ""
+            };
             text.push_str(&format!("{mark}{line}\n"));
         }
     }
@@ -64,8 +76,34 @@ mod tests {
         assert_eq!(shown.task, plain.task);
         assert_eq!(shown.subscribe, plain.subscribe);
         assert_eq!(shown.audit, plain.audit);
-        assert_eq!(shown.tls, plain.tls);
+        let (mut tls, mut websocket) = (shown.tls.clone(), shown.websocket.clone());
+        tls.brokers = None;
+        (websocket.listen, websocket.plain_listen) = (None, None);
+        (websocket.advertise, websocket.agent) = (None, Vec::new());
+        assert_eq!(tls, plain.tls);
+        assert_eq!(websocket, plain.websocket);
         assert_eq!(shown.log, plain.log);
+    }
+
+    #[test]
+    fn the_template_shows_the_defaults_of_brokers() {
+        let mut shown = Config::parse(&everything(), "template", |_| None).unwrap();
+        shown.check().unwrap();
+        let text = format!(
+            "{}\n[[stomp]]\nname = \"main\"\nhost = \"h\"\n[[mqtt]]\nname = \"main\"\nhost = \"h\"\n",
+            template()
+        );
+        let plain = Config::parse(&text, "template", |_| None).unwrap();
+        let (stomp, mqtt) = (&mut shown.stomp[0], &mut shown.mqtt[0]);
+        assert_eq!(stomp.port(), plain.stomp[0].port());
+        assert_eq!(mqtt.port(), plain.mqtt[0].port());
+        (stomp.port, stomp.virtual_host, stomp.login) = (None, None, None);
+        (stomp.password_file, stomp.destination) = (None, None);
+        (mqtt.port, mqtt.client_id, mqtt.username) = (None, None, None);
+        (mqtt.password_file, mqtt.topic) = (None, None);
+        stomp.host = "h".to_owned();
+        mqtt.host = "h".to_owned();
+        assert_eq!((&shown.stomp, &shown.mqtt), (&plain.stomp, &plain.mqtt));
     }
 
     #[test]
@@ -76,7 +114,12 @@ mod tests {
                 _ => key.example.trim_matches('"').to_owned(),
             };
             let variable = key.variable();
-            let parsed = Config::parse(&template(), "template", |name| {
+            let text = if key.path.contains("[]") {
+                everything()
+            } else {
+                template()
+            };
+            let parsed = Config::parse(&text, "template", |name| {
                 (name == variable).then(|| value.clone())
             });
             assert!(parsed.is_ok(), "{variable}: {parsed:?}");

@@ -97,6 +97,13 @@ impl Target for Certificates {
         })
     }
 
+    fn brokers(&self, new: Vec<Anchor>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            self.verifier.trust.replace_brokers(new);
+            self.ways.judge_again().await;
+        })
+    }
+
     fn lists(&self, new: Vec<List>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             if let Some(evidence) = &self.evidence {

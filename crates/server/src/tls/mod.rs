@@ -3,6 +3,7 @@
 //! ```text
 //!   files ──► Material (read, judged) ──► Renewal ──► DTLS credentials, for handshakes from now on
 //!                  │ bad: refused, the old stays ├──► the verifier's anchors: open sessions are judged again
+//!                  │                             ├──► its Trusted Brokers: the same
 //!                  │                             └──► what is known about revocation: the same
 //! ```
 //!
@@ -49,6 +50,8 @@ pub(crate) struct Material {
     pub(crate) credentials: Credentials,
     /// Whom we trust.
     pub(crate) anchors: Vec<Anchor>,
+    /// Which brokers vouch for who sends through them.
+    pub(crate) brokers: Vec<Anchor>,
     /// What was revoked, as far as files say.
     pub(crate) lists: Vec<List>,
     /// Own certificate.
@@ -62,6 +65,7 @@ pub(crate) struct Material {
 pub(crate) struct Digest {
     own: [u8; 32],
     anchors: [u8; 32],
+    brokers: [u8; 32],
     lists: [u8; 32],
 }
 
@@ -98,6 +102,15 @@ impl Material {
         let trusted = read("tls.anchors", &tls.anchors)?;
         let anchors = anchors_from_pem(&trusted)
             .map_err(|error| wrong("tls.anchors", &tls.anchors, with_source(&error)))?;
+        let (vouching, brokers) = match &tls.brokers {
+            Some(path) => {
+                let text = read("tls.brokers", path)?;
+                let brokers = anchors_from_pem(&text)
+                    .map_err(|error| wrong("tls.brokers", path, with_source(&error)))?;
+                (text, brokers)
+            }
+            None => Default::default(),
+        };
         let revocation = &tls.revocation;
         let lists = match revocation.check {
             RevocationCheck::Off => Vec::new(),
@@ -109,6 +122,7 @@ impl Material {
         Ok(Self {
             credentials,
             anchors,
+            brokers,
             lists,
             own,
             digest: Digest {
@@ -119,6 +133,7 @@ impl Material {
                     .finalize()
                     .into(),
                 anchors: Sha256::digest(&trusted).into(),
+                brokers: Sha256::digest(&vouching).into(),
             },
         })
     }
@@ -155,6 +170,26 @@ impl Own {
                 .refusal()
                 .map(|refusal| format!("peers will refuse it: {refusal}")),
         })
+    }
+}
+
+/// Reads every file of `[tls]` and judges it as a start would, and a reload.
+///
+/// # Errors
+/// Names the first file that is no good.
+pub fn check(config: &crate::config::Config) -> Result<(), TlsError> {
+    let now = SystemTime::now();
+    let material = Material::load(&config.tls, &config.endpoint_id, now)?;
+    if let Some(problem) = material.own.problem {
+        return Err(TlsError {
+            key: "tls.certificate",
+            path: config.tls.certificate.clone(),
+            problem,
+        });
+    }
+    match revocation::policy(&config.tls.revocation) {
+        Some(policy) => revocation::judge(&policy, &material.lists, now),
+        None => Ok(()),
     }
 }
 

@@ -34,6 +34,9 @@ pub(crate) trait Target: Send + Sync {
     /// Trusts these, and judges the peers of open sessions again.
     fn anchors(&self, new: Vec<Anchor>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
+    /// Has these brokers vouch for who sends through them, and judges open connections again.
+    fn brokers(&self, new: Vec<Anchor>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
     /// Knows these lists of revoked certificates too, and judges the peers of open sessions again.
     fn lists(&self, new: Vec<List>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
@@ -154,6 +157,7 @@ impl Renewal {
         let Material {
             credentials,
             anchors,
+            brokers,
             lists,
             own,
             mut digest,
@@ -176,6 +180,11 @@ impl Renewal {
                 anchors = names.len(),
                 "new trusted certificates are in force"
             );
+        }
+        if digest.brokers != before.brokers {
+            let count = brokers.len();
+            self.target.brokers(brokers).await;
+            tracing::info!(brokers = count, "new Trusted Brokers are in force");
         }
         if listed.is_err() {
             digest.lists = before.lists;
