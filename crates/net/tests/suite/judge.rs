@@ -65,6 +65,15 @@ impl Tribunal {
         *self.basis.lock().unwrap() = Some(basis);
     }
 
+    pub(crate) fn set_valid_for(&self, left: Option<Duration>) {
+        *self.valid_for.lock().unwrap() = left;
+    }
+
+    /// Of each question so far, whether it was about a resumed session.
+    pub(crate) fn cached(&self) -> Vec<bool> {
+        self.cached.lock().unwrap().clone()
+    }
+
     pub(crate) fn asked(&self) -> u64 {
         self.asked.load(Ordering::SeqCst)
     }

@@ -1,6 +1,10 @@
 //! TLS for the Message Transfer Protocols over TCP: against itself, and against independent peers.
 
+mod abuse;
 mod handshake;
+mod interop;
+mod resumption;
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
