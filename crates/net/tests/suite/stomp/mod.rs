@@ -1,6 +1,7 @@
 //! USP over STOMP: against a scripted broker, and through RabbitMQ.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use homefleet_net::mtp::stomp::{StompConnection, StompMtp, StompMtpConfig, StompStats};
 use homefleet_net::mtp::{Channel, Connect, Event, Greeter, Origin, Outgoing, Route, SendError};
@@ -160,4 +161,16 @@ impl Endpoint {
     fn stats(&self) -> StompStats {
         self.mtp.stats()
     }
+}
+
+/// Waits until it is so.
+async fn until(so: impl Fn() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, waiting)
+        .await
+        .expect("it does not become so");
 }

@@ -1,36 +1,98 @@
 //! Through RabbitMQ, which authenticates both sides and lets each send and hear what is its own.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use homefleet_net::dtls::TrustVerifier;
 use homefleet_net::mtp::stomp::StompConnection;
 use homefleet_net::mtp::{Connect, Route, SendError};
+use homefleet_net::tls::Tls;
+use homefleet_trust::{Basis, anchors_from_pem};
 use homefleet_usp::Record;
 use homefleet_usp::mtp::stomp::{HeartBeat, Login};
 use homefleet_usp::record::RecordBody;
 use tokio::sync::RwLock;
 
-use super::{Endpoint, id, plain, record};
-use crate::support::rabbitmq::{Rabbit, User};
+use super::{Endpoint, id, plain, record, until};
+use crate::support::pki::{Ca, Leaf};
+use crate::support::rabbitmq::{BrokerTls, Rabbit, User};
 use crate::support::tool::skip;
 
-/// The one broker of all tests. Whoever ends it has it alone.
-static BROKER: OnceLock<Option<RwLock<Rabbit>>> = OnceLock::new();
+/// The one broker of all tests, and the CA of everybody.
+struct House {
+    /// Whoever ends it has it alone.
+    rabbit: RwLock<Rabbit>,
+    ca: Ca,
+    /// The broker's own certificate.
+    broker: String,
+}
 
-const DEVICES: [&str; 4] = ["one", "two", "three", "four"];
+static HOUSE: OnceLock<Option<House>> = OnceLock::new();
 
-fn broker() -> Option<&'static RwLock<Rabbit>> {
-    BROKER
+/// Each has its own test, or its own part of one.
+const DEVICES: [&str; 7] = ["one", "two", "three", "four", "five", "six", "seven"];
+const CONTROLLER: &str = "self::controller";
+
+fn house() -> Option<&'static House> {
+    HOUSE
         .get_or_init(|| {
             if !Rabbit::is_installed() {
                 skip("rabbitmq-server");
                 return None;
             }
-            let mut users = vec![User::controller("controller", Some("of the house"))];
-            users.extend(DEVICES.map(|name| User::device(name, Some("sesame"))));
-            println!("peer: RabbitMQ");
-            Some(RwLock::new(Rabbit::start(&users, None)))
+            let ca = Ca::new("house");
+            let issued = ca.issue(&Leaf {
+                endpoint_id: None,
+                through_intermediate: false,
+                ..Leaf::endpoint("")
+            });
+            let tls = BrokerTls {
+                ca: ca.root_pem(),
+                chain: issued.chain.clone(),
+                key: issued.key,
+            };
+            let mut users = vec![User::controller(CONTROLLER, Some("of the house"))];
+            users.extend(DEVICES.map(|name| User::device(&agent_id(name), Some("sesame"))));
+            let rabbit = Rabbit::start(&users, Some(&tls));
+            println!("peer: {}", rabbit.version());
+            Some(House {
+                rabbit: RwLock::new(rabbit),
+                ca,
+                broker: issued.chain,
+            })
         })
         .as_ref()
+}
+
+fn agent_id(device: &str) -> String {
+    format!("os::012345-{device}")
+}
+
+/// Where a device is reached, and where it reaches the Controller.
+fn places(agent_id: &str) -> (String, String) {
+    (
+        format!("/topic/usp.agent.{agent_id}"),
+        format!("/topic/usp.controller.{agent_id}"),
+    )
+}
+
+impl House {
+    /// Trusts the CA, and the broker as a Trusted Broker if it is to.
+    fn verifier(&self, as_broker: bool) -> Arc<TrustVerifier> {
+        let verifier = self.ca.verifier();
+        if as_broker {
+            verifier.replace_brokers(anchors_from_pem(&self.broker).unwrap());
+        }
+        verifier
+    }
+
+    /// An Endpoint that speaks TLS with its certificate and nothing else.
+    fn secure(&self, name: &str, verifier: Arc<TrustVerifier>) -> Endpoint {
+        let credentials = self.ca.endpoint(name).credentials();
+        Endpoint::with(name, 64, |config| {
+            config.allow_plain = false;
+            config.tls = Some(Tls::new(&credentials, verifier).unwrap());
+        })
+    }
 }
 
 fn spec(rabbit: &Rabbit, user: &str, passcode: &str, destination: &str) -> StompConnection {
@@ -48,28 +110,49 @@ fn spec(rabbit: &Rabbit, user: &str, passcode: &str, destination: &str) -> Stomp
     }
 }
 
-/// Device and Controller, connected, as agent and server are. Each device has its own test.
+/// The same over TLS, by the certificate.
+fn secure_spec(rabbit: &Rabbit, destination: &str) -> StompConnection {
+    StompConnection {
+        host: "localhost".into(),
+        port: rabbit.tls_port(),
+        encryption: true,
+        login: Login::Certificate,
+        ..spec(rabbit, "", "", destination)
+    }
+}
+
+/// Device and Controller, connected, as agent and server are.
 struct Pair {
     agent: Endpoint,
     agent_id: String,
     agent_at: String,
     controller: Endpoint,
-    controller_id: String,
     /// Where the Controller is reached by this device.
     controller_at: String,
 }
 
 impl Pair {
+    /// Both with their passwords.
     async fn connect(rabbit: &Rabbit, device: &str) -> Self {
-        let agent_id = format!("os::012345-{device}");
-        let controller_id = format!("self::controller-of-{device}");
-        let controller_at = format!("/topic/usp.controller.{device}");
-        let agent_at = format!("/topic/usp.agent.{device}");
-        let mut controller = Endpoint::new(&controller_id);
-        controller.open(&spec(rabbit, "controller", "of the house", &controller_at));
+        let agent_id = agent_id(device);
+        let (agent_at, controller_at) = places(&agent_id);
+        let controller = Endpoint::new(CONTROLLER);
+        controller.open(&spec(rabbit, CONTROLLER, "of the house", &controller_at));
+        let agent = Endpoint::greeting(&agent_id, CONTROLLER, &controller_at);
+        let login = spec(rabbit, &agent_id, "sesame", &agent_at);
+        Self::up(agent, &agent_id, &login, controller).await
+    }
+
+    /// Connects the agent when the Controller is, so that it hears the greeting.
+    async fn up(
+        mut agent: Endpoint,
+        agent_id: &str,
+        login: &StompConnection,
+        mut controller: Endpoint,
+    ) -> Self {
+        let (agent_at, controller_at) = places(agent_id);
         controller.up().await;
-        let mut agent = Endpoint::greeting(&agent_id, &controller_id, &controller_at);
-        agent.open(&spec(rabbit, device, "sesame", &agent_at));
+        agent.open(login);
         let channel = agent.up().await;
         assert_eq!(
             channel.connect,
@@ -79,10 +162,9 @@ impl Pair {
         );
         Self {
             agent,
-            agent_id,
+            agent_id: agent_id.to_owned(),
             agent_at,
             controller,
-            controller_id,
             controller_at,
         }
     }
@@ -104,20 +186,16 @@ impl Pair {
     /// The Controller asks, and is answered, ten times.
     async fn exchange(&mut self, agent: &Route) {
         for number in 0..10 {
-            let get = record(
-                &self.controller_id,
-                &self.agent_id,
-                &format!("get {number}"),
-            );
+            let get = record(CONTROLLER, &self.agent_id, &format!("get {number}"));
             let agent_id = id(&self.agent_id);
             let sent = self.controller.mtp.send(agent, &agent_id, get.encode());
             assert_eq!(sent.await, Ok(()));
             let (asked, origin) = self.agent.record().await;
             assert_eq!(asked, get);
-            let answer = record(&self.agent_id, &self.controller_id, &format!("{number}"));
+            let answer = record(&self.agent_id, CONTROLLER, &format!("{number}"));
             let back = origin.reply_to.expect("a way back");
             assert_eq!(back, super::route(&self.controller_at));
-            let controller_id = id(&self.controller_id);
+            let controller_id = id(CONTROLLER);
             let sent = self.agent.mtp.send(&back, &controller_id, answer.encode());
             assert_eq!(sent.await, Ok(()));
             assert_eq!(self.answer().await, answer);
@@ -143,16 +221,13 @@ impl Pair {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn through_rabbitmq_records_pass_both_ways_and_large_ones_too() {
-    let Some(rabbit) = broker() else { return };
-    let rabbit = rabbit.read().await;
+    let Some(house) = house() else { return };
+    let rabbit = house.rabbit.read().await;
     let mut pair = Pair::connect(&rabbit, "one").await;
     pair.talk().await;
-    let large = record(&pair.agent_id, &pair.controller_id, &"x\0".repeat(1 << 20));
-    let sent = pair
-        .agent
-        .send(&pair.controller_id, &pair.controller_at, &large)
-        .await;
-    assert_eq!(sent, Ok(()));
+    let large = record(&pair.agent_id, CONTROLLER, &"x\0".repeat(1 << 20));
+    let sent = pair.agent.send(CONTROLLER, &pair.controller_at, &large);
+    assert_eq!(sent.await, Ok(()));
     assert_eq!(pair.controller.record().await.0, large);
     assert_eq!(
         (pair.agent.stats().failed, pair.controller.stats().failed),
@@ -163,78 +238,66 @@ async fn through_rabbitmq_records_pass_both_ways_and_large_ones_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_neither_hears_nor_speaks_as_another_through_rabbitmq() {
-    let Some(rabbit) = broker() else { return };
-    let rabbit = rabbit.read().await;
+    let Some(house) = house() else { return };
+    let rabbit = house.rabbit.read().await;
+    let three = agent_id("three");
     for (destination, why) in [
-        ("/topic/usp.agent.one", "another's destination"),
-        ("/topic/usp.controller.three", "what it says itself"),
+        ("/topic/usp.agent.os::012345-one", "another's destination"),
+        (
+            "/topic/usp.controller.os::012345-three",
+            "what it says itself",
+        ),
         ("/topic/usp.#", "everybody's"),
         ("/queue/anything", "a queue of its own making"),
         ("/exchange/amq.fanout", "another exchange"),
     ] {
-        let thief = Endpoint::new("os::012345-three");
-        thief.open(&spec(&rabbit, "three", "sesame", destination));
-        while thief.stats().failed == 0 {
-            tokio::task::yield_now().await;
-        }
+        let thief = Endpoint::new(&three);
+        thief.open(&spec(&rabbit, &three, "sesame", destination));
+        until(|| thief.stats().failed > 0).await;
         let stats = thief.stats();
         assert_eq!((stats.connected, stats.broker_errors), (0, 1), "{why}");
         thief.mtp.shutdown().await;
     }
-    let mut liar = Endpoint::new("os::012345-three");
-    liar.open(&spec(&rabbit, "three", "sesame", "/topic/usp.agent.three"));
+    let (at, _) = places(&three);
+    let mut liar = Endpoint::new(&three);
+    liar.open(&spec(&rabbit, &three, "sesame", &at));
     for destination in [
-        "/topic/usp.agent.one",
-        "/topic/usp.controller.one",
+        "/topic/usp.agent.os::012345-one",
+        "/topic/usp.controller.os::012345-one",
         "/queue/anything",
         "/amq/queue/anything",
         "/exchange/amq.direct/anything",
     ] {
         liar.up().await;
-        let lie = record("os::012345-one", "self::controller", "a lie");
-        let sent = liar.send("self::controller", destination, &lie).await;
+        let lie = record("os::012345-one", CONTROLLER, "a lie");
+        let sent = liar.send(CONTROLLER, destination, &lie).await;
         assert_eq!(sent, Err(SendError::Lost), "{destination}");
         liar.down().await;
     }
     liar.mtp.shutdown().await;
-    let stranger = Endpoint::new("os::012345-three");
-    stranger.open(&spec(&rabbit, "three", "guess", "/topic/usp.agent.three"));
-    while stranger.stats().broker_errors == 0 {
-        tokio::task::yield_now().await;
-    }
+    let stranger = Endpoint::new(&three);
+    stranger.open(&spec(&rabbit, &three, "guess", &at));
+    until(|| stranger.stats().broker_errors > 0).await;
     stranger.mtp.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_destination_is_where_records_come_in_through_rabbitmq() {
-    let Some(rabbit) = broker() else { return };
-    let rabbit = rabbit.read().await;
-    let mut controller = Endpoint::new("self::controller-of-moving");
-    controller.open(&spec(
-        &rabbit,
-        "controller",
-        "of the house",
-        "/topic/usp.controller.old",
-    ));
+    let Some(house) = house() else { return };
+    let rabbit = house.rabbit.read().await;
+    let two = agent_id("two");
+    let (agent_at, controller_at) = places(&two);
+    let mut controller = Endpoint::new(CONTROLLER);
+    let to = |destination: &str| spec(&rabbit, CONTROLLER, "of the house", destination);
+    controller.open(&to("/topic/usp.controller.old"));
     let first = controller.up().await;
-    controller.open(&spec(
-        &rabbit,
-        "controller",
-        "of the house",
-        "/topic/usp.controller.two",
-    ));
+    controller.open(&to(&controller_at));
     assert_eq!(controller.up().await.id, first.id);
-    let mut agent = Endpoint::new("os::012345-two");
-    agent.open(&spec(&rabbit, "two", "sesame", "/topic/usp.agent.two"));
+    let mut agent = Endpoint::new(&two);
+    agent.open(&spec(&rabbit, &two, "sesame", &agent_at));
     agent.up().await;
-    let notify = record("os::012345-two", "self::controller-of-moving", "notify");
-    let sent = agent
-        .send(
-            "self::controller-of-moving",
-            "/topic/usp.controller.two",
-            &notify,
-        )
-        .await;
+    let notify = record(&two, CONTROLLER, "notify");
+    let sent = agent.send(CONTROLLER, &controller_at, &notify).await;
     assert_eq!(sent, Ok(()));
     assert_eq!(controller.record().await.0, notify);
     tokio::join!(agent.mtp.shutdown(), controller.mtp.shutdown());
@@ -242,23 +305,112 @@ async fn a_changed_destination_is_where_records_come_in_through_rabbitmq() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_dies_and_comes_back_is_connected_to_again_by_both_sides() {
-    let Some(rabbit) = broker() else { return };
-    let rabbit = rabbit.write().await;
+    let Some(house) = house() else { return };
+    let rabbit = house.rabbit.write().await;
     let mut pair = Pair::connect(&rabbit, "four").await;
     pair.talk().await;
     tokio::task::block_in_place(|| rabbit.kill());
     pair.agent.down().await;
     pair.controller.down().await;
-    let notify = record(&pair.agent_id, &pair.controller_id, "notify");
-    let sent = pair
-        .agent
-        .send(&pair.controller_id, &pair.controller_at, &notify)
-        .await;
-    assert_eq!(sent, Err(SendError::NotConnected));
+    let notify = record(&pair.agent_id, CONTROLLER, "notify");
+    let sent = pair.agent.send(CONTROLLER, &pair.controller_at, &notify);
+    assert_eq!(sent.await, Err(SendError::NotConnected));
     tokio::task::block_in_place(|| rabbit.begin());
     pair.controller.up().await;
     pair.agent.up().await;
-    pair.exchange(&super::route(&pair.agent_at.clone())).await;
+    let agent_at = super::route(&pair.agent_at);
+    pair.exchange(&agent_at).await;
     assert!(pair.agent.stats().failed > 0);
     pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_a_device_is_who_its_certificate_says_and_the_broker_a_trusted_one() {
+    let Some(house) = house() else { return };
+    let rabbit = house.rabbit.read().await;
+    let five = agent_id("five");
+    let (agent_at, controller_at) = places(&five);
+    let controller = house.secure(CONTROLLER, house.verifier(true));
+    controller.open(&secure_spec(&rabbit, &controller_at));
+    // By its certificate it is the user of this name, and by no password.
+    let agent = house.secure(&five, house.verifier(true));
+    let login = secure_spec(&rabbit, &agent_at);
+    let mut pair = Pair::up(agent, &five, &login, controller).await;
+    pair.exchange(&super::route(&agent_at)).await;
+    let notify = record(&five, CONTROLLER, "notify");
+    let sent = pair.agent.send(CONTROLLER, &controller_at, &notify).await;
+    assert_eq!(sent, Ok(()));
+    let (_, origin) = pair.controller.record().await;
+    assert_eq!(origin.identity.unwrap().basis, Basis::TrustedBroker);
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_a_login_with_password_does_too() {
+    let Some(house) = house() else { return };
+    let rabbit = house.rabbit.read().await;
+    let five = agent_id("five");
+    let mut agent = house.secure(&five, house.verifier(true));
+    agent.open(&StompConnection {
+        login: Login::Password {
+            login: five.clone(),
+            passcode: "sesame".into(),
+        },
+        ..secure_spec(&rabbit, &places(&five).0)
+    });
+    let channel = agent.up().await;
+    assert_eq!(channel.identity.unwrap().basis, Basis::TrustedBroker);
+    agent.mtp.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_through_a_broker_that_is_no_trusted_broker_are_dropped_and_counted() {
+    let Some(house) = house() else { return };
+    let rabbit = house.rabbit.read().await;
+    let six = agent_id("six");
+    let (agent_at, controller_at) = places(&six);
+    let mut controller = house.secure(CONTROLLER, house.verifier(true));
+    controller.open(&secure_spec(&rabbit, &controller_at));
+    controller.up().await;
+    let get = record(CONTROLLER, &six, "get");
+    for allowed in [false, true] {
+        let credentials = house.ca.endpoint(&six).credentials();
+        let mut agent = Endpoint::with(&six, 64, |config| {
+            config.tls = Some(Tls::new(&credentials, house.verifier(false)).unwrap());
+            config.allow_untrusted_broker = allowed;
+        });
+        agent.open(&secure_spec(&rabbit, &agent_at));
+        let channel = agent.up().await;
+        assert_eq!(channel.identity.unwrap().basis, Basis::TrustedCa);
+        assert_eq!(controller.send(&six, &agent_at, &get).await, Ok(()));
+        if allowed {
+            assert_eq!(agent.record().await.0, get);
+        } else {
+            until(|| agent.stats().untrusted_broker > 0).await;
+            assert_eq!(agent.stats().records_in, 0);
+        }
+        agent.mtp.shutdown().await;
+    }
+    controller.mtp.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_refused_hears_nothing_and_one_that_is_distrusted_no_more() {
+    let Some(house) = house() else { return };
+    let rabbit = house.rabbit.read().await;
+    let seven = agent_id("seven");
+    let spec = secure_spec(&rabbit, &places(&seven).0);
+    let verifier = Ca::new("another").verifier();
+    let mut agent = house.secure(&seven, verifier.clone());
+    agent.open(&spec);
+    until(|| agent.stats().untrusted > 0).await;
+    assert_eq!(agent.stats().connected, 0);
+    // The broker's certificate is known, and that is enough.
+    verifier.replace_brokers(anchors_from_pem(&house.broker).unwrap());
+    agent.up().await;
+    verifier.replace_brokers(Vec::new());
+    agent.mtp.judge_again().await;
+    let reason = agent.down().await;
+    assert!(reason.contains("refused"), "{reason}");
+    agent.mtp.shutdown().await;
 }

@@ -6,7 +6,7 @@ use homefleet_usp::Record;
 use homefleet_usp::mtp::stomp::{Command, HeartBeat, Login};
 use homefleet_usp::record::RecordBody;
 
-use super::{AGENT, CONTROLLER, Endpoint, password, plain, record, route};
+use super::{AGENT, CONTROLLER, Endpoint, password, plain, record, route, until};
 use crate::support::stomp::{Broker, message};
 
 #[tokio::test]
@@ -285,19 +285,16 @@ async fn without_tls_nothing_is_connected_where_that_is_not_enabled() {
     let broker = Broker::start().await;
     let agent = Endpoint::with(AGENT, 64, |config| config.allow_plain = false);
     agent.open(&plain(broker.port(), "/queue/agent"));
-    loop {
-        match agent.mtp.status("main").unwrap().state {
-            State::Connecting => tokio::task::yield_now().await,
-            State::Error(reason) => {
-                assert_eq!(
-                    reason,
-                    "a connection without TLS, which is not enabled here"
-                );
-                break;
-            }
-            State::Up => panic!("connected without TLS"),
-        }
-    }
+    let error = || match agent.mtp.status("main").unwrap().state {
+        State::Error(reason) => Some(reason),
+        State::Connecting => None,
+        State::Up => panic!("connected without TLS"),
+    };
+    until(|| error().is_some()).await;
+    assert_eq!(
+        error().unwrap(),
+        "a connection without TLS, which is not enabled here"
+    );
 }
 
 #[test]

@@ -135,6 +135,14 @@ impl Rabbit {
         TcpStream::connect(("127.0.0.1", self.port)).unwrap();
     }
 
+    /// Its name and version, as it says them.
+    pub(crate) fn version(&self) -> String {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("Starting RabbitMQ"));
+        let from = line.and_then(|line| line.find("RabbitMQ").map(|at| &line[at..]));
+        from.unwrap_or("RabbitMQ (no version)").to_owned()
+    }
+
     /// What it said since it was last started.
     pub(crate) fn log(&self) -> String {
         fs::read(self.directory.join("out"))
