@@ -12,7 +12,7 @@ use super::*;
 use crate::support::mosquitto::{Mosquitto, PASSWORD};
 use crate::support::tool::{Tool, skip};
 
-fn have_mosquitto() -> bool {
+pub(super) fn have_mosquitto() -> bool {
     if !Mosquitto::is_installed() {
         skip("mosquitto");
         return false;

@@ -1,6 +1,7 @@
 //! USP over MQTT: against mosquitto, and against a broker that does what the test says.
 
 mod live;
+mod secure;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

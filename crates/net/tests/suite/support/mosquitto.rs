@@ -199,10 +199,7 @@ fn configure(
     controller: &str,
 ) {
     let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
-    let write = |name: &str, text: &str| {
-        // Its own users' file is the only thing that mosquitto reads with its own eyes: nobody else's business.
-        fs::write(path(name), text).unwrap();
-    };
+    let write = |name: &str, text: &str| fs::write(path(name), text).unwrap();
     let mut conf = format!(
         "user {}\n\
          allow_anonymous false\n\
@@ -242,9 +239,12 @@ fn configure(
     );
     let mut lines = String::new();
     for user in users {
-        lines.push_str(&format!("{}:{PASSWORD}\n", user.replace(':', "")));
+        lines.push_str(&format!("{user}:{PASSWORD}\n"));
     }
     write("users", &lines);
+    if users.is_empty() {
+        return;
+    }
     let hashed = Command::new("mosquitto_passwd")
         .args(["-U", &path("users")])
         .status();
