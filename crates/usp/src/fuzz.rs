@@ -51,7 +51,7 @@ fn codec_websocket(text: &str) {
             protocols: &protocols,
             extensions,
         };
-        websocket::handshake::admit(request, path, &own, None)
+        websocket::handshake::admit(request, path, &own, |_| true)
     };
     if let Ok(websocket::Admission { peer: Some(id), .. }) = admit(target, &headers) {
         let named = websocket::handshake::target(target, &id);
@@ -322,7 +322,8 @@ fn websocket(start: Instant, record: &Record, script: &[u8]) {
                 now += Duration::from_millis(u64::from(what) * 400);
                 session.handle_timeout(now);
             }
-            11 => waiting += usize::from(session.send(record).is_ok()),
+            11 => waiting += usize::from(session.send(record.encode()).is_ok()),
+            12 if what > 0xc0 => session.fail(now, websocket::CloseReason::GoingAway),
             12 if what > 0x80 => session.close(now),
             12 => session.replace(now),
             13 if what > 0x80 => session.handle_disconnect(),

@@ -37,7 +37,7 @@ fn admit(
         },
         "/usp",
         &controller(),
-        None,
+        |_| true,
     )
 }
 
@@ -218,22 +218,15 @@ fn a_handshake_with_two_identities_is_refused() {
             protocols: PROTOCOL,
             extensions: &[],
         };
-        handshake::admit(request, "/usp", &controller(), Some(&a))
+        handshake::admit(request, "/usp", &controller(), |id| *id == a)
     };
     let error = claims("/usp?eid=doc::b").unwrap_err();
     assert_eq!(
         (error.status(), error),
-        (
-            403,
-            HandshakeError::OtherEndpoint {
-                claimed: b,
-                expected: a.clone()
-            }
-        )
+        (403, HandshakeError::NotCertified(b))
     );
-    for target in ["/usp", "/usp?eid=doc::a"] {
-        assert_eq!(claims(target).unwrap().peer, Some(a.clone()));
-    }
+    assert_eq!(claims("/usp?eid=doc::a").unwrap().peer, Some(a.clone()));
+    assert_eq!(claims("/usp").unwrap().peer, None);
 }
 
 #[test]
@@ -315,7 +308,10 @@ impl Open {
             (code, false, true)
         );
         assert_eq!(self.events(), [], "the other side has not answered yet");
-        assert_eq!(self.session.send(&record()), Err(SendError::NotOpen));
+        assert_eq!(
+            self.session.send(record().encode()),
+            Err(SendError::NotOpen)
+        );
         self.hear(Inbound::Binary(&record().encode()));
         self.hear(Inbound::Close(Some(code)));
         assert_eq!(self.events(), [Event::Closed(reason.clone())]);
@@ -328,10 +324,26 @@ impl Open {
 }
 
 #[test]
+fn what_ends_a_session_from_outside_is_told_by_its_code() {
+    for (code, reason, retried) in [
+        (1001, CloseReason::GoingAway, false),
+        (1002, CloseReason::Protocol("bad mask".to_owned()), true),
+        (1008, CloseReason::Untrusted("revoked".to_owned()), true),
+    ] {
+        let mut open = open(Config::default());
+        assert!(open.session.is_open());
+        open.session.fail(open.now, reason.clone());
+        assert!(!open.session.is_open());
+        open.assert_closes(code, &reason);
+        assert_eq!(reason.is_retried(), retried);
+    }
+}
+
+#[test]
 fn a_record_is_one_binary_message() {
     let mut open = open(Config::default());
     let connect = Record::with(controller(), agent(), RecordBody::WebSocketConnect);
-    open.session.send(&connect).unwrap();
+    open.session.send(connect.encode()).unwrap();
     assert_eq!(open.sent(), [Transmit::Binary(connect.encode())]);
     open.hear(Inbound::Binary(&record().encode()));
     assert_eq!(open.events(), [Event::Record(record())]);
@@ -550,17 +562,17 @@ fn records_that_cannot_be_sent_are_refused() {
     let large = Record::no_session(controller(), agent(), vec![1; 600]);
     let length = large.encode().len();
     assert_eq!(
-        open.session.send(&large),
+        open.session.send(large.encode()),
         Err(SendError::TooLarge { length, max: 600 })
     );
-    assert_eq!(open.session.send(&record()), Ok(()));
-    assert_eq!(open.session.send(&record()), Ok(()));
-    assert_eq!(open.session.send(&record()), Err(SendError::Full));
+    assert_eq!(open.session.send(record().encode()), Ok(()));
+    assert_eq!(open.session.send(record().encode()), Ok(()));
+    assert_eq!(open.session.send(record().encode()), Err(SendError::Full));
     assert_eq!(
         (open.sent().len(), open.session.stats().refused_full),
         (2, 1)
     );
-    assert_eq!(open.session.send(&record()), Ok(()));
+    assert_eq!(open.session.send(record().encode()), Ok(()));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub struct Request<'a> {
 /// A client that may come in. The answer has [`SUBPROTOCOL`] as its `Sec-WebSocket-Protocol` (R-WS.11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// Who it is: by its certificate, or else as it says. When it says nothing, its first Record does.
+    /// Who it says it is, which its certificate stands for. When it says nothing, its certificate or its first Record does.
     pub peer: Option<EndpointId>,
     /// The answer's `Sec-WebSocket-Extensions`, if the client offered the extension (R-WS.11a).
     pub extension: Option<String>,
@@ -48,7 +48,10 @@ pub enum HandshakeError {
     /// The other side names this Endpoint itself.
     #[error("the other side has this Endpoint's own Endpoint ID")]
     OwnEndpoint,
-    /// The other side is not the Endpoint that its certificate names, or that was to be reached.
+    /// The client's certificate is not that of the Endpoint that it says it is.
+    #[error("the certificate is not that of {0}")]
+    NotCertified(EndpointId),
+    /// The other side is not the Endpoint that was to be reached.
     #[error("the other side says it is {claimed}, expected is {expected}")]
     OtherEndpoint {
         /// Who it says it is.
@@ -63,7 +66,7 @@ impl HandshakeError {
     pub fn status(&self) -> u16 {
         match self {
             Self::Path(_) => 404,
-            Self::OtherEndpoint { .. } => 403,
+            Self::NotCertified(_) | Self::OtherEndpoint { .. } => 403,
             _ => 400,
         }
     }
@@ -96,7 +99,8 @@ pub fn extension(own: &EndpointId) -> String {
     format!("{EXTENSION}; {EID}=\"{own}\"")
 }
 
-/// A server's decision: `path` is the Endpoint's, `certified` who the client is by its certificate.
+/// A server's decision: `path` is the Endpoint's, `certifies` tells whether the client's certificate, if it has one, is that of
+/// an Endpoint.
 ///
 /// An extension is not needed (R-WS.11c), nor is an `eid`: clients before USP 1.3 put it into the extension, and
 /// those in browsers nowhere.
@@ -107,7 +111,7 @@ pub fn admit(
     request: Request<'_>,
     path: &str,
     own: &EndpointId,
-    certified: Option<&EndpointId>,
+    certifies: impl FnOnce(&EndpointId) -> bool,
 ) -> Result<Admission, HandshakeError> {
     let (asked, query) = request
         .target
@@ -128,14 +132,17 @@ pub fn admit(
     if claimed.as_ref() == Some(own) {
         return Err(HandshakeError::OwnEndpoint);
     }
+    if let Some(claimed) = claimed.as_ref().filter(|claimed| !certifies(claimed)) {
+        return Err(HandshakeError::NotCertified(claimed.clone()));
+    }
     Ok(Admission {
-        peer: expect(claimed, certified)?,
+        peer: claimed,
         extension: offered.then(|| extension(own)),
     })
 }
 
 /// A client's decision about the response: who the server is, if it is known. `expected` is who must be there: the
-/// one to be reached, by its certificate.
+/// one to be reached.
 ///
 /// A response without the extension is as good (R-WS.11b), and one with an extension that was not offered too.
 ///

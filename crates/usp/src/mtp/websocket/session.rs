@@ -3,7 +3,7 @@
 //! ```text
 //! Open ── text, no Record ──> Close 1003 ─┐
 //!      ── too large ────────> Close 1009 ─┤
-//!      ── close() ──────────> Close ──────┴─> Closing ── the peer's Close, or too long ──> Closed
+//!      ── close(), fail() ──> Close ──────┴─> Closing ── the peer's Close, or too long ──> Closed
 //!      ── the peer's Close ─> Close, no answer to a Ping, the connection's end ──────────> Closed
 //! ```
 
@@ -24,8 +24,14 @@ pub const NORMAL: u16 = 1000;
 /// Going away (RFC 6455 §7.4.1).
 pub const GOING_AWAY: u16 = 1001;
 
+/// What came breaks the WebSocket protocol (RFC 6455 §7.4.1).
+pub const PROTOCOL_ERROR: u16 = 1002;
+
 /// What came cannot be taken: text, or no Record (R-WS.16).
 pub const UNSUPPORTED: u16 = 1003;
+
+/// The other side is not let in any more (RFC 6455 §7.4.1).
+pub const POLICY: u16 = 1008;
 
 /// What came is too large (RFC 6455 §7.4.1).
 pub const TOO_LARGE: u16 = 1009;
@@ -123,6 +129,15 @@ pub enum CloseReason {
     /// [`Session::close`] was called: 1000.
     #[error("closed here")]
     Local,
+    /// This Endpoint shuts down: 1001.
+    #[error("this Endpoint shuts down")]
+    GoingAway,
+    /// What came breaks the WebSocket protocol: 1002.
+    #[error("{0}")]
+    Protocol(String),
+    /// The other side is not, or is no longer, who may be here (R-MTP.4): 1008.
+    #[error("{0}")]
+    Untrusted(String),
     /// The other side closed.
     #[error("closed by the other side with {0:?}")]
     Peer(Option<u16>),
@@ -138,13 +153,16 @@ impl CloseReason {
     /// Whether the side that connected connects again (R-WS.19): always, unless it wanted the end or has another
     /// session.
     pub fn is_retried(&self) -> bool {
-        !matches!(self, Self::Local | Self::Replaced)
+        !matches!(self, Self::Local | Self::GoingAway | Self::Replaced)
     }
 
     fn code(&self) -> u16 {
         match self {
             Self::Text | Self::Record(_) => UNSUPPORTED,
             Self::TooLarge(_) => TOO_LARGE,
+            Self::GoingAway => GOING_AWAY,
+            Self::Protocol(_) => PROTOCOL_ERROR,
+            Self::Untrusted(_) => POLICY,
             _ => NORMAL,
         }
     }
@@ -289,16 +307,15 @@ impl Session {
         self.finish(reason);
     }
 
-    /// Sends a Record.
+    /// Sends a Record, encoded.
     ///
     /// # Errors
     /// [`SendError`]; nothing is sent then.
-    pub fn send(&mut self, record: &Record) -> Result<(), SendError> {
+    pub fn send(&mut self, record: Vec<u8>) -> Result<(), SendError> {
         if self.state != State::Open {
             return Err(SendError::NotOpen);
         }
-        let bytes = record.encode();
-        let length = bytes.len();
+        let length = record.len();
         let max = self.config.max_record;
         if length > max {
             return Err(SendError::TooLarge { length, max });
@@ -307,7 +324,7 @@ impl Session {
             self.stats.refused_full += 1;
             return Err(SendError::Full);
         }
-        self.outbox.push(Transmit::Binary(bytes), length);
+        self.outbox.push(Transmit::Binary(record), length);
         self.stats.records_out += 1;
         Ok(())
     }
@@ -325,6 +342,17 @@ impl Session {
     /// Closes the session, because another one stays (R-WS.4).
     pub fn replace(&mut self, now: Instant) {
         self.begin_close(now, CloseReason::Replaced);
+    }
+
+    /// Closes the session for this reason: [`CloseReason::GoingAway`], or what the WebSocket library or the verifier of
+    /// certificates found wrong.
+    pub fn fail(&mut self, now: Instant, reason: CloseReason) {
+        self.begin_close(now, reason);
+    }
+
+    /// Whether Records can be sent.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
     }
 
     /// The next message to send.
