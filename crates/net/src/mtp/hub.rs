@@ -7,7 +7,10 @@ use homefleet_usp::EndpointId;
 
 use super::mqtt::{MqttMtp, MqttStats};
 use super::stomp::{StompMtp, StompStats};
-use super::{CoapMtp, Destination, NetStats, Route, SendError, UdsMtp, UdsStats};
+use super::{
+    CoapMtp, Destination, NetStats, Route, SendError, UdsMtp, UdsStats, WebSocketMtp,
+    WebSocketStats,
+};
 use crate::dtls::Credentials;
 use crate::tls::{Tls, TlsStats};
 
@@ -25,6 +28,8 @@ pub struct Mtps {
     pub tls: Option<Tls>,
     /// UNIX domain sockets.
     pub uds: Option<UdsMtp>,
+    /// WebSocket.
+    pub websocket: Option<WebSocketMtp>,
 }
 
 /// Counters of all MTPs; `None` of those that are not there.
@@ -41,6 +46,8 @@ pub struct MtpsStats {
     pub tls: Option<TlsStats>,
     /// UNIX domain sockets.
     pub uds: Option<UdsStats>,
+    /// WebSocket.
+    pub websocket: Option<WebSocketStats>,
 }
 
 impl Mtps {
@@ -103,7 +110,10 @@ impl Mtps {
                 let mtp = self.uds.as_ref().ok_or(SendError::NoMtp)?;
                 mtp.send(to, endpoint_id, record).await
             }
-            Route::WebSocket { .. } => Err(SendError::NoMtp),
+            Route::WebSocket { .. } => {
+                let mtp = self.websocket.as_ref().ok_or(SendError::NoMtp)?;
+                mtp.send(to, endpoint_id, record).await
+            }
         }
     }
 
@@ -156,6 +166,9 @@ impl Mtps {
         if let Some(uds) = &self.uds {
             uds.shutdown().await;
         }
+        if let Some(websocket) = &self.websocket {
+            websocket.shutdown().await;
+        }
     }
 
     /// The counters.
@@ -166,6 +179,7 @@ impl Mtps {
             stomp: self.stomp.as_ref().map(StompMtp::stats),
             tls: self.tls.as_ref().map(Tls::stats),
             uds: self.uds.as_ref().map(UdsMtp::stats),
+            websocket: self.websocket.as_ref().map(WebSocketMtp::stats),
         }
     }
 }
@@ -178,6 +192,7 @@ impl fmt::Debug for Mtps {
             .field("stomp", &self.stomp)
             .field("tls", &self.tls)
             .field("uds", &self.uds)
+            .field("websocket", &self.websocket)
             .finish_non_exhaustive()
     }
 }

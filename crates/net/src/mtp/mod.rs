@@ -8,6 +8,7 @@
 //! | [`Status`] | how a connection stands that is to be kept open, for all that have connections |
 //! | [`stomp`] | STOMP 1.2 through a broker |
 //! | [`uds`] | UNIX domain sockets, for Endpoints on the same device |
+//! | [`websocket`] | WebSocket sessions, with TLS or without |
 //!
 //! Every MTP hands what happens to one queue of [`Event`]s, and takes Records for a [`Route`]. Two things are its own
 //! business, so that nobody above can forget them: that nothing passes before the peer's certificate was decided about
@@ -29,12 +30,16 @@ pub mod mqtt;
 mod status;
 pub mod stomp;
 pub mod uds;
+pub mod websocket;
 
 pub use self::coap::{CoapMtp, CoapMtpConfig, Destination, Interface, NetStats};
 pub use self::hub::{Mtps, MtpsStats};
 pub use self::mqtt::{MqttClient, MqttMtp, MqttMtpConfig};
 pub use self::status::{State, Status};
 pub use self::uds::{UdsConnection, UdsListener, UdsMtp, UdsMtpConfig, UdsStats};
+pub use self::websocket::{
+    WebSocketConnection, WebSocketListener, WebSocketMtp, WebSocketMtpConfig, WebSocketStats,
+};
 
 /// The way to an Endpoint. Its text is what stores keep, and what logs show.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

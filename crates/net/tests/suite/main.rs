@@ -35,3 +35,4 @@ mod scale;
 mod spoof;
 mod stomp;
 mod tls;
+mod websocket;
