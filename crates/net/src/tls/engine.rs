@@ -52,6 +52,9 @@ impl Engine {
             .map_err(unusable)?
             .with_client_cert_verifier(judge)
             .with_cert_resolver(ours);
+        // For the last record of a peer that is refused after it was held, see `alert`.
+        client.enable_secret_extraction = true;
+        server.enable_secret_extraction = true;
         if config.resumption {
             client.resumption = Resumption::store(Arc::new(Tickets::new(config.max_servers)));
             server.session_storage = Arc::new(Sessions::new(config.max_sessions));

@@ -13,8 +13,9 @@
 //! - Handshakes are bounded in time, number and rate, and counted.
 //!
 //! # Known limits
-//! - A refusal that comes after the handshake is told by close_notify, not by an alert: the engine has no way to send one then.
+//! - A peer of an open connection that is not trusted any more is told by close_notify, not by an alert.
 
+mod alert;
 mod config;
 mod dial;
 mod engine;
@@ -35,6 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use homefleet_trust::{Alert, Refusal};
 use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -354,7 +356,7 @@ impl Tls {
     async fn settle<S>(
         &self,
         link: Arc<Link>,
-        mut stream: tokio_rustls::TlsStream<S>,
+        stream: tokio_rustls::TlsStream<S>,
     ) -> Result<TlsStream<S>, TlsError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -390,16 +392,15 @@ impl Tls {
                 }
                 Ok(TlsStream::new(stream, guard, identity, resumed))
             }
-            (decided, _) => {
-                // Whether the peer hears of it is its own affair.
-                let _said = timeout(LINGER, stream.shutdown()).await;
-                Err(match decided {
-                    Ok(Standing::Distrusted(Distrust::Refused(decision))) => {
-                        count(&shared.counters.refused);
-                        TlsError::Refused(Box::new((*decision).clone()))
-                    }
-                    _ => TlsError::Undecided,
-                })
+            (Ok(Standing::Distrusted(Distrust::Refused(decision))), _) => {
+                count(&shared.counters.refused);
+                let alert = decision.refusal().map_or(Alert(80), Refusal::alert);
+                goodbye(stream, alert).await;
+                Err(TlsError::Refused(Box::new((*decision).clone())))
+            }
+            _ => {
+                goodbye(stream, Alert::CERTIFICATE_UNKNOWN).await;
+                Err(TlsError::Undecided)
             }
         }
     }
@@ -512,6 +513,17 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
     }
     let name = bare.trim_end_matches('.').to_owned();
     ServerName::try_from(name).ok()
+}
+
+/// Tells a peer why it is refused after all. Whether it hears of it is its own affair.
+async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: tokio_rustls::TlsStream<S>,
+    alert: Alert,
+) {
+    let said = timeout(LINGER, alert::send(stream, alert.code())).await;
+    if let Ok(Some(stream)) = said {
+        linger(stream).await;
+    }
 }
 
 /// Closes our side and waits until the peer has closed its own: what it still sends would have it lose our last words.

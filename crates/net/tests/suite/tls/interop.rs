@@ -166,30 +166,45 @@ async fn s_client_that_was_revoked_is_held_until_the_list_is_there_and_then_refu
     let revocation = Arc::new(RwLock::new(Revocation::new(RevocationPolicy::default())));
     verifier.set_revocation(revocation.clone(), |_| {});
     let (tls, listener, at) = server(&ca, verifier).await;
-    let mut client = s_client(&files, &at, true, &["-tls1_3"]);
-    client.say("not to be heard\n");
-    let judging = async {
-        while tls.stats().held == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-        let chain = std::fs::read_to_string(files.path("chain.pem")).unwrap();
-        let anchors = anchors_from_pem(&chain).unwrap();
-        revocation
-            .write()
-            .unwrap()
-            .add_crl(&ca.crl(1, &[7]), &anchors, Time::Accurate(today()))
-            .unwrap();
-        tls.judge_again().await;
-    };
-    let (result, ()) = tokio::join!(accept(&tls, &listener), judging);
-    assert!(matches!(refusal(result), Refusal::Revoked { .. }));
-    assert!(tokio::task::block_in_place(|| client.wait(PATIENCE)));
+    let chain = std::fs::read_to_string(files.path("chain.pem")).unwrap();
+    let anchors = anchors_from_pem(&chain).unwrap();
+    // Every way of protecting the last record.
+    let ways: [&[&str]; 6] = [
+        &["-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256"],
+        &["-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384"],
+        &["-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"],
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"],
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384"],
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"],
+    ];
+    for (way, number) in ways.into_iter().zip(1..) {
+        // Nothing is known of it.
+        *revocation.write().unwrap() = Revocation::new(RevocationPolicy::default());
+        let mut client = s_client(&files, &at, true, way);
+        client.say("not to be heard\n");
+        let judging = async {
+            while tls.stats().held < number {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            revocation
+                .write()
+                .unwrap()
+                .add_crl(&ca.crl(1, &[7]), &anchors, Time::Accurate(today()))
+                .unwrap();
+            tls.judge_again().await;
+        };
+        let (result, ()) = tokio::join!(accept(&tls, &listener), judging);
+        assert!(matches!(refusal(result), Refusal::Revoked { .. }));
+        says(&client, "alert certificate revoked").await;
+    }
     for (flag, _) in VERSIONS {
         let client = s_client(&files, &at, true, &[flag]);
         let refusal = refusal(accept(&tls, &listener).await);
         assert!(matches!(refusal, Refusal::Revoked { .. }), "{refusal}");
         says(&client, "alert certificate revoked").await;
     }
+    assert_eq!(tls.stats().held, 6);
+    assert_eq!(tls.stats().established, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
