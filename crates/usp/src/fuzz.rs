@@ -270,7 +270,13 @@ fn stomp(start: Instant, record: &Record, script: &[u8]) {
                 now += Duration::from_millis(u64::from(what) * 20);
                 session.handle_timeout(now);
             }
-            4 => waiting += usize::from(session.send(now, &text(), record.encode()).is_ok()),
+            4 => {
+                waiting += usize::from(
+                    session
+                        .send(now, &text(), record.to_id(), record.encode())
+                        .is_ok(),
+                )
+            }
             5 if what > 250 => session.disconnect(now),
             5 if what > 240 => session.handle_disconnect(),
             5 => session.set_destination(now, Some(text())),

@@ -6,7 +6,7 @@ use homefleet_usp::{
     ErrorCode, Record,
     mtp::stomp::{
         CONTENT_TYPE, CloseReason, Command, Config, DecodeError, Decoder, Event, Frame, HeartBeat,
-        Limits, Login, SendError, Session, Violation,
+        Limits, Login, SendError, Senders, Session, Violation,
     },
     record::RecordBody,
 };
@@ -101,7 +101,8 @@ impl Broker {
         };
         assert_eq!(self.session.poll_timeout(), None);
         assert_eq!(
-            self.session.send(self.now, "/queue/x", record().encode()),
+            self.session
+                .send(self.now, "/queue/x", &controller(), record().encode()),
             Err(SendError::NotConnected)
         );
         self.say(&message(&record()));
@@ -240,7 +241,12 @@ fn a_record_is_sent_with_its_type_length_and_way_back() {
     let mut broker = Broker::connected(config());
     broker
         .session
-        .send(broker.now, "/queue/controller", record().encode())
+        .send(
+            broker.now,
+            "/queue/controller",
+            &controller(),
+            record().encode(),
+        )
         .unwrap();
     let frame = broker.hear().remove(0);
     let body = record().encode();
@@ -345,7 +351,7 @@ fn a_wrong_record_is_told_with_its_way_back_and_the_session_stays() {
     assert!(
         broker
             .session
-            .send(broker.now, "/queue/x", record().encode())
+            .send(broker.now, "/queue/x", &controller(), record().encode())
             .is_ok()
     );
 }
@@ -493,7 +499,7 @@ fn a_record_takes_the_place_of_a_heart_beat() {
     broker.now += Duration::from_millis(500);
     broker
         .session
-        .send(broker.now, "/queue/x", record().encode())
+        .send(broker.now, "/queue/x", &controller(), record().encode())
         .unwrap();
     assert_eq!(
         broker.session.poll_timeout(),
@@ -579,7 +585,7 @@ fn a_changed_destination_moves_the_subscription() {
     );
     broker
         .session
-        .send(broker.now, "/queue/x", record().encode())
+        .send(broker.now, "/queue/x", &controller(), record().encode())
         .unwrap();
     assert_eq!(
         header(&broker.hear()[0], "reply-to-dest"),
@@ -628,7 +634,7 @@ fn disconnecting_waits_for_its_receipt() {
     assert_eq!(
         broker
             .session
-            .send(broker.now, "/queue/x", record().encode()),
+            .send(broker.now, "/queue/x", &controller(), record().encode()),
         Err(SendError::NotConnected)
     );
     broker.say(&message(&record()));
@@ -665,38 +671,42 @@ fn records_that_cannot_be_sent_are_refused() {
     assert_eq!(
         broker
             .session
-            .send(broker.now, "/queue/x", record().encode()),
+            .send(broker.now, "/queue/x", &controller(), record().encode()),
         Err(SendError::NotConnected)
     );
     let mut config = config();
     (config.limits.body, config.max_queued) = (600, 1000);
     let mut broker = Broker::connected(config);
     assert_eq!(
-        broker.session.send(broker.now, "", record().encode()),
+        broker
+            .session
+            .send(broker.now, "", &controller(), record().encode()),
         Err(SendError::NoDestination)
     );
     let large = Record::no_session(controller(), agent(), vec![1; 600]);
     let length = large.encode().len();
     assert_eq!(
-        broker.session.send(broker.now, "/queue/x", large.encode()),
+        broker
+            .session
+            .send(broker.now, "/queue/x", &controller(), large.encode()),
         Err(SendError::TooLarge { length, max: 600 })
     );
     assert_eq!(
         broker
             .session
-            .send(broker.now, "/queue/x", record().encode()),
+            .send(broker.now, "/queue/x", &controller(), record().encode()),
         Ok(3)
     );
     assert_eq!(
         broker
             .session
-            .send(broker.now, "/queue/x", record().encode()),
+            .send(broker.now, "/queue/x", &controller(), record().encode()),
         Ok(4)
     );
     assert_eq!(
         broker
             .session
-            .send(broker.now, "/queue/x", record().encode()),
+            .send(broker.now, "/queue/x", &controller(), record().encode()),
         Err(SendError::Full)
     );
     assert_eq!(
@@ -706,7 +716,7 @@ fn records_that_cannot_be_sent_are_refused() {
     assert_eq!(
         broker
             .session
-            .send(broker.now, "/queue/x", record().encode()),
+            .send(broker.now, "/queue/x", &controller(), record().encode()),
         Ok(5)
     );
 }
@@ -733,7 +743,7 @@ fn no_transactional_or_acknowledging_frame_is_ever_sent() {
     );
     broker
         .session
-        .send(broker.now, "/queue/x", connect.encode())
+        .send(broker.now, "/queue/x", &controller(), connect.encode())
         .unwrap();
     broker
         .session
@@ -758,7 +768,11 @@ fn no_transactional_or_acknowledging_frame_is_ever_sent() {
 fn each_record_is_acknowledged_by_a_broker_that_sends_receipts() {
     let mut broker = Broker::connected(config());
     assert!(broker.session.acknowledges());
-    let send = |broker: &mut Broker| broker.session.send(broker.now, "/queue/x", vec![1]);
+    let send = |broker: &mut Broker| {
+        broker
+            .session
+            .send(broker.now, "/queue/x", &controller(), vec![1])
+    };
     let (first, second) = (send(&mut broker).unwrap(), send(&mut broker).unwrap());
     let frames = broker.hear();
     let receipt = |index: usize| {
@@ -779,7 +793,11 @@ fn records_that_wait_for_their_receipts_are_bounded() {
         max_unacknowledged: 2,
         ..config()
     });
-    let send = |broker: &mut Broker| broker.session.send(broker.now, "/queue/x", vec![1]);
+    let send = |broker: &mut Broker| {
+        broker
+            .session
+            .send(broker.now, "/queue/x", &controller(), vec![1])
+    };
     assert!(send(&mut broker).is_ok() && send(&mut broker).is_ok());
     let id = header(&broker.hear()[0], "receipt").unwrap().to_owned();
     assert_eq!(send(&mut broker), Err(SendError::Full));
@@ -808,7 +826,7 @@ fn a_broker_without_receipts_is_given_time_to_refuse_the_subscription() {
     assert!(!broker.session.acknowledges());
     broker
         .session
-        .send(broker.now, "/queue/x", vec![1])
+        .send(broker.now, "/queue/x", &controller(), vec![1])
         .unwrap();
     assert_eq!(header(&broker.hear()[0], "receipt"), None);
 
@@ -831,4 +849,39 @@ fn no_heart_beat_is_missed_while_the_application_does_not_read() {
     assert_eq!(broker.events(), []);
     broker.pass(Duration::from_millis(1));
     assert_eq!(broker.closed(), CloseReason::HeartBeatMissed);
+}
+
+#[test]
+fn an_endpoint_speaks_over_its_own_destination_and_is_told_which_that_is() {
+    let senders: Senders = "/topic/usp.{endpoint-id}".parse().unwrap();
+    let mut broker = Broker::connected(Config {
+        senders: Some(senders),
+        ..config()
+    });
+    let own = format!("/topic/usp.{}", controller());
+    broker
+        .session
+        .send(broker.now, "/queue/c", &controller(), vec![1])
+        .unwrap();
+    assert_eq!(
+        header(&broker.hear()[0], "reply-to-dest"),
+        Some(own.as_str())
+    );
+    let over = |destination: &str, body: Vec<u8>| {
+        let mut frame = message(&record());
+        frame
+            .headers
+            .retain(|(name, _)| name != "destination" && name != "content-length");
+        frame.with("destination", destination).with_body(body)
+    };
+    broker.say(&over(&own, record().encode()));
+    assert!(matches!(broker.events()[..], [Event::Record { .. }]));
+    let wrong = [field(1, b"2.0"), field(3, controller().as_str().as_bytes())].concat();
+    for body in [record().encode(), wrong] {
+        broker.say(&over("/topic/usp.os::012345-ANOTHER", body));
+        assert_eq!(broker.events(), []);
+    }
+    broker.say(&over("/topic/usp.os::012345-ANOTHER", b"text".to_vec()));
+    assert!(matches!(broker.events()[..], [Event::Erroneous { .. }]));
+    assert_eq!(broker.session.stats().forged, 2);
 }

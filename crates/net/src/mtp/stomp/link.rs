@@ -75,6 +75,7 @@ impl<'a> Link<'a> {
         config.host.clone_from(&task.spec.virtual_host);
         config.heart_beat = task.spec.heart_beat;
         config.destination.clone_from(&task.spec.destination);
+        config.senders.clone_from(&task.spec.senders);
         config.limits.body = shared.max_record;
         config.max_queued = shared.max_queued;
         Self {
@@ -230,9 +231,12 @@ impl<'a> Link<'a> {
             if *connection != self.task.name {
                 continue;
             }
-            let sent = self
-                .session
-                .send(Instant::now(), destination, greeting.record);
+            let sent = self.session.send(
+                Instant::now(),
+                destination,
+                &greeting.endpoint_id,
+                greeting.record,
+            );
             count(match &sent {
                 Ok(_) => &self.task.shared.counters.records_out,
                 Err(_) => &self.task.shared.counters.records_failed,
@@ -296,11 +300,13 @@ impl<'a> Link<'a> {
     fn send(&mut self, sending: Sending) {
         let Sending {
             destination,
+            endpoint_id,
             record,
             done,
         } = sending;
         let sent = if self.up {
-            self.session.send(Instant::now(), &destination, record)
+            self.session
+                .send(Instant::now(), &destination, &endpoint_id, record)
         } else {
             Err(stomp::SendError::NotConnected)
         };

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use homefleet_usp::EndpointId;
 use homefleet_usp::mtp::retry::RetryPolicy;
-use homefleet_usp::mtp::stomp::{HeartBeat, Login};
+use homefleet_usp::mtp::stomp::{HeartBeat, Login, Senders};
 use homefleet_usp::record::MAX_RECORD;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -92,6 +92,10 @@ pub struct StompConnection {
     /// Where we are reached; `None` when the broker tells by `subscribe-dest`. A change moves the subscription of an open
     /// connection (R-STOMP.29).
     pub destination: Option<String>,
+    /// Where each Endpoint sends what is for us, when that is not the destination that we subscribe to: it is told this
+    /// destination to answer to, and believed only over it. With a broker that lets each Endpoint write to its own
+    /// destination only, nobody speaks as another then (R-SEC.4c).
+    pub senders: Option<Senders>,
     /// When a connection that failed or ended is tried again (R-STOMP.7).
     pub retry: RetryPolicy,
 }
@@ -107,6 +111,7 @@ impl StompConnection {
             login,
             heart_beat: None,
             destination: None,
+            senders: None,
             retry: RetryPolicy::stomp(60, 2000, 30_720),
         }
     }
@@ -121,7 +126,9 @@ impl StompConnection {
                 spec.virtual_host.clone(),
             )
         };
-        address(self) != address(other) || self.login != other.login
+        address(self) != address(other)
+            || self.login != other.login
+            || self.senders != other.senders
     }
 }
 
@@ -171,6 +178,7 @@ struct Shown {
 /// A Record on its way to the task.
 struct Sending {
     destination: String,
+    endpoint_id: EndpointId,
     record: Vec<u8>,
     done: oneshot::Sender<Result<(), SendError>>,
 }
@@ -254,10 +262,10 @@ impl StompMtp {
     pub async fn send(
         &self,
         to: &Route,
-        _endpoint_id: &EndpointId,
+        endpoint_id: &EndpointId,
         record: Vec<u8>,
     ) -> Result<(), SendError> {
-        let result = self.try_send(to, record).await;
+        let result = self.try_send(to, endpoint_id, record).await;
         stats::count(match &result {
             Ok(()) => &self.shared.counters.records_out,
             Err(_) => &self.shared.counters.records_failed,
@@ -265,7 +273,12 @@ impl StompMtp {
         result
     }
 
-    async fn try_send(&self, to: &Route, record: Vec<u8>) -> Result<(), SendError> {
+    async fn try_send(
+        &self,
+        to: &Route,
+        endpoint_id: &EndpointId,
+        record: Vec<u8>,
+    ) -> Result<(), SendError> {
         let Route::Stomp {
             connection,
             destination,
@@ -283,6 +296,7 @@ impl StompMtp {
         let (done, outcome) = oneshot::channel();
         let sending = Sending {
             destination: destination.clone(),
+            endpoint_id: endpoint_id.clone(),
             record,
             done,
         };

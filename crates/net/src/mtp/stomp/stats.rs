@@ -32,6 +32,8 @@ pub struct StompStats {
     pub erroneous: u64,
     /// Messages of another content type; dropped.
     pub other_content: u64,
+    /// Messages dropped because their sender does not send over the destination that they came over (R-SEC.4c).
+    pub forged: u64,
     /// Messages dropped because the broker is no Trusted Broker, and its certificate not the sender's (R-SEC.0a, R-SEC.26).
     pub untrusted_broker: u64,
     /// Heart-beats sent.
@@ -56,6 +58,7 @@ pub(super) struct Counters {
     pub(super) records_failed: AtomicU64,
     pub(super) erroneous: AtomicU64,
     other_content: AtomicU64,
+    forged: AtomicU64,
     pub(super) untrusted_broker: AtomicU64,
     heart_beats_out: AtomicU64,
     receipts: AtomicU64,
@@ -88,6 +91,7 @@ impl Counters {
             before.heart_beats_out,
             after.heart_beats_out,
         );
+        add(&self.forged, before.forged, after.forged);
         add(&self.receipts, before.receipts, after.receipts);
     }
 
@@ -106,6 +110,7 @@ impl Counters {
             records_failed: read(&self.records_failed),
             erroneous: read(&self.erroneous),
             other_content: read(&self.other_content),
+            forged: read(&self.forged),
             untrusted_broker: read(&self.untrusted_broker),
             heart_beats_out: read(&self.heart_beats_out),
             receipts: read(&self.receipts),

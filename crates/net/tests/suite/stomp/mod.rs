@@ -124,7 +124,7 @@ impl Endpoint {
     async fn event(&mut self) -> Event {
         timeout(LIMIT, self.events.recv())
             .await
-            .expect("nothing happens")
+            .unwrap_or_else(|_| panic!("nothing happens: {:?}", self.mtp.status("main")))
             .unwrap()
     }
 

@@ -8,7 +8,7 @@ use homefleet_net::mtp::{Connect, Route, SendError};
 use homefleet_net::tls::Tls;
 use homefleet_trust::{Basis, anchors_from_pem};
 use homefleet_usp::Record;
-use homefleet_usp::mtp::stomp::{HeartBeat, Login};
+use homefleet_usp::mtp::stomp::{HeartBeat, Login, Senders};
 use homefleet_usp::record::RecordBody;
 use tokio::sync::RwLock;
 
@@ -29,7 +29,17 @@ struct House {
 static HOUSE: OnceLock<Option<House>> = OnceLock::new();
 
 /// Each has its own test, or its own part of one.
-const DEVICES: [&str; 7] = ["one", "two", "three", "four", "five", "six", "seven"];
+const DEVICES: [&str; 9] = [
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine.more",
+];
 const CONTROLLER: &str = "self::controller";
 
 fn house() -> Option<&'static House> {
@@ -279,6 +289,64 @@ async fn a_device_neither_hears_nor_speaks_as_another_through_rabbitmq() {
     stranger.open(&spec(&rabbit, &three, "guess", &at));
     until(|| stranger.stats().broker_errors > 0).await;
     stranger.mtp.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_hears_every_device_over_its_own_destination_only() {
+    let Some(house) = house() else { return };
+    let rabbit = house.rabbit.read().await;
+    let (eight, nine) = (agent_id("eight"), agent_id("nine.more"));
+    let senders: Senders = "/topic/usp.controller.{endpoint-id}".parse().unwrap();
+    let mut controller = Endpoint::new(CONTROLLER);
+    controller.open(&StompConnection {
+        senders: Some(senders.clone()),
+        ..spec(
+            &rabbit,
+            CONTROLLER,
+            "of the house",
+            "/topic/usp.controller.#",
+        )
+    });
+    controller.up().await;
+    let mut devices = Vec::new();
+    for device in [&eight, &nine] {
+        let (at, _) = places(device);
+        let mut agent = Endpoint::new(device);
+        agent.open(&spec(&rabbit, device, "sesame", &at));
+        agent.up().await;
+        devices.push(agent);
+    }
+    // Each speaks where it may speak; only what says so of itself is heard.
+    for (agent, device, other) in [(&devices[0], &eight, &nine), (&devices[1], &nine, &eight)] {
+        let own = senders.destination(&id(device));
+        for from in [other, device] {
+            let notify = record(from, CONTROLLER, "notify");
+            assert_eq!(agent.send(CONTROLLER, &own, &notify).await, Ok(()));
+        }
+    }
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        let (record, origin) = controller.record().await;
+        if record.message().is_some() {
+            heard.push(record.from_id().to_string());
+            // The way back to the device, which answers over its own destination.
+            let back = origin.reply_to.unwrap();
+            let get = super::record(CONTROLLER, record.from_id().as_str(), "get");
+            let sent = controller.mtp.send(&back, record.from_id(), get.encode());
+            assert_eq!(sent.await, Ok(()));
+        }
+    }
+    heard.sort();
+    assert_eq!(heard, [eight.as_str(), nine.as_str()]);
+    // Others' tests speak over destinations of their own, and nothing else.
+    assert!(controller.stats().forged >= 2);
+    for (agent, device) in devices.iter_mut().zip([&eight, &nine]) {
+        let (_, origin) = agent.record().await;
+        let own = senders.destination(&id(device));
+        assert_eq!(origin.reply_to, Some(super::route(&own)));
+        agent.mtp.shutdown().await;
+    }
+    controller.mtp.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,7 @@ use super::{
     CONTENT_TYPE,
     decoder::{DecodeError, Decoder, Limits},
     frame::{Command, Frame},
+    senders::Senders,
 };
 
 /// How much of the broker's own words is kept.
@@ -46,6 +47,9 @@ pub struct Config {
     pub heart_beat: Option<HeartBeat>,
     /// The configured destination of this Endpoint, used when the broker tells none (R-STOMP.15).
     pub destination: Option<String>,
+    /// Where each Endpoint sends what is for us, when that is not the destination that we subscribe to. It is what we name
+    /// as `reply-to-dest` then, and what a Record has come over, or it is dropped.
+    pub senders: Option<Senders>,
     /// How long the broker may take until CONNECTED.
     pub connect_timeout: Duration,
     /// How long a subscription waits for its receipt before it is taken as made: some brokers send none.
@@ -69,6 +73,7 @@ impl Config {
             login,
             heart_beat: None,
             destination: None,
+            senders: None,
             connect_timeout: Duration::from_secs(30),
             subscribe_timeout: Duration::from_secs(5),
             disconnect_timeout: Duration::from_secs(5),
@@ -245,6 +250,8 @@ pub struct Stats {
     pub erroneous_records: u64,
     /// MESSAGE frames of another content type; dropped.
     pub other_content: u64,
+    /// MESSAGE frames with a Record whose `from_id` does not send over the destination that they came over; dropped.
+    pub forged: u64,
     /// Heart-beats queued for sending.
     pub heart_beats_out: u64,
     /// RECEIPT frames received (R-STOMP.30).
@@ -395,7 +402,7 @@ impl Session {
         });
     }
 
-    /// Sends an encoded Record to a destination: a Controller's or Agent's configured one, or the `reply_to` of what is
+    /// Sends an encoded Record to an Endpoint's destination: a Controller's or Agent's configured one, or the `reply_to` of what is
     /// answered (R-STOMP.18 to R-STOMP.22). Its number is that of the write among all that
     /// [`poll_transmit`](Self::poll_transmit) gives, from 1.
     ///
@@ -405,6 +412,7 @@ impl Session {
         &mut self,
         now: Instant,
         destination: &str,
+        to: &EndpointId,
         body: Vec<u8>,
     ) -> Result<u64, SendError> {
         if self.state != State::Connected {
@@ -430,7 +438,7 @@ impl Session {
         let mut frame = Frame::new(Command::Send)
             .with("destination", destination)
             .with("content-type", CONTENT_TYPE)
-            .with("reply-to-dest", self.subscribed.clone());
+            .with("reply-to-dest", self.reply_to(to));
         if self.acknowledges {
             frame = frame.with("receipt", format!("{RECORD_RECEIPT}{number}"));
             self.unacknowledged.insert(number);
@@ -601,7 +609,16 @@ impl Session {
             .header("reply-to-dest")
             .filter(|destination| !destination.is_empty())
             .map(str::to_owned);
-        let event = match Record::decode_within(&frame.body, self.config.limits.body) {
+        let decoded = Record::decode_within(&frame.body, self.config.limits.body);
+        let from_id = match &decoded {
+            Ok(record) => Some(record.from_id()),
+            Err(error) => error.from_id(),
+        };
+        if !self.is_sender(from_id, frame.header("destination").unwrap_or_default()) {
+            self.stats.forged += 1;
+            return;
+        }
+        let event = match decoded {
             Ok(record) => {
                 self.stats.records_in += 1;
                 Event::Record { record, reply_to }
@@ -612,6 +629,23 @@ impl Session {
             }
         };
         self.events.push_back(event);
+    }
+
+    /// Whether what came over this destination may be of this Endpoint.
+    fn is_sender(&self, from_id: Option<&EndpointId>, destination: &str) -> bool {
+        match (&self.config.senders, from_id) {
+            (Some(senders), Some(from_id)) => senders.destination(from_id) == destination,
+            // Nobody is named: there is nobody to be answered either.
+            (Some(_), None) | (None, _) => true,
+        }
+    }
+
+    /// Where this Endpoint sends its response.
+    fn reply_to(&self, to: &EndpointId) -> String {
+        match &self.config.senders {
+            Some(senders) => senders.destination(to),
+            None => self.subscribed.clone(),
+        }
     }
 
     fn receipt(&mut self, id: &str) {
