@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 #[cfg(target_os = "linux")]
 use std::io::IoSlice;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
 
@@ -14,7 +14,7 @@ use nix::{
     sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg},
 };
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 
 /// Receive buffer asked for; the kernel may grant less (it is forced when the process may).
@@ -70,6 +70,11 @@ impl UdpSocket {
         if addr.is_ipv6() {
             socket.set_only_v6(false)?;
         }
+        // A group that another program of this host has joined is none of ours.
+        if addr.is_ipv6() {
+            socket.set_multicast_all_v6(false)?;
+        }
+        socket.set_multicast_all_v4(false)?;
         socket.set_nonblocking(true)?;
         // More than net.core.rmem_max needs a privilege; what is granted is enough to go on.
         if force_receive_buffer(&socket).is_err() {
@@ -113,9 +118,37 @@ impl UdpSocket {
         self.io.ready(interest).await.map(drop)
     }
 
+    /// Hears what is sent to a multicast group on this network interface (by name), or on the one that the routing table has for
+    /// it. A socket of all addresses of IPv6 may hear groups of IPv4, too.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses.
+    pub fn join(&self, group: IpAddr, interface: Option<&str>) -> io::Result<()> {
+        let index = match interface {
+            Some(name) => nix::net::if_::if_nametoindex(name)?,
+            None => 0,
+        };
+        let socket = SockRef::from(&self.io);
+        match group {
+            IpAddr::V4(group) => {
+                let interface = match index {
+                    0 => InterfaceIndexOrAddress::Address(Ipv4Addr::UNSPECIFIED),
+                    index => InterfaceIndexOrAddress::Index(index),
+                };
+                socket.join_multicast_v4_n(&group, &interface)
+            }
+            IpAddr::V6(group) => socket.join_multicast_v6(&group, index),
+        }
+    }
+
     /// Receives one batch without waiting; each datagram goes to `take` with its sender, IPv4 in IPv4 form. Returns how
     /// many there were; 0 when the socket is empty.
     pub fn receive(&mut self, mut take: impl FnMut(SocketAddr, &[u8])) -> usize {
+        self.receive_to(|from, _, datagram| take(from, datagram))
+    }
+
+    /// The same with the address that the sender sent to, where the kernel tells.
+    pub fn receive_to(&mut self, mut take: impl FnMut(SocketAddr, Option<IpAddr>, &[u8])) -> usize {
         let mut meta = [RecvMeta::default(); BATCH];
         let result = {
             let mut buffers: Vec<IoSliceMut<'_>> = self
@@ -146,9 +179,10 @@ impl UdpSocket {
                     .take(filled)
                 {
                     let from = canonical(meta.addr);
+                    let sent_to = meta.dst_ip.map(|to| to.to_canonical());
                     if let Some(to) = meta.dst_ip
                         && self.local.ip().is_unspecified()
-                        && !to.is_multicast()
+                        && !to.to_canonical().is_multicast()
                         && self.locals.get(&from) != Some(&to)
                     {
                         if self.locals.len() >= MAX_LOCALS {
@@ -160,11 +194,11 @@ impl UdpSocket {
                     let bytes = &buffer[..meta.len.min(SEGMENT_BUFFER)];
                     if bytes.is_empty() {
                         count += 1;
-                        take(from, bytes);
+                        take(from, sent_to, bytes);
                     }
                     for datagram in bytes.chunks(meta.stride.max(1)) {
                         count += 1;
-                        take(from, datagram);
+                        take(from, sent_to, datagram);
                     }
                 }
                 self.stats.received += count as u64;

@@ -373,6 +373,7 @@ fn mtp_config(
         interface: Interface::Controller,
         listen: config.coap.listen,
         plain_listen: config.coap.plain_listen,
+        groups: Vec::new(),
         path: config.coap.path.clone(),
         advertise: config.coap.advertise.clone(),
         credentials: material.credentials.clone(),

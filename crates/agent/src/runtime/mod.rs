@@ -376,6 +376,7 @@ async fn bind(
         interface: Interface::Agent,
         listen: config.listen,
         plain_listen,
+        groups: Vec::new(),
         path: config.path.clone(),
         advertise: config.advertise.clone(),
         credentials: trust.credentials.clone(),

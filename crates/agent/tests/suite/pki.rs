@@ -217,6 +217,7 @@ impl Controller {
             interface: Interface::Controller,
             listen: "127.0.0.1:0".parse().unwrap(),
             plain_listen: None,
+            groups: Vec::new(),
             path: "usp".into(),
             advertise: None,
             credentials: Credentials::from_pem(&issued.chain, &issued.key).unwrap(),

@@ -253,6 +253,7 @@ fn serve(
             NodeConfig {
                 secure,
                 plain_listen,
+                groups: Vec::new(),
                 coap: Memory::config(memory),
                 max_requests: 1000,
                 doubt_after: Duration::from_secs(5),

@@ -11,6 +11,7 @@ use homefleet_trust::PeerIdentity;
 use tokio::sync::{mpsc, oneshot};
 
 use super::client::{RequestFailure, Target};
+use super::groups::{Group, Groups};
 use super::task::{Command, Task};
 use crate::dtls::{self, Credentials, Sessions, Verifier};
 use crate::udp::{self, UdpSocket};
@@ -27,6 +28,9 @@ pub struct NodeConfig {
     /// Address for `coap` without security (NoSec, RFC 7252 §9). Without it this node neither accepts nor sends
     /// unprotected messages.
     pub plain_listen: Option<SocketAddr>,
+    /// Groups whose requests are answered, without security (RFC 7252 §8): `plain_listen` is an unspecified address then. One
+    /// whose interface is not there yet is joined when it is.
+    pub groups: Vec<Group>,
     /// CoAP parameters.
     pub coap: homefleet_coap::Config,
     /// Requests under way or waiting for a handshake, over all peers.
@@ -73,6 +77,8 @@ pub struct Incoming<'a> {
     pub identity: Option<&'a Arc<PeerIdentity>>,
     /// Method, options and whole body.
     pub request: Request,
+    /// Whether a group was asked, and this node as one of many: what tells nothing is not answered (RFC 7252 §8.2).
+    pub to_group: bool,
     pub(super) exchange: ExchangeId,
     pub(super) commands: &'a mpsc::WeakSender<Command>,
 }
@@ -116,6 +122,8 @@ pub struct NodeStats {
     pub secure: udp::Stats,
     /// The `coap` socket.
     pub plain: udp::Stats,
+    /// Groups that are heard now.
+    pub groups: u64,
     /// The associations.
     pub dtls: dtls::Stats,
     /// Associations held now.
@@ -166,6 +174,7 @@ impl Node {
             None => None,
         };
         let plain = config.plain_listen.map(UdpSocket::bind).transpose()?;
+        let groups = Groups::new(config.groups, plain.as_ref())?;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
 
@@ -185,7 +194,8 @@ impl Node {
             stats,
             config.max_requests,
             config.doubt_after,
-        );
+        )
+        .with_groups(groups);
         drop(commands);
         tokio::spawn(task.run(inbox, Box::new(service)));
         Ok(node)

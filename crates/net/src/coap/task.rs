@@ -12,6 +12,7 @@ use homefleet_trust::PeerIdentity;
 use tokio::sync::{mpsc, oneshot};
 
 use super::client::{RequestFailure, Target};
+use super::groups::Groups;
 use super::jobs::{Job, JobId};
 use super::node::{Incoming, NodeStats, Service};
 use crate::dtls::{self, CloseReason, Credentials, EngineError, Sessions};
@@ -55,6 +56,7 @@ pub(super) struct Task {
     pub(super) coap: Endpoint,
     pub(super) secure: Option<(UdpSocket, Sessions)>,
     pub(super) plain: Option<UdpSocket>,
+    pub(super) groups: Groups,
     pub(super) commands: mpsc::WeakSender<Command>,
     pub(super) shared: Arc<Mutex<NodeStats>>,
     pub(super) max_requests: usize,
@@ -86,6 +88,7 @@ impl Task {
             coap,
             secure,
             plain,
+            groups: Groups::default(),
             commands,
             shared,
             max_requests,
@@ -100,6 +103,11 @@ impl Task {
             reused: 0,
             doubted: 0,
         }
+    }
+
+    /// Has these groups heard.
+    pub(super) fn with_groups(self, groups: Groups) -> Self {
+        Self { groups, ..self }
     }
 
     /// Runs until told to stop, or until every handle is gone.
@@ -153,6 +161,7 @@ impl Task {
                 .as_ref()
                 .and_then(|(_, sessions)| sessions.poll_timeout()),
             self.doubts.first().map(|(due, _)| *due),
+            self.groups.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -169,8 +178,11 @@ impl Task {
             }
             if let Some(socket) = &mut self.plain {
                 let coap = &mut self.coap;
-                count += socket.receive(|from, datagram| {
-                    coap.handle_input(now, Peer::plain(from), datagram);
+                count += socket.receive_to(|from, to, datagram| match to {
+                    Some(group) if group.is_multicast() => {
+                        coap.handle_multicast(now, Peer::plain(from), datagram);
+                    }
+                    _ => coap.handle_input(now, Peer::plain(from), datagram),
                 });
             }
             if count == 0 {
@@ -189,6 +201,7 @@ impl Task {
         if self.coap.poll_timeout().is_some_and(|due| due <= now) {
             self.coap.handle_timeout(now);
         }
+        self.groups.handle_timeout(now, self.plain.as_ref());
         while let Some(&(due, job)) = self.doubts.first() {
             if due > now {
                 break;
@@ -256,6 +269,7 @@ impl Task {
                 .as_ref()
                 .map(UdpSocket::stats)
                 .unwrap_or_default(),
+            groups: self.groups.joined(),
             dtls: self
                 .secure
                 .as_ref()
@@ -447,6 +461,7 @@ impl Task {
                     from: from.addr,
                     identity: identity.as_ref(),
                     request,
+                    to_group: self.coap.is_multicast(exchange),
                     exchange,
                     commands: &self.commands,
                 });

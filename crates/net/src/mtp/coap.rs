@@ -14,7 +14,7 @@ use homefleet_usp::mtp::coap as binding;
 use tokio::sync::mpsc;
 
 use crate::coap::{
-    Incoming, Node, NodeConfig, NodeStats, RequestFailure, Security, Service, Target,
+    Group, Incoming, Node, NodeConfig, NodeStats, RequestFailure, Security, Service, Target,
 };
 use crate::dtls::{self, Credentials, Verifier};
 use crate::udp;
@@ -58,6 +58,9 @@ pub struct CoapMtpConfig {
     pub listen: SocketAddr,
     /// Address for `coap` without security. `None`: Records are neither taken nor sent unprotected (R-MTP.0).
     pub plain_listen: Option<SocketAddr>,
+    /// Groups that this Endpoint is discovered in (RFC 7252 §8.1, R-COAP.1), where `plain_listen` is an unspecified address:
+    /// a request for `/.well-known/core` is answered, nothing else. None, unless a network wants it.
+    pub groups: Vec<Group>,
     /// Uri-Path of the Endpoint's resource, such as `usp` (R-COAP.1).
     pub path: String,
     /// Host, or host and port, for `reply-to` (R-COAP.2); by default the local address of the route to the peer.
@@ -159,6 +162,7 @@ impl CoapMtp {
                     dtls: config.dtls,
                 }),
                 plain_listen: config.plain_listen,
+                groups: config.groups,
                 coap: config.coap,
                 max_requests: MAX_REQUESTS,
                 doubt_after: DOUBT_AFTER,
@@ -410,10 +414,10 @@ struct Resource {
 impl Service for Resource {
     fn handle(&mut self, incoming: Incoming<'_>) -> Option<Response> {
         let path = incoming.request.options.path();
-        Some(if path == self.path {
-            self.record(&incoming)
-        } else if path == WELL_KNOWN_CORE {
+        Some(if path == WELL_KNOWN_CORE {
             self.discovery(&incoming.request)
+        } else if path == self.path && !incoming.to_group {
+            self.record(&incoming)
         } else {
             count(&self.counters.not_found);
             Response::new(Code::NOT_FOUND)

@@ -25,6 +25,7 @@ mod live_abuse;
 mod memory;
 mod mqtt;
 mod mtp;
+mod multicast;
 mod node;
 #[path = "../../../coap/tests/plugtest/mod.rs"]
 mod plugtest;

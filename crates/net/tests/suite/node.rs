@@ -56,6 +56,7 @@ async fn service_can_answer_later() {
             NodeConfig {
                 secure: None,
                 plain_listen: Some("127.0.0.1:0".parse().unwrap()),
+                groups: Vec::new(),
                 coap: brisk(),
                 max_requests: 10,
                 doubt_after: Duration::from_secs(1),
@@ -134,6 +135,7 @@ async fn requests_beyond_the_limit_are_turned_away() {
         NodeConfig {
             secure: None,
             plain_listen: Some("127.0.0.1:0".parse().unwrap()),
+            groups: Vec::new(),
             coap: brisk(),
             max_requests: 3,
             doubt_after: Duration::from_secs(1),
@@ -210,6 +212,7 @@ async fn answers_leave_from_the_address_that_was_asked() {
             NodeConfig {
                 secure: None,
                 plain_listen: Some(listen.parse().unwrap()),
+                groups: Vec::new(),
                 coap: brisk(),
                 max_requests: 10,
                 doubt_after: Duration::from_secs(1),

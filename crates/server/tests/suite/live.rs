@@ -147,6 +147,7 @@ async fn bind(
         interface: Interface::Agent,
         listen,
         plain_listen: None,
+        groups: Vec::new(),
         path: "usp".to_owned(),
         advertise: None,
         credentials: Credentials::from_pem(certificate, key).unwrap(),
