@@ -23,7 +23,7 @@ const MAX_WAITING: usize = 256;
 const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
 
 /// The shortest pause before another attempt, whatever is configured.
-const MIN_PAUSE: Duration = Duration::from_millis(50);
+const MIN_PAUSE: Duration = Duration::from_millis(10);
 
 /// A Record on its way to a connection.
 pub(super) struct Sending {

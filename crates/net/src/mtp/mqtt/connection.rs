@@ -178,6 +178,7 @@ impl<'a> Connection<'a> {
         }
         if let Some(code) = code {
             self.codec.disconnect(code, &mut self.out);
+            count(&self.client.counters.packets_sent);
             let goodbye = async {
                 writer.write_all(&self.out).await?;
                 writer.shutdown().await

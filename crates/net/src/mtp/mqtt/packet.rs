@@ -152,7 +152,7 @@ impl Codec {
         let first = frame.first().copied().unwrap_or_default();
         let flags = match first >> 4 {
             3 => first & 0x0F,
-            6 => 0x02,
+            6 | 8 | 10 => 0x02,
             _ => 0,
         };
         if first & 0x0F != flags {
@@ -556,4 +556,158 @@ fn words(name: &str) -> String {
         out.push(c.to_ascii_lowercase());
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: [Codec; 2] = [
+        Codec {
+            version: MqttVersion::V5,
+        },
+        Codec {
+            version: MqttVersion::V311,
+        },
+    ];
+
+    fn next(seed: &mut u64) -> u64 {
+        *seed ^= *seed << 13;
+        *seed ^= *seed >> 7;
+        *seed ^= *seed << 17;
+        *seed
+    }
+
+    /// Whole packets of both versions, right and nearly right.
+    fn samples() -> Vec<Vec<u8>> {
+        let text = |text: &str| {
+            let mut out = (text.len() as u16).to_be_bytes().to_vec();
+            out.extend_from_slice(text.as_bytes());
+            out
+        };
+        let frame = |first: u8, parts: &[&[u8]]| {
+            let body = parts.concat();
+            let mut out = vec![first, body.len() as u8];
+            out.extend_from_slice(&body);
+            out
+        };
+        let properties = [
+            &[33, 0, 9][..],
+            &[36, 1],
+            &[39, 0, 1, 0, 0],
+            &[18],
+            &text("assigned"),
+            &[38],
+            &text("subscribe-topic"),
+            &text("a/b"),
+            &[26],
+            &text("r"),
+            &[31],
+            &text("why"),
+        ]
+        .concat();
+        let of_publish = [
+            &[3][..],
+            &text("usp.msg"),
+            &[8],
+            &text("way/back"),
+            &[11, 5],
+        ]
+        .concat();
+        let length = |properties: &[u8]| vec![properties.len() as u8];
+        vec![
+            frame(0x20, &[&[0, 0], &length(&properties), &properties]),
+            frame(0x20, &[&[1, 0]]),
+            frame(
+                0x32,
+                &[
+                    &text("a/b"),
+                    &[0, 7],
+                    &length(&of_publish),
+                    &of_publish,
+                    b"payload",
+                ],
+            ),
+            frame(0x30, &[&text("a/b/reply-to=c"), b"payload"]),
+            frame(0x40, &[&[0, 7, 0x87, 6, 31], &text("why")]),
+            frame(0x50, &[&[0, 7]]),
+            frame(0x62, &[&[0, 7, 0x92]]),
+            frame(0x70, &[&[0, 7, 0, 0]]),
+            frame(0x90, &[&[0, 7, 0, 0, 1, 2, 0x80, 0x87]]),
+            frame(0xB0, &[&[0, 7, 0, 0, 0x11]]),
+            frame(0xD0, &[]),
+            frame(0xE0, &[&[0x8E, 6, 31], &text("why")]),
+        ]
+    }
+
+    #[test]
+    fn no_bytes_make_the_codec_panic() {
+        let samples = samples();
+        let rounds = std::env::var("HOMEFLEET_FUZZ_ROUNDS").ok();
+        let rounds = rounds.and_then(|text| text.parse().ok()).unwrap_or(40_000);
+        let mut seed = 0x9E37_79B9_7F4A_7C15;
+        let mut understood = 0;
+        for _ in 0..rounds {
+            let index = next(&mut seed) as usize % samples.len();
+            let mut bytes = samples[index].clone();
+            for _ in 0..next(&mut seed) % 4 {
+                let at = next(&mut seed) as usize % bytes.len();
+                let byte = next(&mut seed) as u8;
+                match next(&mut seed) % 4 {
+                    0 => bytes[at] = byte,
+                    1 => bytes[at] ^= 1 << (byte % 8),
+                    2 => bytes.truncate(at + 1),
+                    _ => bytes.insert(at, byte),
+                }
+            }
+            for codec in BOTH {
+                let mut input = BytesMut::from(&bytes[..]);
+                while let Ok(Some(frame)) = take(&mut input, 1000) {
+                    assert!(frame.len() <= 1000);
+                    understood += u32::from(codec.decode(frame).is_ok());
+                }
+            }
+        }
+        assert!(understood > rounds / 4, "{understood}");
+    }
+
+    #[test]
+    fn a_packet_is_cut_out_when_it_is_whole_and_refused_when_its_header_says_too_much() {
+        let mut input = BytesMut::new();
+        for (index, byte) in [0x30, 0x81, 0x01].iter().enumerate() {
+            assert_eq!(take(&mut input, 200), Ok(None), "{index}");
+            input.extend_from_slice(&[*byte]);
+        }
+        input.extend_from_slice(&[7; 128]);
+        assert_eq!(take(&mut input, 200), Ok(None));
+        input.extend_from_slice(&[7, 0xD0]);
+        let error = Fault::TooLarge {
+            length: 132,
+            max: 131,
+        };
+        assert_eq!(take(&mut input.clone(), 131), Err(error));
+        let frame = take(&mut input, 132).ok().flatten().unwrap_or_default();
+        assert_eq!((frame.len(), input.len()), (132, 1));
+        let mut endless = BytesMut::from(&[0x30, 0x80, 0x80, 0x80, 0x80][..]);
+        assert!(matches!(take(&mut endless, 200), Err(Fault::Malformed(_))));
+    }
+
+    #[test]
+    fn disconnect_of_one_byte_is_understood_and_written() {
+        let [v5, v4] = BOTH;
+        for (bytes, says) in [
+            (&[0xE0, 0][..], "normal disconnection"),
+            (&[0xE0, 1, 0x8B][..], "server shutting down"),
+            (&[0xE0, 2, 0x8B, 0][..], "server shutting down"),
+        ] {
+            let packet = v5.decode(BytesMut::from(bytes));
+            assert_eq!(packet, Ok(Packet::Disconnect(says.to_owned())));
+            assert!(v4.decode(BytesMut::from(bytes)).is_err(), "only clients do");
+        }
+        let mut out = BytesMut::new();
+        v5.disconnect(reason::NORMAL, &mut out);
+        v5.disconnect(reason::PROTOCOL, &mut out);
+        v4.disconnect(reason::PROTOCOL, &mut out);
+        assert_eq!(out[..], [0xE0, 0, 0xE0, 1, 0x82, 0xE0, 0]);
+    }
 }

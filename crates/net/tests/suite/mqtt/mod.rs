@@ -1,6 +1,9 @@
 //! USP over MQTT: against mosquitto, and against a broker that does what the test says.
 
+mod garbage;
 mod live;
+mod requirements;
+mod script;
 mod secure;
 
 use std::collections::VecDeque;
@@ -142,6 +145,12 @@ impl Side {
         };
         let record = record(from, to, message);
         self.mtp.send(&route(topic), &id(to), record).await
+    }
+
+    /// Takes whatever has come.
+    pub(crate) fn drain(&mut self) {
+        self.past.clear();
+        while self.events.try_recv().is_ok() {}
     }
 
     pub(crate) fn status(&self) -> MqttStatus {
