@@ -130,7 +130,12 @@ fn codec_stomp(bytes: &[u8]) {
         line: 300,
         ..limits
     };
-    for frame in whole.0 {
+    for mut frame in whole.0 {
+        if frame.dropped_body > 0 {
+            assert!(frame.body.is_empty());
+            continue;
+        }
+        frame.dropped_headers = 0;
         let bytes = frame.encode();
         let again = decode(&mut [bytes.as_slice()].into_iter(), &wide);
         assert_eq!(again, (vec![frame], None));

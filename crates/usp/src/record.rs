@@ -171,6 +171,14 @@ pub enum RecordErrorKind {
 }
 
 impl RecordError {
+    /// Something that is too large to be looked at.
+    pub(crate) fn too_large(length: usize, max: usize) -> Self {
+        Self {
+            kind: RecordErrorKind::TooLarge { length, max },
+            readable: Box::default(),
+        }
+    }
+
     /// A Record that decodes, and is wrong for where it came from.
     pub fn of(kind: RecordErrorKind, record: Record) -> Self {
         let payload = match record.body {
@@ -306,13 +314,7 @@ impl Record {
             }
         };
         if bytes.len() > max {
-            return Err(RecordError {
-                kind: RecordErrorKind::TooLarge {
-                    length: bytes.len(),
-                    max,
-                },
-                readable: Box::default(),
-            });
+            return Err(RecordError::too_large(bytes.len(), max));
         }
         wire::check(&SHAPE, bytes).map_err(|error| fail(RecordErrorKind::Wire(error)))?;
         let record = pb::Record::decode(bytes)

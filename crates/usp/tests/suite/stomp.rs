@@ -885,3 +885,21 @@ fn an_endpoint_speaks_over_its_own_destination_and_is_told_which_that_is() {
     assert!(matches!(broker.events()[..], [Event::Erroneous { .. }]));
     assert_eq!(broker.session.stats().forged, 2);
 }
+
+#[test]
+fn a_record_that_is_too_large_is_told_without_being_kept_and_the_session_stays() {
+    let mut config = config();
+    config.limits.body = 1000;
+    let mut broker = Broker::connected(config);
+    let large = Record::no_session(agent(), controller(), vec![1; 2000]);
+    broker.say(&message(&large));
+    match &broker.events()[..] {
+        [Event::Erroneous { error, reply_to }] => {
+            assert_eq!(error.code(), Some(ErrorCode::RESOURCES_EXCEEDED));
+            assert_eq!(reply_to.as_deref(), Some("/queue/controller"));
+        }
+        other => panic!("{other:?}"),
+    }
+    broker.say(&message(&record()));
+    assert!(matches!(broker.events()[..], [Event::Record { .. }]));
+}

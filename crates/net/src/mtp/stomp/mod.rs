@@ -52,7 +52,7 @@ pub struct StompMtpConfig {
     /// Whether Records are believed that come over TLS through a broker that is no Trusted Broker (R-SEC.26). For closed
     /// networks and tests: whoever may publish at the broker is anybody it likes then.
     pub allow_untrusted_broker: bool,
-    /// The largest Record, in bytes; larger ones end the connection that brings them. At most [`MAX_RECORD`].
+    /// The largest Record, in bytes; larger ones are told as erroneous, and not kept. At most [`MAX_RECORD`].
     pub max_record: usize,
     /// How many bytes of Records may wait to be written to one broker; beyond, [`SendError::Busy`].
     pub max_queued: usize,

@@ -156,6 +156,38 @@ async fn a_message_that_is_no_record_is_told_with_its_way_back_and_the_connectio
 }
 
 #[tokio::test]
+async fn a_record_too_large_is_told_and_the_connection_stays() {
+    let broker = Broker::start().await;
+    let mut agent = Endpoint::with(AGENT, 64, |config| config.max_record = 1000);
+    agent.open(&plain(broker.port(), "/queue/agent"));
+    let mut client = broker.take(&[]).await;
+    agent.up().await;
+    let large = record(CONTROLLER, AGENT, &"x".repeat(1_000_000));
+    client.say(&message(&large, "/queue/c")).await;
+    match agent.event().await {
+        Event::Erroneous { error, .. } => {
+            assert_eq!(error.code(), Some(ErrorCode::RESOURCES_EXCEEDED));
+        }
+        other => panic!("{other:?}"),
+    }
+    // More headers than are kept, one without end, and one that is no text, all from whoever sent it.
+    let mut odd = message(&record(CONTROLLER, AGENT, "get"), "/queue/c").encode();
+    let mut more: Vec<u8> = (0..100)
+        .flat_map(|number| format!("x{number}:y\n").into_bytes())
+        .collect();
+    more.extend(format!("long:{}\n", "x".repeat(100_000)).bytes());
+    more.extend(b"odd:\xff\n");
+    let length = odd
+        .windows(16)
+        .position(|bytes| bytes == b"\ncontent-length:")
+        .unwrap();
+    odd.splice(length + 1..length + 1, more);
+    client.write(&odd).await;
+    agent.record().await;
+    assert_eq!(agent.stats().failed, 0);
+}
+
+#[tokio::test]
 async fn a_record_is_delivered_when_the_broker_acknowledges_it_and_lost_when_it_does_not() {
     let broker = Broker::start().await;
     let mut agent = Endpoint::new(AGENT);

@@ -1,48 +1,45 @@
 //! Cuts a stream of bytes into frames, however the bytes come, within limits (STOMP 1.2 "Size Limits").
+//!
+//! Through a broker come headers and bodies that others chose. What is too much or no text in them is dropped as it comes and
+//! told with the frame, so that no sender can end the connection of those that it sends to.
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use crate::mtp::{inbox::Inbox, peer_text};
 
 use super::frame::{Command, Frame, unescape};
 
+/// The header that says how long the body is.
+const CONTENT_LENGTH: &str = "content-length";
+
 /// What a peer may ask of our memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Headers of one frame.
+    /// Headers of one frame; more are dropped, but for `content-length`.
     pub headers: usize,
-    /// Bytes of the command line, and of each header line.
+    /// Bytes of the command line, and of each header line; longer headers are dropped.
     pub line: usize,
-    /// Bytes of a body.
+    /// Bytes of a body; a longer one is dropped whole.
     pub body: usize,
 }
 
 /// Bytes that are no STOMP 1.2 frame. Where the next begins is unknown then: the connection ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// A command line or header line is too long.
+    /// A command line is too long.
     #[error("a line of more than {0} bytes")]
     LineTooLong(usize),
     /// No command of STOMP 1.2; what stands there, at most 32 bytes of it.
     #[error("{0:?} is no STOMP 1.2 command")]
     Command(String),
-    /// Too many headers.
-    #[error("more than {0} headers")]
-    TooManyHeaders(usize),
     /// A header line without name or without colon.
     #[error("header {0} is not \"name:value\"")]
     Header(usize),
-    /// A line that is not UTF-8, or has a carriage return in it.
-    #[error("header {0} is not UTF-8 text on one line")]
-    Text(usize),
     /// An escape that STOMP 1.2 does not define.
     #[error("header {0} has an escape that is none of \\r, \\n, \\c and \\\\")]
     Escape(usize),
     /// `content-length` is no number.
     #[error("content-length is no number")]
     ContentLength,
-    /// The body is too long; told before any of it is kept, if the frame tells its length.
-    #[error("a body of more than {0} bytes")]
-    BodyTooLarge(usize),
     /// A body in a frame that has none (STOMP 1.2 "Body").
     #[error("a {0} frame has no body")]
     UnexpectedBody(Command),
@@ -66,7 +63,25 @@ pub struct Decoder {
 enum State {
     Between,
     Head(Frame),
+    /// In a header line that is too long.
+    Line(Frame),
     Body(Frame, Option<usize>),
+    /// In a body that is too long: how much of it is left, if the frame tells its length.
+    Rest(Frame, Option<usize>),
+}
+
+/// What there is of a line. One that is too long is left where it is.
+enum Line {
+    Whole(Vec<u8>),
+    Part,
+    TooLong,
+}
+
+/// What there is of a body. One that is too large is left where it is.
+enum Body {
+    Whole(Vec<u8>),
+    Part,
+    TooLarge,
 }
 
 impl Decoder {
@@ -111,8 +126,10 @@ impl Decoder {
         loop {
             match std::mem::replace(&mut self.state, State::Between) {
                 State::Between => {
-                    let Some(line) = self.line()? else {
-                        return Ok(None);
+                    let line = match self.line() {
+                        Line::Whole(line) => line,
+                        Line::Part => return Ok(None),
+                        Line::TooLong => return Err(DecodeError::LineTooLong(self.limits.line)),
                     };
                     if line.is_empty() {
                         continue;
@@ -123,60 +140,92 @@ impl Decoder {
                         .ok_or_else(|| DecodeError::Command(peer_text(&line, 32)))?;
                     self.state = State::Head(Frame::new(command));
                 }
-                State::Head(mut frame) => match self.line()? {
-                    None => {
+                State::Head(mut frame) => match self.line() {
+                    Line::Part => {
                         self.state = State::Head(frame);
                         return Ok(None);
                     }
-                    Some(line) if line.is_empty() => {
+                    Line::Whole(line) if line.is_empty() => {
                         let length = self.content_length(&frame)?;
-                        self.state = State::Body(frame, length);
+                        self.state = match length {
+                            Some(length) if length > self.limits.body => {
+                                frame.dropped_body = length;
+                                State::Rest(frame, Some(length))
+                            }
+                            length => State::Body(frame, length),
+                        };
                     }
-                    Some(line) => {
+                    Line::Whole(line) => {
                         self.header(&mut frame, &line)?;
                         self.state = State::Head(frame);
                     }
+                    Line::TooLong => {
+                        frame.dropped_headers += 1;
+                        self.state = State::Line(frame);
+                    }
                 },
-                State::Body(mut frame, length) => {
-                    let Some(body) = self.body(&frame, length)? else {
+                State::Line(frame) => {
+                    if !self.skip_past(b'\n') {
+                        self.state = State::Line(frame);
+                        return Ok(None);
+                    }
+                    self.state = State::Head(frame);
+                }
+                State::Body(mut frame, length) => match self.body(&frame, length)? {
+                    Body::Whole(body) => {
+                        frame.body = body;
+                        return Ok(Some(frame));
+                    }
+                    Body::Part => {
                         self.state = State::Body(frame, length);
                         return Ok(None);
+                    }
+                    Body::TooLarge => self.state = State::Rest(frame, None),
+                },
+                State::Rest(mut frame, left) => {
+                    let before = self.buffered();
+                    let done = match left {
+                        Some(left) => self.skip(left)?,
+                        None => self.skip_past(0),
                     };
-                    frame.body = body;
-                    return Ok(Some(frame));
+                    let dropped = before - self.buffered();
+                    if left.is_none() {
+                        frame.dropped_body += dropped - usize::from(done);
+                    }
+                    if done {
+                        return Ok(Some(frame));
+                    }
+                    self.state = State::Rest(frame, left.map(|left| left - dropped));
+                    return Ok(None);
                 }
             }
         }
     }
 
     /// The next line, without its end.
-    fn line(&mut self) -> Result<Option<Vec<u8>>, DecodeError> {
+    fn line(&mut self) -> Line {
         let end = self.find(b'\n');
+        let there = self.inbox.rest().get(..self.scanned).unwrap_or_default();
         // The carriage return before the line end is not counted.
-        if end.unwrap_or(self.scanned) > self.limits.line.saturating_add(1) {
-            return Err(DecodeError::LineTooLong(self.limits.line));
+        if there.strip_suffix(b"\r").unwrap_or(there).len() > self.limits.line {
+            return Line::TooLong;
         }
         let Some(mut line) = end.map(|end| self.take(end)) else {
-            return Ok(None);
+            return Line::Part;
         };
         if line.last() == Some(&b'\r') {
             line.pop();
         }
-        if line.len() > self.limits.line {
-            return Err(DecodeError::LineTooLong(self.limits.line));
-        }
-        Ok(Some(line))
+        Line::Whole(line)
     }
 
     fn header(&self, frame: &mut Frame, line: &[u8]) -> Result<(), DecodeError> {
-        let index = frame.headers.len();
-        if index == self.limits.headers {
-            return Err(DecodeError::TooManyHeaders(self.limits.headers));
-        }
-        let line = std::str::from_utf8(line)
-            .ok()
-            .filter(|line| !line.contains('\r'))
-            .ok_or(DecodeError::Text(index))?;
+        let index = frame.headers.len() + frame.dropped_headers;
+        let text = std::str::from_utf8(line).ok();
+        let Some(line) = text.filter(|line| !line.contains('\r')) else {
+            frame.dropped_headers += 1;
+            return Ok(());
+        };
         // A bare colon in a value is against the grammar, but some brokers write it; it can mean nothing else.
         let (name, value) = line
             .split_once(':')
@@ -190,22 +239,24 @@ impl Decoder {
             }
         };
         let header = (plain(name)?, plain(value)?);
-        frame.headers.push(header);
+        // Brokers write it last; without it nobody knows where the next frame begins.
+        let counts = header.0 == CONTENT_LENGTH && frame.header(CONTENT_LENGTH).is_none();
+        if counts || frame.headers.len() < self.limits.headers {
+            frame.headers.push(header);
+        } else {
+            frame.dropped_headers += 1;
+        }
         Ok(())
     }
 
     fn content_length(&self, frame: &Frame) -> Result<Option<usize>, DecodeError> {
-        let Some(text) = frame.header("content-length") else {
+        let Some(text) = frame.header(CONTENT_LENGTH) else {
             return Ok(None);
         };
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(DecodeError::ContentLength);
         }
-        let length = text
-            .parse()
-            .ok()
-            .filter(|length| *length <= self.limits.body)
-            .ok_or(DecodeError::BodyTooLarge(self.limits.body))?;
+        let length = text.parse().map_err(|_| DecodeError::ContentLength)?;
         if length > 0 && !frame.command.has_body() {
             return Err(DecodeError::UnexpectedBody(frame.command));
         }
@@ -213,15 +264,11 @@ impl Decoder {
     }
 
     /// The body and the NUL after it.
-    fn body(
-        &mut self,
-        frame: &Frame,
-        length: Option<usize>,
-    ) -> Result<Option<Vec<u8>>, DecodeError> {
+    fn body(&mut self, frame: &Frame, length: Option<usize>) -> Result<Body, DecodeError> {
         if let Some(length) = length {
             return match self.inbox.rest().get(length) {
-                None => Ok(None),
-                Some(0) => Ok(Some(self.take(length))),
+                None => Ok(Body::Part),
+                Some(0) => Ok(Body::Whole(self.take(length))),
                 Some(_) => Err(DecodeError::NotTerminated),
             };
         }
@@ -231,9 +278,35 @@ impl Decoder {
             return Err(DecodeError::UnexpectedBody(frame.command));
         }
         if length > self.limits.body {
-            return Err(DecodeError::BodyTooLarge(self.limits.body));
+            return Ok(Body::TooLarge);
         }
-        Ok(end.map(|end| self.take(end)))
+        Ok(end.map_or(Body::Part, |end| Body::Whole(self.take(end))))
+    }
+
+    /// Drops the next `left` bytes and the NUL after them, as far as they are there; says whether all were.
+    fn skip(&mut self, left: usize) -> Result<bool, DecodeError> {
+        let there = left.min(self.buffered());
+        self.inbox.consume(there);
+        self.scanned = 0;
+        if there < left {
+            return Ok(false);
+        }
+        match self.inbox.rest().first() {
+            None => Ok(false),
+            Some(0) => {
+                self.inbox.consume(1);
+                Ok(true)
+            }
+            Some(_) => Err(DecodeError::NotTerminated),
+        }
+    }
+
+    /// Drops bytes up to the next `byte`, and that; says whether it was there.
+    fn skip_past(&mut self, byte: u8) -> bool {
+        let end = self.find(byte);
+        self.inbox.consume(end.map_or(self.scanned, |end| end + 1));
+        self.scanned = 0;
+        end.is_some()
     }
 
     /// Where the next `byte` is; looks at each byte once.
@@ -338,13 +411,12 @@ mod tests {
             (b"GET / HTTP/1.1\r\n", E::Command("GET / HTTP/1.1".into())),
             (b"SEND\nnocolon\n", E::Header(0)),
             (b"SEND\na:1\n:novalue\n", E::Header(1)),
-            (b"SEND\na:\xff\n", E::Text(0)),
-            (b"SEND\na:b\rc\n", E::Text(0)),
             (b"SEND\na:\\t\n", E::Escape(0)),
             (b"SEND\n\\x:t\n", E::Escape(0)),
             (b"SEND\ncontent-length:\n\n", E::ContentLength),
             (b"SEND\ncontent-length:+1\n\n", E::ContentLength),
             (b"SEND\ncontent-length:1x\n\n", E::ContentLength),
+            (b"SEND\ncontent-length:11\n\n0123456789ab", E::NotTerminated),
             (b"SEND\ncontent-length:1\n\nab", E::NotTerminated),
             (
                 b"RECEIPT\ncontent-length:1\n\n",
@@ -360,34 +432,87 @@ mod tests {
         );
     }
 
+    /// The one frame that `bytes` are, however they are cut, and how much of it was dropped.
+    fn cut(bytes: &[u8]) -> Frame {
+        let mut whole = None;
+        for size in 1..=bytes.len() {
+            let mut decoder = decoder();
+            let mut found = Vec::new();
+            for piece in bytes.chunks(size) {
+                decoder.push(piece);
+                while let Some(frame) = decoder.next_frame().expect("a frame") {
+                    found.push(frame);
+                }
+                // A line or a body, and what ends it.
+                assert!(decoder.buffered() <= 32, "{size}");
+            }
+            assert_eq!((found.len(), decoder.buffered()), (1, 0), "{size}");
+            let frame = found.pop();
+            assert!(whole.is_none() || whole == frame, "{size}");
+            whole = frame;
+        }
+        whole.expect("a frame")
+    }
+
     #[test]
-    fn every_limit_holds_as_soon_as_it_is_passed() {
-        use DecodeError as E;
-        let long = [&b"SEND\n"[..], &[b'a'; 32]].concat();
-        assert_eq!(decode(&long), Err(E::LineTooLong(30)));
-        assert_eq!(decode(&[b'S'; 32]), Err(E::LineTooLong(30)));
-        let ended = [&b"SEND\n"[..], &[b'a'; 31], b"\n"].concat();
-        assert_eq!(decode(&ended), Err(E::LineTooLong(30)));
-        let fits = [&b"SEND\na:"[..], &[b'a'; 28], b"\r\n"].concat();
-        assert_eq!(decode(&fits), Ok(None));
-        assert_eq!(decode(b"SEND\na:1\na:2\na:3\n"), Ok(None));
-        assert_eq!(
-            decode(b"SEND\na:1\na:2\na:3\na:4\n"),
-            Err(E::TooManyHeaders(3))
-        );
-        assert_eq!(decode(b"SEND\ncontent-length:10\n\n"), Ok(None));
-        assert_eq!(
-            decode(b"SEND\ncontent-length:11\n\n"),
-            Err(E::BodyTooLarge(10))
-        );
+    fn what_is_too_much_of_a_frame_is_dropped_and_the_next_is_found() {
+        let none: &[(&str, &str)] = &[];
+        let long = [&b"SEND\na:"[..], &[b'x'; 40], b"\nb:1\n\nbody\0"].concat();
+        let far = [&b"SEND\nb:1\na:"[..], &[b'x'; 400], b"\r\n\nbody\0"].concat();
+        for (bytes, headers, body, dropped_headers, dropped_body) in [
+            (&long[..], &[("b", "1")][..], &b"body"[..], 1, 0),
+            (&far, &[("b", "1")], b"body", 1, 0),
+            (
+                b"SEND\na:1\nb:2\nc:3\nd:4\ncontent-length:2\n\n\0\n\0",
+                &[("a", "1"), ("b", "2"), ("c", "3"), ("content-length", "2")],
+                b"\0\n",
+                1,
+                0,
+            ),
+            (b"SEND\na:\xff\nb:1\rx\nc:3\n\n\0", &[("c", "3")], b"", 2, 0),
+            (
+                b"SEND\ncontent-length:11\n\n\0\n23456789a\0",
+                &[("content-length", "11")],
+                b"",
+                0,
+                11,
+            ),
+            (b"SEND\n\n0123456789a\0", none, b"", 0, 11),
+            (b"ERROR\n\n0123456789abcdefghij\0", none, b"", 0, 20),
+            (b"SEND\n\n0123456789\0", none, b"0123456789", 0, 0),
+        ] {
+            let frame = cut(bytes);
+            let found: Vec<_> = frame
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
+            assert_eq!((&found[..], &frame.body[..]), (headers, body));
+            assert_eq!(
+                (frame.dropped_headers, frame.dropped_body),
+                (dropped_headers, dropped_body)
+            );
+        }
+    }
+
+    #[test]
+    fn lines_have_their_limit_exactly() {
+        let with = |length: usize, end: &str| {
+            let line = format!("a:{}{end}", "x".repeat(length - 2));
+            decode(format!("SEND\n{line}\n\n\0").as_bytes())
+                .map(|frame| frame.map(|frame| frame.dropped_headers))
+        };
+        for end in ["", "\r"] {
+            assert_eq!(with(30, end), Ok(Some(0)));
+            assert_eq!(with(31, end), Ok(Some(1)));
+        }
+        assert_eq!(decode(&[b'S'; 31]), Err(DecodeError::LineTooLong(30)));
         let mut wide = Decoder::new(Limits {
             line: 40,
             ..decoder().limits
         });
         wide.push(b"SEND\ncontent-length:99999999999999999999\n\n");
-        assert_eq!(wide.next_frame(), Err(E::BodyTooLarge(10)));
-        assert_eq!(decode(b"SEND\n\n0123456789"), Ok(None));
-        assert_eq!(decode(b"SEND\n\n0123456789a"), Err(E::BodyTooLarge(10)));
+        assert_eq!(wide.next_frame(), Err(DecodeError::ContentLength));
     }
 
     #[test]

@@ -98,6 +98,10 @@ pub struct Frame {
     pub headers: Vec<(String, String)>,
     /// Its body, any bytes.
     pub body: Vec<u8>,
+    /// How many headers the decoder dropped: there were too many, or they were too long or no text.
+    pub dropped_headers: usize,
+    /// How many bytes the body had that the decoder dropped, because they were too many.
+    pub dropped_body: usize,
 }
 
 impl fmt::Debug for Frame {
@@ -114,6 +118,8 @@ impl fmt::Debug for Frame {
                 &self.headers.iter().map(shown).collect::<Vec<_>>(),
             )
             .field("body", &self.body)
+            .field("dropped_headers", &self.dropped_headers)
+            .field("dropped_body", &self.dropped_body)
             .finish()
     }
 }
@@ -125,6 +131,8 @@ impl Frame {
             command,
             headers: Vec::new(),
             body: Vec::new(),
+            dropped_headers: 0,
+            dropped_body: 0,
         }
     }
 

@@ -609,7 +609,11 @@ impl Session {
             .header("reply-to-dest")
             .filter(|destination| !destination.is_empty())
             .map(str::to_owned);
-        let decoded = Record::decode_within(&frame.body, self.config.limits.body);
+        let max = self.config.limits.body;
+        let decoded = match frame.dropped_body {
+            0 => Record::decode_within(&frame.body, max),
+            length => Err(RecordError::too_large(length, max)),
+        };
         let from_id = match &decoded {
             Ok(record) => Some(record.from_id()),
             Err(error) => error.from_id(),
