@@ -1,6 +1,7 @@
 //! Tests of the Certificate Management Protocol.
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
+mod authority;
 mod codec;
 mod fuzz;
 mod openssl;
@@ -8,3 +9,5 @@ mod protection;
 mod recorded;
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
+mod transactions;
+mod world;

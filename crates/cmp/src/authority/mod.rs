@@ -1,0 +1,801 @@
+//! The side of an RA or CA (RFC 9483 §4, §5): requests come in, the application decides, answers go out.
+//!
+//! Each request message comes with an [`ExchangeId`] of the transfer; its one answer goes out under the same. The loop is that of every
+//! protocol crate here: change something ([`Authority::handle_input`], [`Authority::handle_timeout`], [`Authority::decide`]), then drain
+//! [`Authority::poll_transmit`] and [`Authority::poll_event`], then sleep until [`Authority::poll_timeout`].
+//!
+//! ```text
+//! request ──► Deciding ──decide──► answer ──► Confirming ──certConf──► pkiConf, Confirmed
+//!                │ decide_within        (or the end: implicit confirmation, rp, genp)
+//!                ▼                                  │ confirm_within ──► Unconfirmed: revoke it
+//!             Waiting ◄──pollReq/pollRep            └ rejected, wrong hash ──► Declined: revoke it
+//!                │ decide
+//!                ▼
+//!              Ready ──pollReq──► answer
+//! ```
+
+mod config;
+mod event;
+mod request;
+mod transaction;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Instant,
+};
+
+use der::asn1::{Null, OctetString};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+pub use config::AuthorityConfig;
+pub use event::{Decision, Event, ExchangeId, Issued, TransactionId, UnknownTransaction};
+pub use request::{CertificateRequest, RequestKind};
+
+use crate::{
+    asn1::{
+        Body, BodyKind, CertRepMessage, CertResponse, CertStatus, Certificate, CertifiedKeyPair,
+        ErrorMsg, GeneralName, Header, Info, InfoTypeAndValue, Message, Name, PollResponse,
+        RevRepContent, Status, StatusInfo,
+    },
+    certificate::CertificateParts,
+    crypto::Hash,
+    protection::{Peers, Protection, Protector, verify},
+    refusal::Refusal,
+    rules::{self, Checked, Draft, Moment},
+};
+use transaction::{State, Transaction};
+
+/// The transactions of an RA or CA.
+pub struct Authority {
+    config: AuthorityConfig,
+    rng: ChaCha20Rng,
+    transactions: HashMap<TransactionId, Transaction>,
+    finished: Finished,
+    transmits: VecDeque<(ExchangeId, Vec<u8>)>,
+    events: VecDeque<Event>,
+}
+
+impl Authority {
+    /// Starts with no transaction. The seed is for nonces and salts.
+    pub fn new(config: AuthorityConfig, seed: [u8; 32]) -> Self {
+        Self {
+            finished: Finished::new(config.max_finished),
+            config,
+            rng: ChaCha20Rng::from_seed(seed),
+            transactions: HashMap::new(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// How many transactions are open.
+    pub fn open(&self) -> usize {
+        self.transactions.len()
+    }
+
+    /// Takes a message. There will be exactly one answer under `exchange`, now or after a decision.
+    pub fn handle_input(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        bytes: &[u8],
+        peers: &dyn Peers,
+    ) {
+        let message = match Message::decode(bytes, &self.config.limits) {
+            Ok(message) => message,
+            Err(error) => return self.refuse(moment, exchange, None, None, error.into()),
+        };
+        let checked = match rules::check(&message.header, moment, &self.config.time) {
+            Ok(checked) => checked,
+            Err(refusal) => {
+                return self.refuse(moment, exchange, Some(&message.header), None, refusal);
+            }
+        };
+        let protection = match verify(&message, &self.config.protection, peers) {
+            Ok(Protection::None) => Err(Refusal::Unprotected),
+            other => other,
+        };
+        let protection = match protection {
+            Ok(protection) => protection,
+            Err(refusal) => {
+                return self.refuse(moment, exchange, Some(&message.header), None, refusal);
+            }
+        };
+        let requester = protection.clone();
+        if let Err(refusal) = self.dispatch(moment, exchange, &message, checked, protection) {
+            self.refuse(
+                moment,
+                exchange,
+                Some(&message.header),
+                Some(requester),
+                refusal,
+            );
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        message: &Message,
+        checked: Checked,
+        protection: Protection,
+    ) -> Result<(), Refusal> {
+        match message.body.kind() {
+            BodyKind::Ir
+            | BodyKind::Cr
+            | BodyKind::Kur
+            | BodyKind::P10cr
+            | BodyKind::Rr
+            | BodyKind::Genm => self.begin(moment, exchange, message, checked, protection),
+            BodyKind::CertConf | BodyKind::PollReq | BodyKind::Error => {
+                self.go_on(moment, exchange, message, checked, &protection)
+            }
+            kind @ (BodyKind::Popdecr
+            | BodyKind::Krr
+            | BodyKind::Ccr
+            | BodyKind::Nested
+            | BodyKind::Ckuann
+            | BodyKind::Cann
+            | BodyKind::Rann
+            | BodyKind::Crlann) => Err(Refusal::UnsupportedBody(kind)),
+            kind => Err(Refusal::UnexpectedBody(kind)),
+        }
+    }
+
+    /// The first message of a transaction.
+    fn begin(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        message: &Message,
+        checked: Checked,
+        protection: Protection,
+    ) -> Result<(), Refusal> {
+        let id = TransactionId(checked.transaction);
+        if self.transactions.contains_key(&id) || self.finished.contains(&id) {
+            return Err(Refusal::TransactionInUse);
+        }
+        if message.header.recip_nonce.is_some() {
+            return Err(Refusal::RecipNonceUnasked);
+        }
+        let event = request::read(id.clone(), message, &protection)?;
+        if self.transactions.len() >= self.config.max_transactions {
+            return Err(Refusal::Busy);
+        }
+        let cert_req_id = match &event {
+            Event::Requested { request, .. } => Some(request.cert_req_id),
+            _ => None,
+        };
+        let transaction = Transaction {
+            kind: message.body.kind(),
+            pvno: message.header.pvno,
+            peer: message.header.sender.clone(),
+            protection,
+            cert_req_id,
+            wants_implicit: rules::implicit_confirm(&message.header),
+            request_nonce: checked.sender_nonce.clone(),
+            seen: vec![checked.sender_nonce.clone()],
+            sent_nonce: Vec::new(),
+            state: State::Deciding {
+                exchange,
+                nonce: checked.sender_nonce,
+            },
+            deadline: moment.now + self.config.decide_within,
+        };
+        self.transactions.insert(id, transaction);
+        self.events.push_back(event);
+        Ok(())
+    }
+
+    /// A later message of a transaction.
+    fn go_on(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        message: &Message,
+        checked: Checked,
+        protection: &Protection,
+    ) -> Result<(), Refusal> {
+        let id = TransactionId(checked.transaction);
+        let transaction = self
+            .transactions
+            .get_mut(&id)
+            .ok_or(Refusal::TransactionUnknown)?;
+        if !transaction.protection.same_peer(protection) {
+            return Err(Refusal::PeerDiffers);
+        }
+        let recip_nonce = message.header.recip_nonce.as_ref();
+        if recip_nonce.map(OctetString::as_bytes) != Some(&transaction.sent_nonce) {
+            return Err(Refusal::RecipNonce);
+        }
+        if transaction.seen.contains(&checked.sender_nonce) {
+            return Err(Refusal::SenderNonceUsed);
+        }
+        match &*message.body {
+            Body::PollReq(polls) => {
+                let found = polls.len();
+                let [poll] = polls.as_slice() else {
+                    return Err(Refusal::Count { found });
+                };
+                let expected = transaction.poll_id();
+                if poll.cert_req_id != expected {
+                    return Err(Refusal::CertReqId {
+                        expected,
+                        found: poll.cert_req_id,
+                    });
+                }
+                self.poll(moment, exchange, id, checked.sender_nonce)
+            }
+            Body::CertConf(statuses) => {
+                self.confirm(moment, exchange, id, statuses, checked.sender_nonce)
+            }
+            Body::Error(error) => self.give_up(moment, exchange, id, error, checked.sender_nonce),
+            other => Err(Refusal::UnexpectedBody(other.kind())),
+        }
+    }
+
+    fn poll(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        id: TransactionId,
+        nonce: Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let Some(transaction) = self.transactions.get_mut(&id) else {
+            return Err(Refusal::TransactionUnknown);
+        };
+        let cert_req_id = transaction.poll_id();
+        match &mut transaction.state {
+            State::Waiting {
+                check_after,
+                reason,
+            } => {
+                let body = Body::PollRep(vec![PollResponse {
+                    cert_req_id,
+                    check_after: i64::try_from(check_after.as_secs()).unwrap_or(i64::MAX),
+                    reason: reason.clone().map(|text| vec![text]),
+                }]);
+                transaction.seen = vec![nonce.clone()];
+                transaction.deadline = moment.now + self.config.poll_within;
+                self.answer(moment, exchange, &id, body, &nonce, Vec::new(), &[]);
+                Ok(())
+            }
+            State::Ready(decision) => {
+                let decision = std::mem::replace(&mut **decision, Decision::wait());
+                let recip_nonce = if self.config.delayed_answer_names_poll {
+                    nonce.clone()
+                } else {
+                    transaction.request_nonce.clone()
+                };
+                transaction.seen = vec![nonce];
+                self.deliver(moment, exchange, id, decision, &recip_nonce);
+                Ok(())
+            }
+            _ => Err(Refusal::UnexpectedBody(BodyKind::PollReq)),
+        }
+    }
+
+    fn confirm(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        id: TransactionId,
+        statuses: &[CertStatus],
+        nonce: Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let Some(transaction) = self.transactions.get(&id) else {
+            return Err(Refusal::TransactionUnknown);
+        };
+        let State::Confirming { certificate } = &transaction.state else {
+            return Err(Refusal::UnexpectedBody(BodyKind::CertConf));
+        };
+        let certificate = certificate.clone();
+        let pvno = transaction.pvno;
+        // An empty list rejects all certificates (RFC 9810 §5.3.18).
+        let rejected = match statuses {
+            [] => Some(StatusInfo::new(Status::REJECTION)),
+            [status] => {
+                let expected = transaction.cert_req_id.unwrap_or(0);
+                if let Err(refusal) = check_confirmation(status, expected, pvno, &certificate) {
+                    // Nobody knows which certificate the requester has: ours is not to be used.
+                    let why = refusal.status_info();
+                    self.finish(&id);
+                    self.events.push_back(Event::Declined {
+                        transaction: id,
+                        certificate,
+                        status: why,
+                    });
+                    return Err(refusal);
+                }
+                status
+                    .status_info
+                    .clone()
+                    .filter(|info| !info.status().is_granted())
+            }
+            many => return Err(Refusal::Count { found: many.len() }),
+        };
+        self.answer(
+            moment,
+            exchange,
+            &id,
+            Body::Pkiconf(Null),
+            &nonce,
+            Vec::new(),
+            &[],
+        );
+        self.finish(&id);
+        self.events.push_back(match rejected {
+            None => Event::Confirmed {
+                transaction: id,
+                certificate,
+                implicit: false,
+            },
+            Some(status) => Event::Declined {
+                transaction: id,
+                certificate,
+                status,
+            },
+        });
+        Ok(())
+    }
+
+    /// The requester reports an error and ends the transaction (RFC 9483 §3.6.4).
+    fn give_up(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        id: TransactionId,
+        error: &ErrorMsg,
+        nonce: Vec<u8>,
+    ) -> Result<(), Refusal> {
+        self.answer(
+            moment,
+            exchange,
+            &id,
+            Body::Pkiconf(Null),
+            &nonce,
+            Vec::new(),
+            &[],
+        );
+        let state = self.finish(&id).map(|transaction| transaction.state);
+        self.events.push_back(match state {
+            Some(State::Confirming { certificate }) => Event::Declined {
+                transaction: id,
+                certificate,
+                status: error.status_info.clone(),
+            },
+            _ => Event::Abandoned { transaction: id },
+        });
+        Ok(())
+    }
+
+    /// The application's decision about what it was asked in an event.
+    pub fn decide(
+        &mut self,
+        moment: Moment,
+        id: &TransactionId,
+        decision: Decision,
+    ) -> Result<(), UnknownTransaction> {
+        let transaction = self.transactions.get_mut(id).ok_or(UnknownTransaction)?;
+        match &mut transaction.state {
+            State::Deciding { exchange, nonce } => {
+                let (exchange, nonce) = (*exchange, nonce.clone());
+                self.deliver(moment, exchange, id.clone(), decision, &nonce);
+            }
+            State::Waiting {
+                check_after,
+                reason,
+            } => match decision {
+                Decision::Wait {
+                    check_after: after,
+                    reason: why,
+                } => {
+                    *check_after = after;
+                    *reason = why;
+                }
+                decision => transaction.state = State::Ready(Box::new(decision)),
+            },
+            State::Ready(_) | State::Confirming { .. } => return Err(UnknownTransaction),
+        }
+        Ok(())
+    }
+
+    /// Sends what was decided.
+    fn deliver(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        id: TransactionId,
+        decision: Decision,
+        recip_nonce: &[u8],
+    ) {
+        let Some(transaction) = self.transactions.get_mut(&id) else {
+            return;
+        };
+        let kind = transaction.kind;
+        let cert_req_id = transaction.cert_req_id;
+        match (decision, cert_req_id) {
+            (
+                Decision::Wait {
+                    check_after,
+                    reason,
+                },
+                _,
+            ) => {
+                transaction.state = State::Waiting {
+                    check_after,
+                    reason: reason.clone(),
+                };
+                transaction.deadline = moment.now + self.config.poll_within;
+                let mut status = StatusInfo::new(Status::WAITING);
+                status.status_string = reason.map(|text| vec![text]);
+                let body = rejection_body(kind, cert_req_id, status);
+                self.answer(moment, exchange, &id, body, recip_nonce, Vec::new(), &[]);
+            }
+            (Decision::Issue(issued), Some(cert_req_id)) => {
+                self.issue(moment, exchange, id, *issued, cert_req_id, recip_nonce);
+            }
+            (Decision::Revoked(content), None) if kind == BodyKind::Rr => {
+                self.conclude(moment, exchange, &id, Body::Rp(content), recip_nonce);
+            }
+            (Decision::Answer(infos), None) if kind == BodyKind::Genm => {
+                self.conclude(moment, exchange, &id, Body::Genp(infos), recip_nonce);
+            }
+            (Decision::Reject(status), _) => {
+                let body = rejection_body(kind, cert_req_id, status);
+                self.conclude(moment, exchange, &id, body, recip_nonce);
+            }
+            // A decision about something else than was asked.
+            _ => {
+                let refusal = Refusal::Internal("the decision does not fit the request".into());
+                let body = rejection_body(kind, cert_req_id, refusal.status_info());
+                self.conclude(moment, exchange, &id, body, recip_nonce);
+                self.events.push_back(Event::Refused {
+                    exchange,
+                    requester: None,
+                    refusal,
+                });
+            }
+        }
+    }
+
+    fn issue(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        id: TransactionId,
+        issued: Issued,
+        cert_req_id: i64,
+        recip_nonce: &[u8],
+    ) {
+        let Some(transaction) = self.transactions.get_mut(&id) else {
+            return;
+        };
+        let implicit = transaction.wants_implicit && self.config.implicit_confirm;
+        let mut pair = CertifiedKeyPair::new(issued.certificate.clone());
+        if issued.private_key.is_some() {
+            // EnvelopedData needs version 3 (RFC 9483 §3.1).
+            transaction.pvno = 3;
+        }
+        pair.private_key = issued.private_key;
+        let body = certificate_body(
+            transaction.kind,
+            CertRepMessage {
+                ca_pubs: (!issued.ca_pubs.is_empty()).then_some(issued.ca_pubs),
+                response: vec![CertResponse {
+                    cert_req_id,
+                    status: StatusInfo::new(issued.status),
+                    certified_key_pair: Some(pair),
+                    rsp_info: None,
+                }],
+            },
+        );
+        transaction.state = State::Confirming {
+            certificate: issued.certificate.clone(),
+        };
+        transaction.deadline = moment.now + self.config.confirm_within;
+        let info = if implicit {
+            Info::ImplicitConfirm.write().ok()
+        } else {
+            moment
+                .time
+                .and_then(|time| rules::generalized(time + self.config.confirm_within))
+                .and_then(|until| Info::ConfirmWaitTime(until).write().ok())
+        };
+        self.answer(
+            moment,
+            exchange,
+            &id,
+            body,
+            recip_nonce,
+            info.into_iter().collect(),
+            &issued.extra_certs,
+        );
+        if implicit {
+            self.finish(&id);
+            self.events.push_back(Event::Confirmed {
+                transaction: id,
+                certificate: issued.certificate,
+                implicit: true,
+            });
+        }
+    }
+
+    /// An answer that ends the transaction.
+    fn conclude(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        id: &TransactionId,
+        body: Body,
+        recip_nonce: &[u8],
+    ) {
+        self.answer(moment, exchange, id, body, recip_nonce, Vec::new(), &[]);
+        self.finish(id);
+    }
+
+    /// Sends a message of a transaction, protected as the request was.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of the message")]
+    fn answer(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        id: &TransactionId,
+        body: Body,
+        recip_nonce: &[u8],
+        general_info: Vec<InfoTypeAndValue>,
+        extra_certs: &[Certificate],
+    ) {
+        let Some(transaction) = self.transactions.get_mut(id) else {
+            return;
+        };
+        let nonce = rules::fresh(&mut self.rng);
+        transaction.sent_nonce.clone_from(&nonce);
+        let protector = self.config.protector_for(&transaction.protection);
+        let sender = self.config.sender();
+        let draft = Draft {
+            pvno: transaction.pvno,
+            sender: &sender,
+            recipient: &transaction.peer,
+            transaction: Some(&id.0),
+            sender_nonce: &nonce,
+            recip_nonce: Some(recip_nonce),
+            time: moment.time,
+            general_info,
+        };
+        let header = draft.header();
+        self.transmit(exchange, &protector, header, body, extra_certs);
+    }
+
+    /// Tells the other side why not, as an error message (RFC 9483 §3.6.4).
+    fn refuse(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        header: Option<&Header>,
+        requester: Option<Protection>,
+        refusal: Refusal,
+    ) {
+        let protector = match &requester {
+            Some(protection) => self.config.protector_for(protection),
+            None => self.config.protector.clone(),
+        };
+        let nonce = rules::fresh(&mut self.rng);
+        let nobody = GeneralName::directory(&Name::null());
+        let (Ok(nobody), sender) = (nobody, self.config.sender()) else {
+            return;
+        };
+        let octets = |field: Option<&OctetString>| field.map(|octets| octets.as_bytes().to_vec());
+        let transaction = octets(header.and_then(|header| header.transaction_id.as_ref()));
+        let recip_nonce = octets(header.and_then(|header| header.sender_nonce.as_ref()));
+        let draft = Draft {
+            pvno: header.map_or(2, |header| header.pvno.clamp(2, 3)),
+            sender: &sender,
+            recipient: header.map_or(&nobody, |header| &header.sender),
+            transaction: transaction.as_deref(),
+            sender_nonce: &nonce,
+            recip_nonce: recip_nonce.as_deref(),
+            time: moment.time,
+            general_info: Vec::new(),
+        };
+        let body = Body::Error(ErrorMsg::from(refusal.status_info()));
+        let header = draft.header();
+        self.transmit(exchange, &protector, header, body, &[]);
+        self.events.push_back(Event::Refused {
+            exchange,
+            requester,
+            refusal,
+        });
+    }
+
+    fn transmit(
+        &mut self,
+        exchange: ExchangeId,
+        protector: &Protector,
+        header: der::Result<Header>,
+        body: Body,
+        extra_certs: &[Certificate],
+    ) {
+        let encoded = header
+            .map_err(|error| error.to_string())
+            .and_then(|header| {
+                protector
+                    .protect(header, body, extra_certs, &mut self.rng)
+                    .map_err(|error| error.to_string())
+            })
+            .and_then(|message| message.encode().map_err(|error| error.to_string()));
+        match encoded {
+            Ok(bytes) => self.transmits.push_back((exchange, bytes)),
+            Err(why) => self.events.push_back(Event::Failed { exchange, why }),
+        }
+    }
+
+    /// The next answer to send: once, under the exchange of its request.
+    pub fn poll_transmit(&mut self) -> Option<(ExchangeId, Vec<u8>)> {
+        self.transmits.pop_front()
+    }
+
+    /// The next thing that the application has to know or decide.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Authority::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.transactions
+            .values()
+            .map(|transaction| transaction.deadline)
+            .min()
+    }
+
+    /// Does what is due: waiting is announced, certificates that nobody confirmed are to be revoked, transactions that nobody polls end.
+    pub fn handle_timeout(&mut self, moment: Moment) {
+        let mut due: Vec<(Instant, TransactionId)> = self
+            .transactions
+            .iter()
+            .filter(|(_, transaction)| transaction.deadline <= moment.now)
+            .map(|(id, transaction)| (transaction.deadline, id.clone()))
+            .collect();
+        due.sort();
+        for (_, id) in due {
+            let Some(transaction) = self.transactions.get(&id) else {
+                continue;
+            };
+            match &transaction.state {
+                State::Deciding { exchange, nonce } => {
+                    let (exchange, nonce) = (*exchange, nonce.clone());
+                    let decision = Decision::Wait {
+                        check_after: self.config.check_after,
+                        reason: None,
+                    };
+                    self.deliver(moment, exchange, id, decision, &nonce);
+                }
+                State::Confirming { certificate } => {
+                    let certificate = certificate.clone();
+                    self.finish(&id);
+                    self.events.push_back(Event::Unconfirmed {
+                        transaction: id,
+                        certificate,
+                    });
+                }
+                State::Waiting { .. } => {
+                    self.finish(&id);
+                    self.events.push_back(Event::Abandoned { transaction: id });
+                }
+                State::Ready(decision) => {
+                    let event = match &**decision {
+                        Decision::Issue(issued) => Event::Unconfirmed {
+                            transaction: id.clone(),
+                            certificate: issued.certificate.clone(),
+                        },
+                        _ => Event::Abandoned {
+                            transaction: id.clone(),
+                        },
+                    };
+                    self.finish(&id);
+                    self.events.push_back(event);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, id: &TransactionId) -> Option<Transaction> {
+        self.finished.push(id.clone());
+        self.transactions.remove(id)
+    }
+}
+
+/// The response that belongs to the request, with a status instead of a certificate; an error message for requests that have none.
+fn rejection_body(kind: BodyKind, cert_req_id: Option<i64>, status: StatusInfo) -> Body {
+    match (kind, cert_req_id) {
+        (_, Some(cert_req_id)) => certificate_body(
+            kind,
+            CertRepMessage {
+                ca_pubs: None,
+                response: vec![CertResponse {
+                    cert_req_id,
+                    status,
+                    certified_key_pair: None,
+                    rsp_info: None,
+                }],
+            },
+        ),
+        (BodyKind::Rr, None) if status.status() != Status::WAITING => Body::Rp(RevRepContent {
+            status: vec![status],
+            rev_certs: None,
+            crls: None,
+        }),
+        _ => Body::Error(ErrorMsg::from(status)),
+    }
+}
+
+fn certificate_body(kind: BodyKind, content: CertRepMessage) -> Body {
+    match kind {
+        BodyKind::Ir => Body::Ip(content),
+        BodyKind::Kur => Body::Kup(content),
+        _ => Body::Cp(content),
+    }
+}
+
+/// The confirmation is about this certificate (RFC 9810 §5.3.18).
+fn check_confirmation(
+    status: &CertStatus,
+    expected: i64,
+    pvno: i64,
+    certificate: &Certificate,
+) -> Result<(), Refusal> {
+    if status.cert_req_id != expected {
+        return Err(Refusal::CertReqId {
+            expected,
+            found: status.cert_req_id,
+        });
+    }
+    let hash = match &status.hash_alg {
+        Some(_) if pvno < 3 => return Err(Refusal::HashAlgVersion),
+        Some(algorithm) => Hash::from_oid(algorithm.oid)
+            .filter(|hash| *hash != Hash::Sha1)
+            .ok_or(Refusal::HashAlgorithm(algorithm.oid))?,
+        None => CertificateParts::read(certificate)
+            .ok()
+            .and_then(|parts| parts.confirmation_hash())
+            .ok_or_else(|| Refusal::Internal("the certificate's signature has no hash".into()))?,
+    };
+    if hash.digest(&certificate.to_der()) != status.cert_hash.as_bytes() {
+        return Err(Refusal::CertHash);
+    }
+    Ok(())
+}
+
+/// Identifiers of transactions that are over, so that a replayed first message is refused. The oldest is forgotten first.
+struct Finished {
+    order: VecDeque<TransactionId>,
+    known: HashSet<TransactionId>,
+    limit: usize,
+}
+
+impl Finished {
+    fn new(limit: usize) -> Self {
+        Self {
+            order: VecDeque::new(),
+            known: HashSet::new(),
+            limit,
+        }
+    }
+
+    fn contains(&self, id: &TransactionId) -> bool {
+        self.known.contains(id)
+    }
+
+    fn push(&mut self, id: TransactionId) {
+        if self.limit > 0 && self.known.insert(id.clone()) {
+            self.order.push_back(id);
+        }
+        while self.order.len() > self.limit {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+}
