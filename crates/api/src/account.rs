@@ -145,8 +145,11 @@ pub struct ServerInfo {
     pub version: String,
     /// The server's own Endpoint ID as a USP Controller.
     pub endpoint_id: String,
-    /// Where it listens for devices.
+    /// Where it listens for devices over CoAP.
     pub coap_address: String,
+    /// Where it listens for devices over WebSocket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub websocket_address: Option<String>,
     /// Name of the token that asked.
     pub token_name: String,
     /// Role of the token that asked.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, NewTask, NewToken,
+    AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, MtpList, NewTask, NewToken,
     ParameterPage, Problem, ProblemCode, ServerInfo, Task, TaskPage, TaskState, Tls, TokenList,
 };
 
@@ -128,6 +128,14 @@ impl Client {
     /// As every request: see [`ClientError`].
     pub fn info(&self) -> Result<ServerInfo, ClientError> {
         self.get("/info", &[], Duration::ZERO)
+    }
+
+    /// `GET /mtps`: the Message Transfer Protocols in use.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn mtps(&self) -> Result<MtpList, ClientError> {
+        self.get("/mtps", &[], Duration::ZERO)
     }
 
     /// `GET /tls`: the certificates in force, and the peers refused.

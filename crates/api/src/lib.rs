@@ -21,6 +21,7 @@ pub mod account;
 pub mod client;
 pub mod device;
 pub mod event;
+pub mod mtp;
 pub mod openapi;
 pub mod problem;
 pub mod task;
@@ -32,6 +33,7 @@ pub use device::{
     Parameter, ParameterPage, Reachability, Subscription, SubscriptionState,
 };
 pub use event::{DeviceChange, Event, Notification};
+pub use mtp::{LinkState, MtpLink, MtpList, MtpStatus};
 pub use problem::{Problem, ProblemCode, ProblemDetail};
 pub use task::{
     AddObject, AddResult, CommandSupport, DeleteResult, EventSupport, GetResult, Instance,

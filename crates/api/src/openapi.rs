@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use crate::{
-    AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, NewTask, NewToken,
+    AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, MtpList, NewTask, NewToken,
     ParameterPage, Problem, ServerInfo, Task, TaskPage, Tls, TokenList,
 };
 
@@ -34,6 +34,7 @@ pub fn document() -> String {
         cancel_task,
         events,
         info,
+        list_mtps,
         show_tls,
         reload_tls,
         list_tokens,
@@ -147,6 +148,11 @@ fn events() {}
     responses((status = 200, body = ServerInfo), (status = "4XX", body = Problem)))]
 #[allow(dead_code)]
 fn info() {}
+
+#[utoipa::path(get, path = "/api/v1/mtps", tag = "server", summary = "The server's Message Transfer Protocols: where devices connect, brokers, counters",
+    responses((status = 200, body = MtpList), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn list_mtps() {}
 
 #[utoipa::path(get, path = "/api/v1/tls", tag = "server", summary = "The server's own certificate, whom it trusts, and whom it refused",
     responses((status = 200, body = Tls), (status = "4XX", body = Problem)))]

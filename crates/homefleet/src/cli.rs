@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use homefleet_api::client::Client;
 
 use crate::failure::Failure;
-use crate::{completions, config, demo, device, serve, task, token, trust};
+use crate::{completions, config, demo, device, mtp, serve, task, token, trust};
 
 /// Manages every device in every home: gateways, set-top boxes, phones, sensors.
 #[derive(Debug, Parser)]
@@ -78,6 +78,9 @@ enum Command {
     /// Tasks: what was asked of devices, and what came of it
     #[command(subcommand)]
     Task(task::Task),
+    /// Message Transfer Protocols: where devices connect, and brokers
+    #[command(subcommand)]
+    Mtp(mtp::Mtp),
     /// Access tokens of people and programs
     #[command(subcommand)]
     Token(token::Token),
@@ -103,6 +106,7 @@ impl Cli {
             Command::Demo(command) => command.run(&global),
             Command::Device(command) => command.run(&global),
             Command::Task(command) => command.run(&global),
+            Command::Mtp(command) => command.run(&global),
             Command::Token(command) => command.run(&global),
             Command::Trust(command) => command.run(&global),
             Command::Config(command) => command.run(&global),

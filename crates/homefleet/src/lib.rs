@@ -23,6 +23,7 @@ mod completions;
 mod config;
 pub mod demo;
 mod device;
+mod mtp;
 mod output;
 mod path;
 mod pick;

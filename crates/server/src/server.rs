@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use homefleet_api::{self as api, CreatedToken, NewToken, Role, TokenList};
-use homefleet_net::dtls::{self, TrustVerifier};
-use homefleet_net::mtp::{CoapMtp, CoapMtpConfig, Event, Interface, Mtps};
+use homefleet_net::dtls::{TrustVerifier, Verifier};
 use homefleet_trust::{Policy, Time};
 use homefleet_usp::EndpointId;
 use tokio::net::TcpListener;
@@ -20,8 +19,8 @@ use crate::controller::Controller;
 use crate::core::{Core, CoreError};
 use crate::http::{self, AppState, Samples};
 use crate::listener;
+use crate::listener::network::{Means, Network};
 use crate::listener::verifier::{Certificates, DeviceVerifier};
-use crate::metrics::Sample;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::task::driver;
@@ -117,40 +116,27 @@ impl Server {
                 address: config.http.listen,
                 problem: error.to_string(),
             })?;
-        let listen = config.coap.listen;
         let (events, happened) = mpsc::channel(EVENTS);
-        let mtp = CoapMtp::bind(mtp_config(
-            &config,
-            endpoint_id.clone(),
-            &material,
-            Arc::clone(&verifier),
+        let network = Network::start(Means {
+            config: &config,
+            endpoint_id: &endpoint_id,
+            credentials: &material.credentials,
+            verifier: Arc::clone(&verifier) as Arc<dyn Verifier>,
             events,
-        ))
-        .await
-        .map_err(|error| StartError::Listen {
-            key: "coap.listen",
-            address: listen,
-            problem: error.to_string(),
-        })?;
-        let ways = Mtps {
-            coap: Some(mtp.clone()),
-            ..Mtps::default()
-        };
+        })
+        .await?;
         if let Some(evidence) = &evidence {
-            evidence.serve(&ways);
+            evidence.serve(&network.mtps);
         }
-        let coap_addr = mtp.local_addr();
+        let coap_addr = network.coap_addr().unwrap_or(config.coap.listen);
         let http_addr = http_listener.local_addr().unwrap_or(config.http.listen);
-        core.set_coap_address(match &config.coap.advertise {
-            Some(advertise) => format!("coaps://{advertise}/{}", config.coap.path),
-            None => format!("coaps://{coap_addr}/{}", config.coap.path),
-        });
+        core.set_network(network.clone());
 
         let renewal = Arc::new(Renewal::new(
             config.tls.clone(),
             config.endpoint_id.clone(),
             Box::new(Certificates {
-                ways: ways.clone(),
+                ways: network.mtps.clone(),
                 verifier,
                 evidence,
             }),
@@ -161,8 +147,8 @@ impl Server {
         core.set_renewal(Arc::clone(&renewal));
 
         let (stop, stopped) = watch::channel(false);
-        let controller = Controller::new(core.clone(), endpoint_id, Box::new(ways.clone()));
-        let (network, certificates) = (mtp.clone(), Arc::clone(&renewal));
+        let controller = Controller::new(core.clone(), endpoint_id, Box::new(network.clone()));
+        let (counted, certificates) = (network.clone(), Arc::clone(&renewal));
         let app = AppState {
             core: core.clone(),
             login: crate::ui::LoginKeys::default(),
@@ -170,7 +156,7 @@ impl Server {
             secure_cookies: config.http.behind_tls_proxy,
             network: Some(Samples(Arc::new(move || {
                 let mut samples = certificates.samples();
-                samples.extend(network_samples(&network));
+                samples.extend(counted.samples());
                 samples
             }))),
         };
@@ -205,7 +191,7 @@ impl Server {
             endpoint_id: config.endpoint_id,
             http_addr,
             coap_addr,
-            ways,
+            network,
             core,
             app,
             store,
@@ -250,7 +236,7 @@ pub struct RunningServer {
     endpoint_id: String,
     http_addr: SocketAddr,
     coap_addr: SocketAddr,
-    ways: Mtps,
+    network: Network,
     core: Core,
     app: AppState,
     store: Arc<SqliteStore>,
@@ -270,6 +256,11 @@ impl RunningServer {
     /// Where devices connect.
     pub fn coap_addr(&self) -> SocketAddr {
         self.coap_addr
+    }
+
+    /// Where devices connect over an MTP, as a URI; `None` when there is no such address.
+    pub fn address(&self, mtp: api::Mtp) -> Option<String> {
+        self.network.address(mtp)
     }
 
     /// Own Endpoint ID.
@@ -317,7 +308,7 @@ impl RunningServer {
                 abort.abort();
             }
         }
-        drop(tokio::time::timeout(GRACE, self.ways.shutdown()).await);
+        drop(tokio::time::timeout(GRACE, self.network.shutdown()).await);
         let store = self.store;
         drop(tokio::task::spawn_blocking(move || store.close()).await);
         drop(self.lock);
@@ -359,172 +350,4 @@ fn lock(config: &Config) -> Result<File, StartError> {
 async fn offline(config: &Config) -> Result<Core, StartError> {
     let store: Arc<dyn Store> = Arc::new(open_store(config)?);
     Ok(Core::open_accounts(config.core(), Clock::system(), store).await?)
-}
-
-fn mtp_config(
-    config: &Config,
-    endpoint_id: EndpointId,
-    material: &Material,
-    verifier: Arc<DeviceVerifier>,
-    events: mpsc::Sender<Event>,
-) -> CoapMtpConfig {
-    CoapMtpConfig {
-        endpoint_id,
-        interface: Interface::Controller,
-        listen: config.coap.listen,
-        plain_listen: config.coap.plain_listen,
-        groups: Vec::new(),
-        path: config.coap.path.clone(),
-        advertise: config.coap.advertise.clone(),
-        credentials: material.credentials.clone(),
-        verifier,
-        coap: homefleet_coap::Config::default(),
-        dtls: dtls::Config::default(),
-        events,
-    }
-}
-
-fn network_samples(mtp: &CoapMtp) -> Vec<Sample> {
-    let stats = mtp.stats();
-    let dtls = stats.node.dtls;
-    let now = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    let (sessions, states) = ("sessions", "DTLS associations and handshakes now, by state");
-    let open = stats.node.sessions.saturating_sub(stats.node.half_open);
-    let mut samples = vec![
-        Sample::gauge(sessions, states, now(open)).labelled("state", "open"),
-        Sample::gauge(sessions, states, now(stats.node.half_open)).labelled("state", "half_open"),
-        Sample::gauge(sessions, states, now(stats.node.held)).labelled("state", "held"),
-    ];
-    for (name, help, value) in [
-        ("mtp_records_in", "USP Records received", stats.records_in),
-        (
-            "mtp_records_out",
-            "USP Records delivered",
-            stats.records_out,
-        ),
-        (
-            "mtp_records_failed",
-            "USP Records not delivered",
-            stats.records_failed,
-        ),
-        (
-            "mtp_rejected",
-            "CoAP requests that carry no USP Record",
-            stats.rejected,
-        ),
-        (
-            "mtp_identity_mismatch",
-            "USP Records in the name of another Endpoint than the certificate's",
-            stats.identity_mismatch,
-        ),
-        (
-            "mtp_queue_full",
-            "USP Records turned away because of load",
-            stats.queue_full,
-        ),
-        (
-            "mtp_not_found",
-            "CoAP requests to other resources",
-            stats.not_found,
-        ),
-        (
-            "dtls_handshakes_in",
-            "Handshakes begun by peers",
-            dtls.handshakes_in,
-        ),
-        (
-            "dtls_handshakes_out",
-            "Handshakes begun by this server",
-            dtls.handshakes_out,
-        ),
-        (
-            "dtls_established",
-            "Handshakes that ended well",
-            dtls.established,
-        ),
-        ("dtls_resumed", "Of these, resumed", dtls.resumed),
-        (
-            "dtls_refused",
-            "Handshakes refused because of the certificate",
-            dtls.refused,
-        ),
-        (
-            "dtls_distrusted",
-            "Associations ended because their peer, judged again, was refused",
-            dtls.distrusted,
-        ),
-        (
-            "dtls_held",
-            "Associations held because their decision waited for evidence",
-            dtls.held,
-        ),
-        (
-            "dtls_undecided",
-            "Of these, ended because it did not come in time",
-            dtls.undecided,
-        ),
-        (
-            "dtls_peer_alerts",
-            "Handshakes that the peer refused",
-            dtls.peer_alerts,
-        ),
-        (
-            "dtls_handshake_timeouts",
-            "Handshakes that took too long",
-            dtls.handshake_timeouts,
-        ),
-        (
-            "dtls_prefix_budget_exceeded",
-            "Handshakes turned away because the budget of their source was spent",
-            dtls.prefix_budget_exceeded,
-        ),
-        (
-            "dtls_global_budget_exceeded",
-            "Handshakes turned away because the budget of all was spent",
-            dtls.global_budget_exceeded,
-        ),
-        (
-            "dtls_half_open_evicted",
-            "Half-open handshakes dropped for newer ones",
-            dtls.half_open_evicted,
-        ),
-        (
-            "dtls_amplification_held",
-            "Datagrams held back because the address had sent less than a third",
-            dtls.amplification_held,
-        ),
-        (
-            "dtls_amplification_dropped",
-            "Datagrams dropped because the address had sent less than a third",
-            dtls.amplification_dropped,
-        ),
-        (
-            "dtls_patient",
-            "Handshakes of clients that had been turned away because the budget of all was spent and came again",
-            dtls.patient,
-        ),
-        (
-            "dtls_forged_alerts",
-            "Unprotected alerts in handshakes that went on all the same",
-            dtls.forged_alerts,
-        ),
-        (
-            "dtls_begun_anew",
-            "Handshakes of this server begun anew after unprotected datagrams had spoilt them",
-            dtls.begun_anew,
-        ),
-        (
-            "dtls_certificate_evicted",
-            "Associations closed because the same certificate had too many",
-            dtls.certificate_evicted,
-        ),
-        (
-            "dtls_judged_again",
-            "Open associations whose peer was judged again",
-            dtls.judged_again,
-        ),
-    ] {
-        samples.push(Sample::counter(name, help, value));
-    }
-    samples
 }

@@ -156,18 +156,28 @@ impl Access {
     /// What the server says of itself.
     pub fn info(&self) -> api::ServerInfo {
         let inner = self.core.inner();
+        let address = |mtp| inner.network.get().and_then(|network| network.address(mtp));
         api::ServerInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             endpoint_id: inner.config.endpoint_id.clone(),
-            coap_address: inner
-                .coap_address
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .clone(),
+            coap_address: address(api::Mtp::Coap).unwrap_or_default(),
+            websocket_address: address(api::Mtp::Websocket),
             token_name: self.identity.name.clone(),
             role: self.role(),
             started: inner.started.to_timestamp(),
         }
+    }
+
+    /// The MTPs in use: where devices connect, brokers, counters.
+    pub fn mtps(&self) -> Result<api::MtpList, CoreError> {
+        self.check(Role::Viewer)?;
+        let network = self.core.inner().network.get();
+        let network = network.ok_or_else(|| CoreError::no("thing", "mtps"))?;
+        let connected = self.core.state().presence.count();
+        Ok(network.status(|mtp| {
+            let count = connected.get(&mtp).copied().unwrap_or_default();
+            u64::try_from(count).unwrap_or(u64::MAX)
+        }))
     }
 
     /// The certificates in force, and the peers refused.

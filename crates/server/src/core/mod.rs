@@ -22,6 +22,7 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use crate::account::{Accounts, Identity};
 use crate::clock::{Clock, Millis};
 use crate::device::{Alive, Presence, Registry, RegistryConfig};
+use crate::listener::network::Network;
 use crate::metrics::Metrics;
 use crate::store::{Answer, AuditRecord, Batch, Store, StoreError, TaskRecord, Write, Written};
 use crate::task::id::IdSource;
@@ -105,8 +106,8 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) started: Millis,
-    /// Where devices connect, for [`homefleet_api::ServerInfo`].
-    pub(crate) coap_address: Mutex<String>,
+    /// The MTPs; unset without listeners.
+    pub(crate) network: OnceLock<Network>,
     /// The certificates in force; unset without listeners.
     pub(crate) tls: OnceLock<Arc<Renewal>>,
     state: Mutex<State>,
@@ -199,7 +200,7 @@ impl Core {
             store,
             metrics: Arc::new(Metrics::new()),
             started: now,
-            coap_address: Mutex::default(),
+            network: OnceLock::new(),
             tls: OnceLock::new(),
             state: Mutex::new(State {
                 registry,
@@ -215,12 +216,9 @@ impl Core {
         })))
     }
 
-    pub(crate) fn set_coap_address(&self, address: String) {
-        *self
-            .0
-            .coap_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = address;
+    pub(crate) fn set_network(&self, network: Network) {
+        // There is one server to a core.
+        drop(self.0.network.set(network));
     }
 
     pub(crate) fn set_renewal(&self, renewal: Arc<Renewal>) {

@@ -26,6 +26,7 @@ mod devices;
 mod events;
 mod extract;
 mod health;
+mod mtps;
 mod problem;
 mod serve;
 pub mod session;
@@ -84,6 +85,7 @@ pub fn router(state: AppState, body_limit: usize) -> Router {
         .route("/tasks/{id}", get(tasks::show).delete(tasks::cancel))
         .route("/events", get(events::stream))
         .route("/info", get(account::info))
+        .route("/mtps", get(mtps::list))
         .route("/tls", get(tls::show))
         .route("/tls/reload", post(tls::reload))
         .route("/tokens", get(account::tokens).post(account::create_token))

@@ -19,8 +19,9 @@ use crate::device::Proof;
 use crate::store::CertificateRecord;
 use crate::task::queue::Delivery;
 
+pub(crate) mod network;
+mod samples;
 pub mod verifier;
-mod ways;
 
 /// Records being stored at a time; beyond it the MTPs' own queues fill, and devices wait or are told to.
 const IN_STORE: usize = 4096;
