@@ -1,5 +1,8 @@
 //! R-MQTT against a broker that does what the test says: what mosquitto cannot be made to do.
 
+use std::pin::Pin;
+use std::task::Poll;
+
 use homefleet_net::mtp::mqtt::{LastWill, SubscriptionStatus};
 use homefleet_net::mtp::{MqttClient, SendError, State};
 use homefleet_usp::mtp::mqtt::Qos;
@@ -735,13 +738,11 @@ async fn too_many_records_on_their_way_are_refused() {
     side.up().await;
     // Nothing is acknowledged: what cannot be sent waits, and what cannot wait is refused.
     let mut sent: Vec<_> = (0..400).map(|_| sending(&side, "t", b"request")).collect();
-    let (outcome, _, rest) = futures(&mut sent).await;
-    assert_eq!(outcome, Err(SendError::Busy));
+    assert_eq!(first(&mut sent).await, Err(SendError::Busy));
     for _ in 0..64 {
         peer.publish().await;
     }
     assert!(side.mtp.stats().busy > 0);
-    drop(rest);
     // A topic that is none is refused at once.
     drop(peer);
     let mut peer = broker.subscribed().await;
@@ -755,17 +756,16 @@ async fn too_many_records_on_their_way_are_refused() {
 }
 
 /// The first outcome of many.
-async fn futures(
+async fn first(
     sent: &mut [tokio::task::JoinHandle<Result<(), SendError>>],
-) -> (Result<(), SendError>, usize, ()) {
+) -> Result<(), SendError> {
     let first = std::future::poll_fn(|cx| {
-        for (index, handle) in sent.iter_mut().enumerate() {
-            if let std::task::Poll::Ready(outcome) = std::pin::Pin::new(handle).poll(cx) {
-                return std::task::Poll::Ready((outcome.unwrap(), index));
+        for handle in sent.iter_mut() {
+            if let Poll::Ready(outcome) = Pin::new(handle).poll(cx) {
+                return Poll::Ready(outcome.unwrap());
             }
         }
-        std::task::Poll::Pending
+        Poll::Pending
     });
-    let (outcome, index) = timeout(PATIENCE, first).await.unwrap();
-    (outcome, index, ())
+    timeout(PATIENCE, first).await.unwrap()
 }

@@ -63,7 +63,7 @@ impl Broker {
 /// What came from the client.
 #[derive(Debug)]
 pub(crate) enum Got {
-    Packet(Packet),
+    Packet(Box<Packet>),
     /// With its reason code.
     Disconnect(u8),
     Closed,
@@ -98,7 +98,7 @@ impl Peer {
                 _ => {}
             }
             match Packet::read(&mut self.input, None) {
-                Ok(packet) => return Got::Packet(packet),
+                Ok(packet) => return Got::Packet(Box::new(packet)),
                 Err(Error::InsufficientBytes(_)) => {
                     if !self.read().await {
                         return Got::Closed;
@@ -111,7 +111,7 @@ impl Peer {
 
     pub(crate) async fn packet(&mut self) -> Packet {
         match self.got().await {
-            Got::Packet(packet) => packet,
+            Got::Packet(packet) => *packet,
             other => panic!("no packet: {other:?}"),
         }
     }
