@@ -21,6 +21,9 @@ use crate::dtls::Purpose;
 /// TLS 1.3 tickets kept of one server; each is used once.
 const TICKETS: usize = 2;
 
+/// Bytes of a chain beyond which a session is not kept: what peers show takes room for as long as they please.
+const MAX_CHAIN: usize = 8192;
+
 /// A session, and what it was accepted for.
 #[derive(Clone)]
 struct Kept<T> {
@@ -33,7 +36,8 @@ impl<T> Kept<T> {
     /// `None` when the peer is not accepted (any more, or yet).
     fn new(link: &Link, session: T) -> Option<Self> {
         let verdict = link.verdict()?;
-        verdict.decision.is_established().then_some(Self {
+        let bytes: usize = verdict.chain.iter().map(Vec::len).sum();
+        (verdict.decision.is_established() && bytes <= MAX_CHAIN).then_some(Self {
             generation: verdict.generation,
             chain: verdict.chain,
             session,

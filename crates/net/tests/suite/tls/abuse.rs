@@ -1,15 +1,19 @@
 //! Peers that do not play by the rules.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use homefleet_net::dtls::Budget;
 use homefleet_net::tls::{TlsConfig, TlsError};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::{AGENT, CONTROLLER, PATIENCE, shake, tls, tls_with};
-use crate::support::pki::Ca;
+use crate::support::pki::{Ca, Issued};
 
 const SOON: Duration = Duration::from_millis(50);
 const FROM: &str = "192.0.2.1:5000";
@@ -183,4 +187,72 @@ async fn handshake_that_is_dropped_leaves_nothing_behind() {
     }
     assert_eq!(controller.stats().half_open_evicted, 0);
     assert_eq!(controller.stats().open, 0);
+}
+
+/// Somebody who shows a certificate, and signs with another key.
+fn impostor(shown: &Issued, own: &Issued) -> Arc<CertifiedKey> {
+    let chain = CertificateDer::pem_slice_iter(shown.chain.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    Arc::new(CertifiedKey::new(chain.map(Result::unwrap).collect(), key))
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+#[tokio::test]
+async fn client_that_does_not_hold_the_key_of_its_certificate_is_refused() {
+    let ca = Ca::new("ca");
+    let controller = tls(&ca.endpoint(CONTROLLER), ca.verifier());
+    let keys = impostor(&ca.endpoint(AGENT), &ca.endpoint(AGENT));
+    let mut roots = rustls::RootCertStore::empty();
+    let root = ca.root_pem();
+    for certificate in CertificateDer::pem_slice_iter(root.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(keys.clone())));
+        let (near, far) = tokio::io::duplex(16_384);
+        let name = "localhost".try_into().unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let client = async {
+            if let Ok(mut stream) = connector.connect(name, near).await {
+                stream.read(&mut [0; 1]).await.unwrap_err();
+            }
+        };
+        let ((), result) = tokio::join!(client, controller.accept(far));
+        assert!(
+            matches!(&result, Err(TlsError::Engine(why)) if why.contains("BadSignature")),
+            "{result:?}"
+        );
+    }
+    assert_eq!(controller.stats().established, 0);
+}
+
+#[tokio::test]
+async fn server_that_does_not_hold_the_key_of_its_certificate_is_refused() {
+    let ca = Ca::new("ca");
+    let agent = tls(&ca.endpoint(AGENT), ca.verifier());
+    let keys = impostor(&ca.endpoint(CONTROLLER), &ca.endpoint(CONTROLLER));
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(keys.clone())));
+        let (near, far) = tokio::io::duplex(16_384);
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let (result, _) =
+            tokio::join!(agent.connect(near, "localhost", None), acceptor.accept(far));
+        assert!(
+            matches!(&result, Err(TlsError::Engine(why)) if why.contains("BadSignature")),
+            "{result:?}"
+        );
+    }
+    assert_eq!(agent.stats().established, 0);
 }

@@ -5,7 +5,7 @@ use homefleet_trust::{Refusal, anchors_from_pem};
 
 use super::{AGENT, CONTROLLER, pass, shake, tls_with};
 use crate::judge::{Known, Tribunal};
-use crate::support::pki::Ca;
+use crate::support::pki::{Ca, Leaf};
 
 const BOTH: [TlsVersions; 2] = [TlsVersions::Tls12, TlsVersions::Tls13];
 
@@ -133,6 +133,20 @@ async fn forgotten_or_disabled_sessions_only_cost_a_whole_handshake() {
         let controller = tls_with(none, &ca.endpoint(CONTROLLER), ca.verifier());
         for _ in 0..2 {
             assert!(!visit(&other, &controller, None).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn session_of_a_peer_with_a_huge_certificate_is_not_kept() {
+    for versions in BOTH {
+        let ca = Ca::new("ca");
+        let mut leaf = Leaf::endpoint(AGENT);
+        leaf.padding = 9000;
+        let agent = tls_with(config(versions), &ca.issue(&leaf), ca.verifier());
+        let controller = tls_with(config(versions), &ca.endpoint(CONTROLLER), ca.verifier());
+        for _ in 0..2 {
+            assert!(!visit(&agent, &controller, None).await);
         }
     }
 }
