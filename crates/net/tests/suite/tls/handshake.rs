@@ -123,6 +123,69 @@ async fn expired_certificate_is_refused_in_both_roles() {
 }
 
 #[tokio::test]
+async fn peer_that_is_refused_can_say_the_rest_of_it_and_hears_why() {
+    let (ca, other) = (Ca::new("ca"), Ca::new("other"));
+    let agent = tls(&other.endpoint(AGENT), ca.verifier());
+    let controller = tls(&ca.endpoint(CONTROLLER), ca.verifier());
+    let (near, far) = tokio::io::duplex(16_384);
+    let client = async {
+        let mut stream = agent.connect(near, "localhost", None).await.unwrap();
+        // More than is on its way when the server refuses.
+        stream.write_all(&[7; 40_000]).await.unwrap();
+        alert(Ok(stream)).await
+    };
+    let (heard, refused) = tokio::join!(client, controller.accept(far));
+    assert_eq!(refusal(refused), Refusal::UnknownIssuer);
+    assert_eq!(heard, 48);
+}
+
+#[tokio::test]
+async fn connection_that_ends_without_close_notify_is_an_error() {
+    let ca = Ca::new("ca");
+    let agent = tls(&ca.endpoint(AGENT), ca.verifier());
+    let controller = tls(&ca.endpoint(CONTROLLER), ca.verifier());
+    for clean in [true, false] {
+        let (near, far) = shake(&agent, &controller, "localhost", None).await;
+        let (mut near, mut far) = (near.unwrap(), far.unwrap());
+        if clean {
+            near.shutdown().await.unwrap();
+        }
+        drop(near);
+        let read = far.read(&mut [0; 1]).await.map_err(|error| error.kind());
+        let expected = if clean {
+            Ok(0)
+        } else {
+            Err(std::io::ErrorKind::UnexpectedEof)
+        };
+        assert_eq!(read, expected);
+    }
+}
+
+#[tokio::test]
+async fn name_is_asked_for_and_an_address_is_not() {
+    let ca = Ca::new("ca");
+    let agent = tls(&ca.endpoint(AGENT), ca.verifier());
+    for (host, asked) in [
+        ("Broker.example", Some("broker.example")),
+        ("broker.example.", Some("broker.example")),
+        ("127.0.0.1", None),
+        ("::1", None),
+        ("[2001:db8::1]", None),
+        ("fe80::1%eth0", None),
+    ] {
+        let (near, far) = tokio::io::duplex(16_384);
+        let hello = async {
+            let acceptor = tokio_rustls::LazyConfigAcceptor::new(Default::default(), far);
+            let start = acceptor.await.unwrap();
+            let hello = start.client_hello();
+            hello.server_name().map(str::to_lowercase)
+        };
+        let (_, name) = tokio::join!(agent.connect(near, host, None), hello);
+        assert_eq!(name.as_deref(), asked, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn host_that_no_certificate_can_be_about_is_refused() {
     let ca = Ca::new("ca");
     let agent = tls(&ca.endpoint(AGENT), ca.verifier());

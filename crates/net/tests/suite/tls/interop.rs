@@ -154,6 +154,92 @@ async fn s_client_that_has_nothing_newer_than_tls_1_1_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s_client_that_offers_only_weak_suites_is_refused() {
+    if !openssl() {
+        return;
+    }
+    let ca = Ca::new("Interop CA");
+    let (tls, listener, at) = server(&ca, ca.verifier()).await;
+    let files = Files::new(&ca, &ca.endpoint(AGENT));
+    // Without forward secrecy, and without authenticated encryption.
+    for suite in ["AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256"] {
+        let client = s_client(&files, &at, true, &["-tls1_2", "-cipher", suite]);
+        let result = accept(&tls, &listener).await;
+        assert!(matches!(result, Err(TlsError::Engine(_))), "{result:?}");
+        says(&client, "alert handshake failure").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s_client_that_renegotiates_gets_nothing_by_it() {
+    if !openssl() {
+        return;
+    }
+    let ca = Ca::new("Interop CA");
+    let (tls, listener, at) = server(&ca, ca.verifier()).await;
+    let files = Files::new(&ca, &ca.endpoint(AGENT));
+    let (root, chain, key) = (
+        files.text("ca.pem"),
+        files.text("chain.pem"),
+        files.text("key.pem"),
+    );
+    let mut client = Tool::start(
+        "openssl",
+        &[
+            "s_client",
+            "-connect",
+            &at,
+            "-CAfile",
+            &root,
+            "-tls1_2",
+            "-cert",
+            &chain,
+            "-cert_chain",
+            &chain,
+            "-key",
+            &key,
+        ],
+    );
+    let (mut reader, mut writer) = tokio::io::split(accept(&tls, &listener).await.unwrap());
+    says(&client, "Verify return code").await;
+    client.say("R\n");
+    let reading = tokio::spawn(async move { reader.read(&mut [0; 16]).await });
+    says(&client, "RENEGOTIATING").await;
+    // No second handshake, and what is said meanwhile has the client give up.
+    let answering = async {
+        while writer.write_all(b".").await.is_ok() && writer.flush().await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, answering).await.unwrap();
+    says(&client, "error:").await;
+    let read = timeout(PATIENCE, reading).await.unwrap().unwrap();
+    assert!(!matches!(read, Ok(1..)), "nothing was said: {read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn early_data_is_not_offered() {
+    if !openssl() {
+        return;
+    }
+    let ca = Ca::new("Interop CA");
+    let (tls, listener, at) = server(&ca, ca.verifier()).await;
+    let files = Files::new(&ca, &ca.endpoint(AGENT));
+    let session = files.text("session");
+    let mut client = s_client(&files, &at, true, &["-tls1_3", "-sess_out", &session]);
+    let mut stream = accept(&tls, &listener).await.unwrap();
+    stream.write_all(b"welcome\n").await.unwrap();
+    stream.flush().await.unwrap();
+    says(&client, "welcome").await;
+    client.hang_up();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    assert!(tokio::task::block_in_place(|| client.wait(PATIENCE)));
+    let shown = Tool::start("openssl", &["sess_id", "-in", &session, "-text", "-noout"]);
+    says(&shown, "TLS session ticket lifetime hint").await;
+    says(&shown, "Max Early Data: 0").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s_client_that_was_revoked_is_held_until_the_list_is_there_and_then_refused() {
     if !openssl() {
         return;

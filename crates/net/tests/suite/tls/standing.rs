@@ -2,16 +2,18 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use homefleet_net::dtls::TrustVerifier;
 use homefleet_net::tls::{Distrust, Tls, TlsConfig, TlsError, TlsStats};
-use homefleet_trust::{Basis, Refusal, anchors_from_pem};
+use homefleet_trust::{Basis, Policy, Refusal, Time, anchors_from_pem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 
 use super::{AGENT, CONTROLLER, PATIENCE, Side, pass, shake, tls, tls_with};
 use crate::judge::{Known, Tribunal};
-use crate::support::pki::Ca;
+use crate::support::pki::{Ca, Leaf, today};
 
 const SOON: Duration = Duration::from_millis(50);
 
@@ -91,7 +93,7 @@ async fn held_peer_is_waited_for_and_served_once_the_evidence_has_come() {
 }
 
 #[tokio::test]
-async fn held_peer_that_proves_revoked_is_refused_and_the_connection_closed() {
+async fn held_peer_that_proves_revoked_is_refused_with_the_alert_over_tls() {
     let court = court(TlsConfig::default(), Known::Nothing);
     let (coming, accepting) = court.come().await;
     until(&court.controller, |stats| stats.held == 1).await;
@@ -152,6 +154,7 @@ async fn open_connection_ends_when_its_peer_judged_again_is_refused() {
         let read = far.read(&mut [0; 1]).await;
         (read, far)
     });
+    settle().await;
     court.tribunal.set(Known::Revoked);
     court.controller.judge_again().await;
     let why = timeout(PATIENCE, distrusted).await.unwrap();
@@ -194,6 +197,7 @@ async fn not_a_byte_passes_while_the_decision_made_anew_waits() {
         let mut said = [0; 5];
         far.read_exact(&mut said).await.map(|_| said)
     });
+    settle().await;
     court.tribunal.set(Known::Good);
     court.controller.judge_again().await;
     let said = timeout(PATIENCE, reading).await.unwrap().unwrap();
@@ -203,6 +207,13 @@ async fn not_a_byte_passes_while_the_decision_made_anew_waits() {
         (stats.held, stats.judged_again, stats.distrusted),
         (1, 2, 0)
     );
+}
+
+/// Lets every other task go as far as it can.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Polls once.
@@ -244,6 +255,33 @@ async fn decision_that_is_out_of_date_is_made_anew() {
     court.tribunal.set(Known::Revoked);
     let why = timeout(PATIENCE, far.distrusted()).await.unwrap();
     assert!(matches!(why, Distrust::Refused(_)), "{why}");
+}
+
+#[tokio::test]
+async fn dates_count_from_the_moment_the_time_is_known() {
+    let ca = Ca::new("ca");
+    let known = Arc::new(AtomicBool::new(false));
+    let clock = known.clone();
+    let anchors = anchors_from_pem(&ca.root_pem()).unwrap();
+    let verifier = TrustVerifier::new(anchors, Policy::default(), move || {
+        if clock.load(Ordering::SeqCst) {
+            Time::Accurate(today())
+        } else {
+            Time::Unknown
+        }
+    });
+    let mut leaf = Leaf::endpoint(CONTROLLER);
+    leaf.years = (2020, 2022);
+    let agent = tls(&ca.endpoint(AGENT), Arc::new(verifier));
+    let controller = tls(&ca.issue(&leaf), ca.verifier());
+    let (near, _far) = shake(&agent, &controller, "localhost", None).await;
+    let distrusted = near.as_ref().unwrap().distrusted();
+    known.store(true, Ordering::SeqCst);
+    agent.judge_again().await;
+    let why = timeout(PATIENCE, distrusted).await.unwrap();
+    assert!(matches!(why, Distrust::Refused(_)), "{why}");
+    let (near, _far) = shake(&agent, &controller, "localhost", None).await;
+    assert!(matches!(near, Err(TlsError::Refused(_))), "{near:?}");
 }
 
 #[tokio::test]
