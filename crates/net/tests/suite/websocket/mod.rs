@@ -5,6 +5,7 @@ mod raw;
 mod records;
 mod session;
 mod single;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

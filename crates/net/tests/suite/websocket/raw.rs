@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
@@ -31,23 +31,36 @@ pub(crate) fn request(target: &str, more: &str) -> String {
 
 pub(crate) const V1: &str = "Sec-WebSocket-Protocol: v1.usp\r\n";
 
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+
 /// A connection.
 pub(crate) struct Raw {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Box<dyn Duplex>,
     masks: bool,
 }
 
 impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// A client over this connection.
+    pub(crate) fn over(stream: impl Duplex + 'static) -> Self {
         Self {
-            stream: TcpStream::connect(address).await.unwrap(),
+            stream: Box::new(stream),
             masks: true,
         }
     }
 
     /// A client whose opening handshake is done.
     pub(crate) async fn open(address: SocketAddr, target: &str) -> Self {
-        let mut raw = Self::connect(address).await;
+        Self::connect(address).await.opened(target).await
+    }
+
+    /// Does the opening handshake.
+    pub(crate) async fn opened(self, target: &str) -> Self {
+        let mut raw = self;
         raw.write(request(target, V1).as_bytes()).await;
         let response = raw.head().await;
         assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
@@ -58,7 +71,7 @@ impl Raw {
     pub(crate) async fn accept(listener: &TcpListener, answer: &str) -> (Self, String) {
         let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
         let mut raw = Self {
-            stream,
+            stream: Box::new(stream),
             masks: false,
         };
         let asked = raw.head().await;
