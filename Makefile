@@ -14,7 +14,7 @@ BUILD_PACKAGES := build-essential ca-certificates clang cmake libclang-dev pkg-c
 TEST_PACKAGES := chromium chromium-driver curl gnutls-bin iproute2 iputils-ping libcoap3-bin \
   mosquitto mosquitto-clients openssl procps python3 python3-venv rabbitmq-server sqlite3
 
-# The Python with aiocoap, for the interop tests.
+# The Python with aiocoap and websockets, for the interop tests.
 export HOMEFLEET_PYTHON ?= $(abspath $(PEERS)/venv/bin/python)
 
 .PHONY: help demo test lint bench fuzz deps deps-build deps-test deps-lint docs clean

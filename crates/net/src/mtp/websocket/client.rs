@@ -257,7 +257,8 @@ async fn elsewhere(
     let _gone = settings.wait_for(differ).await;
 }
 
-/// The request of the opening handshake (R-WS.7, R-WS.10, R-WS.10b).
+/// The request of the opening handshake (R-WS.7, R-WS.10, R-WS.10b). The extension is not offered: R-WS.10a is no more, and an
+/// Endpoint ID is no value that RFC 6455 §9.1 allows there, so that strict servers answer 400.
 fn request(wanted: &WebSocketConnection, own: &EndpointId) -> Result<Request, Failure> {
     let scheme = if wanted.secure { "wss" } else { "ws" };
     let (authority, target) = (wanted.authority(), handshake::target(&wanted.path, own));
@@ -269,8 +270,6 @@ fn request(wanted: &WebSocketConnection, own: &EndpointId) -> Result<Request, Fa
         .header(header::SEC_WEBSOCKET_VERSION, "13")
         .header(header::SEC_WEBSOCKET_KEY, generate_key())
         .header(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)
-        // Servers before USP 1.3 know the client by it only (R-WS.10a).
-        .header(header::SEC_WEBSOCKET_EXTENSIONS, handshake::extension(own))
         .body(())
         .map_err(Failure::Address)
 }

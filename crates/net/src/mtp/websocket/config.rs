@@ -82,7 +82,8 @@ pub struct WebSocketConnection {
     pub path: String,
     /// TLS.
     pub secure: bool,
-    /// Who has to be there. Without it, who the server says it is; with TLS its certificate has to be that Endpoint's.
+    /// Who has to be there; with TLS its certificate has to be that Endpoint's. `None`: whom the response or the certificate
+    /// names, and when they name nobody, the session is up with the server's first Record only.
     pub endpoint_id: Option<EndpointId>,
     /// How often a Ping is sent (R-WS.18); `None` for never.
     pub keep_alive: Option<Duration>,

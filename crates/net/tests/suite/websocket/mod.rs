@@ -1,6 +1,7 @@
 //! USP over WebSocket (R-WS): between two of ours, byte by byte, and with an independent library.
 
 mod opening;
+mod python;
 mod raw;
 mod records;
 mod session;
@@ -76,9 +77,10 @@ pub(crate) fn listener(address: &str, secure: bool) -> WebSocketListener {
     }
 }
 
-/// Leads to `address` and is tried again at once.
+/// Leads to the Controller at `address` and is tried again at once.
 pub(crate) fn to(address: SocketAddr) -> WebSocketConnection {
     WebSocketConnection {
+        endpoint_id: Some(id(CONTROLLER)),
         retry: RetryPolicy::websocket(0, 1000),
         ..WebSocketConnection::new(&address.ip().to_string(), address.port(), "/usp", false)
     }

@@ -41,7 +41,11 @@ async fn records_travel_both_ways_over_the_session_that_the_agent_opened() {
 async fn the_session_that_the_controller_opened_serves_as_well() {
     let (mut agent, mut controller) = (side(AGENT), side(CONTROLLER));
     let address = agent.listen().await;
-    controller.mtp.open("agent", to(address));
+    let connection = WebSocketConnection {
+        endpoint_id: Some(id(AGENT)),
+        ..to(address)
+    };
+    controller.mtp.open("agent", connection);
     let channel = controller.up().await;
     assert_eq!(channel.connection.as_deref(), Some("agent"));
     assert_eq!(agent.up().await.connection, None);
@@ -61,7 +65,10 @@ async fn a_session_over_ipv6_is_as_good() {
         .await
         .unwrap();
     for host in ["::1", "[::1]"] {
-        let connection = WebSocketConnection::new(host, address.port(), "usp", false);
+        let connection = WebSocketConnection {
+            host: host.to_owned(),
+            ..to(address)
+        };
         agent.mtp.open(host, connection);
         agent.up().await;
         agent.mtp.close(host).await;
@@ -73,7 +80,10 @@ async fn a_session_over_ipv6_is_as_good() {
 async fn a_name_is_resolved() {
     let (mut agent, controller) = (side(AGENT), side(CONTROLLER));
     let address = controller.listen().await;
-    let connection = WebSocketConnection::new("localhost", address.port(), "/usp", false);
+    let connection = WebSocketConnection {
+        host: "localhost".to_owned(),
+        ..to(address)
+    };
     agent.mtp.open("main", connection);
     agent.up().await;
 }
@@ -82,11 +92,7 @@ async fn a_name_is_resolved() {
 async fn the_greeting_is_the_first_that_goes_out_on_every_session() {
     let mut agent = side_with(AGENT, |config| config.greeter = Arc::new(Hello(AGENT)));
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connection = WebSocketConnection {
-        endpoint_id: Some(id(CONTROLLER)),
-        ..to(server.local_addr().unwrap())
-    };
-    agent.mtp.open("main", connection);
+    agent.mtp.open("main", to(server.local_addr().unwrap()));
     for _ in 0..2 {
         let (mut raw, _) = Raw::accept(&server, &switching(V1)).await;
         agent.up().await;

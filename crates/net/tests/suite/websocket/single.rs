@@ -59,12 +59,12 @@ async fn an_endpoint_that_has_a_session_with_us_is_not_dialled() {
 async fn two_endpoints_that_dial_each_other_at_the_same_time_keep_one_session() {
     let (agent, controller) = (side(AGENT), side(CONTROLLER));
     let (at_agent, at_controller) = (agent.listen().await, controller.listen().await);
-    let towards = |address, peer| WebSocketConnection {
-        endpoint_id: Some(id(peer)),
-        ..to(address)
+    let back = WebSocketConnection {
+        endpoint_id: Some(id(AGENT)),
+        ..to(at_agent)
     };
-    agent.mtp.open("main", towards(at_controller, CONTROLLER));
-    controller.mtp.open("back", towards(at_agent, AGENT));
+    agent.mtp.open("main", to(at_controller));
+    controller.mtp.open("back", back);
     let sends = async |from: &Side, from_id, to_id| {
         from.send(to_id, record(from_id, to_id, b"x")).await.is_ok()
     };
