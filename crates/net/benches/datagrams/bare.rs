@@ -18,8 +18,21 @@ const CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256";
 const GROUPS: &str = "X25519:P-256:P-384";
 const MTU: u32 = 1232;
 
+/// What the engine does about the peer's certificate.
+#[derive(Clone, Copy)]
+pub(crate) enum Verifying<'a> {
+    /// A callback says yes: no signature of a certificate is looked at.
+    Nothing,
+    /// Its own X.509: the whole chain up to this root (PEM), every time.
+    Chain(&'a str),
+}
+
 /// A context of one version, for either role.
-pub(crate) fn context(issued: &Issued, version: SslVersion) -> SslContext {
+pub(crate) fn context(
+    issued: &Issued,
+    version: SslVersion,
+    verifying: Verifying<'_>,
+) -> SslContext {
     let mut context = SslContextBuilder::new(SslMethod::dtls()).unwrap();
     context.set_min_proto_version(Some(version)).unwrap();
     context.set_max_proto_version(Some(version)).unwrap();
@@ -36,10 +49,15 @@ pub(crate) fn context(issued: &Issued, version: SslVersion) -> SslContext {
     }
     let key = PKey::private_key_from_pem(issued.key.as_bytes()).unwrap();
     context.set_private_key(&key).unwrap();
-    context.set_custom_verify_callback(
-        SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT,
-        |_| Ok(()),
-    );
+    let mode = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
+    match verifying {
+        Verifying::Nothing => context.set_custom_verify_callback(mode, |_| Ok(())),
+        Verifying::Chain(root) => {
+            let root = X509::from_pem(root.as_bytes()).unwrap();
+            context.cert_store_mut().add_cert(&root).unwrap();
+            context.set_verify(mode);
+        }
+    }
     context.build()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use boring::ssl::SslVersion;
 use std::net::UdpSocket;
 
-use crate::bare::{self, Secure};
+use crate::bare::{self, Secure, Verifying};
 use crate::load::{Channel, Load, Method, Plain};
 use crate::process::process_cpu;
 use crate::report::Report;
@@ -115,7 +115,7 @@ pub(crate) fn coaps(report: &mut Report) {
             ("homefleet, DTLS 1.2", SslVersion::DTLS1_2),
             ("homefleet, DTLS 1.3", SslVersion::DTLS1_3),
         ] {
-            let context = bare::context(&client, version);
+            let context = bare::context(&client, version, Verifying::Nothing);
             let mut server = Server::ours_secure(Memory::Everything, directory);
             let Some(channels) = secure(&server, &context, clients) else {
                 report.missing("a handshake with our own server");
@@ -135,7 +135,7 @@ pub(crate) fn coaps(report: &mut Report) {
             report.missing("coap-server-openssl (libcoap3-bin)");
             continue;
         };
-        let context = bare::context(&client, SslVersion::DTLS1_2);
+        let context = bare::context(&client, SslVersion::DTLS1_2, Verifying::Nothing);
         let Some(channels) = secure(&server, &context, clients) else {
             report.missing("handshakes with coap-server-openssl");
             continue;

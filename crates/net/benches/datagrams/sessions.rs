@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use boring::ssl::SslVersion;
 use homefleet_net::dtls::{Sessions, Versions};
 
-use crate::bare;
+use crate::bare::{self, Verifying};
 use crate::handshakes::{config, connect, server_addr};
 use crate::pki::{Ca, verifier};
 use crate::process::{Own, resident};
@@ -73,8 +73,16 @@ fn table(versions: Versions) -> u64 {
 
 fn engine(version: SslVersion) -> u64 {
     let ca = Ca::new();
-    let client = bare::context(&ca.issue("os::00D09E-0001", false), version);
-    let server = bare::context(&ca.issue("self::server.example", false), version);
+    let client = bare::context(
+        &ca.issue("os::00D09E-0001", false),
+        version,
+        Verifying::Nothing,
+    );
+    let server = bare::context(
+        &ca.issue("self::server.example", false),
+        version,
+        Verifying::Nothing,
+    );
     let mut held = Vec::with_capacity(WARM_UP + SESSIONS);
     grown(|_| held.push(bare::handshake(&client, &server).1))
 }

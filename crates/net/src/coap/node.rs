@@ -18,6 +18,8 @@ use crate::udp::{self, UdpSocket};
 
 /// Time for the host's name to be resolved.
 const LOOKUP: Duration = Duration::from_secs(10);
+/// Longest silence that is waited for; what is added to a point in time stays one.
+const LONGEST_DOUBT: Duration = Duration::from_secs(365 * 86_400);
 /// Commands waiting for the task.
 const COMMANDS: usize = 1024;
 
@@ -193,7 +195,7 @@ impl Node {
             commands.downgrade(),
             stats,
             config.max_requests,
-            config.doubt_after,
+            config.doubt_after.min(LONGEST_DOUBT),
         )
         .with_groups(groups);
         drop(commands);

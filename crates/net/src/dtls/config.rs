@@ -7,6 +7,12 @@ use std::time::Duration;
 use boring::pkey::{PKey, Private};
 use boring::x509::X509;
 
+/// Longest time of a configuration, a hundred years: adding it to an instant cannot overflow.
+pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Longest first interval between two flights: that between later ones, too (RFC 6347 §4.2.4.1).
+const SLOWEST: Duration = Duration::from_secs(60);
+
 /// Limits and timers of a [`Sessions`](super::Sessions) table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -53,8 +59,9 @@ pub struct Config {
     pub first_use_idle: Duration,
     /// Time a handshake may take in all, waiting for a decision included. Default 60 s.
     pub handshake_timeout: Duration,
-    /// Handshakes held while their decision waits for evidence; at the bound the oldest is ended. Associations that are open
-    /// already do not count. Default 256.
+    /// Handshakes held while their decision waits for evidence; at the bound the oldest is ended, and the oldest of those
+    /// that showed the same certificate when they are more than a quarter of the bound. Associations that are open already do not
+    /// count. Default 256.
     pub max_held: usize,
     /// First retransmission interval of a handshake flight (RFC 6347 §4.2.4.1: 1 s). Default 1 s.
     pub initial_retransmit: Duration,
@@ -104,6 +111,19 @@ impl Default for Config {
             resumption: true,
             max_tickets: 1024,
             max_chain_bytes: 65_536,
+        }
+    }
+}
+
+impl Config {
+    /// Cuts times that could not be reckoned with, such as [`Duration::MAX`] for "never".
+    pub(super) fn with_bounded_times(self) -> Self {
+        Self {
+            idle_timeout: self.idle_timeout.min(LONGEST),
+            first_use_idle: self.first_use_idle.min(LONGEST),
+            handshake_timeout: self.handshake_timeout.min(LONGEST),
+            initial_retransmit: self.initial_retransmit.min(SLOWEST),
+            ..self
         }
     }
 }

@@ -466,6 +466,12 @@ impl Association {
         ffi::send_fatal_alert(self.stream.ssl_mut(), alert_code(SslAlert::USER_CANCELLED));
     }
 
+    /// SHA-256 of the certificate that the peer has shown.
+    pub(super) fn peer_fingerprint(&self) -> Option<[u8; 32]> {
+        let chain = ffi::peer_chain(self.stream.ssl());
+        chain.first().map(|leaf| boring::sha::sha256(leaf))
+    }
+
     /// What the decision about the peer waits for.
     pub(super) fn wanted(&self) -> Option<Vec<Wanted>> {
         let decision = self

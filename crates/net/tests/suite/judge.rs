@@ -14,7 +14,7 @@ use homefleet_trust::{
 };
 
 use crate::support::pair::{AGENT, CONTROLLER, Net, addr, expect};
-use crate::support::pki::{Ca, Leaf, today};
+use crate::support::pki::{Ca, Issued, Leaf, today};
 
 const BOTH: [Versions; 2] = [Versions::Dtls12, Versions::Dtls13];
 
@@ -321,6 +321,56 @@ fn held_peers_are_bounded_in_time_and_number() {
     for n in 0..5 {
         assert_eq!(net.node(addr(300 + n)).closed(), [CloseReason::Alert(46)]);
     }
+}
+
+#[test]
+fn one_certificate_holds_a_bounded_number_of_places_whoever_shows_it() {
+    let limits = Config {
+        max_held: 8,
+        ..Config::default()
+    };
+    let Court { mut net, ca, .. } = court(limits, Known::Good, Known::Nothing);
+    let knock = |net: &mut Net, n: u16, issued: &Issued| {
+        net.add(addr(n), Config::default(), issued, ca.verifier());
+        net.connect(addr(n), addr(2), expect("localhost", Some(CONTROLLER)));
+        net.run(Duration::from_millis(100));
+    };
+    knock(&mut net, 300, &ca.endpoint("os::honest"));
+    let sniffed = ca.endpoint("os::sniffed");
+    for n in 0..5 {
+        knock(&mut net, 400 + n, &sniffed);
+        assert!(net.node(addr(2)).sessions.held() <= 3);
+    }
+    let node = net.node(addr(2));
+    assert_eq!(node.sessions.held(), 3);
+    assert_eq!(node.sessions.stats().certificate_evicted, 3);
+    let mut given_up = |n: u16| net.node(addr(n)).closed() == [CloseReason::Alert(46)];
+    // The oldest of them went; whoever shows another certificate keeps the place.
+    assert!([400, 401, 402].into_iter().all(&mut given_up));
+    assert!(![300, 403, 404].into_iter().any(&mut given_up));
+}
+
+#[test]
+fn times_without_end_are_cut_to_what_can_be_reckoned_with() {
+    let forever = Config {
+        idle_timeout: Duration::MAX,
+        first_use_idle: Duration::MAX,
+        handshake_timeout: Duration::MAX,
+        initial_retransmit: Duration::MAX,
+        ..Config::default()
+    };
+    let (Court { mut net, .. }, ids) = crowd(forever.clone(), 1);
+    judge_again(&mut net, 2);
+    net.run(Duration::from_secs(1));
+    net.send(addr(300), ids[0], b"still here");
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.node(addr(2)).data().len(), 1);
+    // As client, and held, too.
+    let Court { mut net, ca, .. } = court(forever.clone(), Known::Good, Known::Nothing);
+    net.add(addr(300), forever, &ca.endpoint("os::dev"), ca.verifier());
+    net.connect(addr(300), addr(2), expect("localhost", Some(CONTROLLER)));
+    net.run(Duration::from_secs(10));
+    assert_eq!(net.node(addr(2)).sessions.held(), 1);
 }
 
 /// A controller at `addr(2)` and so many agents with associations of theirs; the agents' ends.

@@ -212,6 +212,7 @@ impl Sessions {
                     return;
                 }
                 self.held.insert((now, id));
+                self.uncrowd_held(id);
                 while self.held.len() > self.config.max_held.max(1)
                     && let Some(&(_, oldest)) = self.held.first()
                 {
@@ -241,6 +242,28 @@ impl Sessions {
                 }),
             (false, _) => None,
         };
+    }
+
+    /// Of too many held handshakes with one certificate the oldest is ended: in DTLS 1.2 the peer shows its certificate before it
+    /// proves that it has the key, and whoever has seen somebody's certificate on the wire could fill all places with it.
+    fn uncrowd_held(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let shown = session.association.peer_fingerprint();
+        session.held_certificate = shown;
+        let with_it = |id: &SessionId| {
+            let session = self.sessions.get(id);
+            session.is_some_and(|session| session.held_certificate == shown)
+        };
+        let same = self.held.iter().map(|(_, id)| *id).filter(with_it);
+        let same: Vec<SessionId> = same.collect();
+        if same.len() > (self.config.max_held / 4).max(1)
+            && let Some(oldest) = same.first()
+        {
+            self.stats.certificate_evicted += 1;
+            self.undecided(*oldest, Failure::Evicted);
+        }
     }
 
     /// An established association whose decision was waited for in vain, or is out of date. `true`: it is over.

@@ -21,7 +21,7 @@ use homefleet_trust::PeerIdentity;
 
 use crate::dtls::Purpose;
 use crate::dtls::budget::Budgets;
-use crate::dtls::config::{Config, Credentials};
+use crate::dtls::config::{Config, Credentials, LONGEST};
 use crate::dtls::engine::{Engine, EngineError, Verdict};
 use crate::dtls::event::{Event, Stats, Transmit};
 use crate::dtls::ffi;
@@ -35,8 +35,6 @@ use session::{Session, Slot};
 const ENGINE_EPOCH: Duration = Duration::from_secs(1_000_000_000);
 /// Bytes a record adds to its plaintext: header 13, explicit nonce 8, tag 16, rounded up.
 const RECORD_OVERHEAD: usize = 40;
-/// No session is idle for longer; what is added to a point in time stays one.
-const LONGEST_IDLE: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Whom [`Sessions::connect`] wants to reach.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -140,6 +138,7 @@ impl Sessions {
         credentials: Credentials,
         verifier: Arc<dyn Verifier>,
     ) -> Result<Self, EngineError> {
+        let config = config.with_bounded_times();
         let engine = Engine::new(&config, &credentials)?;
         let budgets = Budgets::new(&config);
         Ok(Self {
@@ -316,7 +315,7 @@ impl Sessions {
     /// Closes associations of peers accepted on first use after this time without a message from now on, instead of after
     /// [`Config::first_use_idle`]; open ones too, once they are [judged again](Self::judge_again) or heard.
     pub fn set_first_use_idle(&mut self, idle: Duration) {
-        self.config.first_use_idle = idle.min(LONGEST_IDLE);
+        self.config.first_use_idle = idle.min(LONGEST);
     }
 
     /// Ends an association: close_notify to the peer if it was established. No event follows.

@@ -32,6 +32,8 @@ pub(super) struct Session {
     pub(super) established: bool,
     /// Since when the decision about the peer has waited for evidence.
     pub(super) held_since: Option<Instant>,
+    /// The certificate that a held handshake showed.
+    pub(super) held_certificate: Option<[u8; 32]>,
     /// Datagrams that came while a handshake was held.
     pub(super) kept: VecDeque<Vec<u8>>,
     /// What the decision means for the association is looked at.
@@ -89,6 +91,7 @@ impl Session {
             hello: None,
             established: false,
             held_since: None,
+            held_certificate: None,
             kept: VecDeque::new(),
             decision_noted: false,
             judge_at: None,

@@ -38,6 +38,9 @@ use self::registry::Registry;
 /// The longest path that fits into a socket's address, in bytes (`sun_path` with its final NUL).
 pub const MAX_PATH: usize = 107;
 
+/// No handshake is waited for longer.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 /// How this Endpoint speaks over UNIX domain sockets.
 #[derive(Clone)]
 pub struct UdsMtpConfig {
@@ -255,7 +258,9 @@ impl Shared {
 
 impl UdsMtp {
     /// One that neither listens nor connects yet.
-    pub fn new(config: UdsMtpConfig) -> Self {
+    pub fn new(mut config: UdsMtpConfig) -> Self {
+        // What is added to a point in time stays one.
+        config.session.handshake_timeout = config.session.handshake_timeout.min(LONGEST);
         let room = config.max_sessions.min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             config,
