@@ -18,6 +18,7 @@ mod inbox;
 pub mod mqtt;
 mod outbox;
 pub mod retry;
+mod senders;
 pub mod stomp;
 pub mod uds;
 pub mod websocket;

@@ -4,7 +4,7 @@ use homefleet_usp::{
     EndpointId, ErrorCode, Record,
     mtp::mqtt::{
         Changes, Config, Connack, Incoming, MqttVersion, Publish, Qos, Received, SendError,
-        Session, Stop, Subscription, TopicError,
+        Senders, Session, Stop, Subscription, TopicError,
         session::{MAX_FROM_BROKER, MAX_MISMATCHED},
     },
     record::RecordBody,
@@ -781,5 +781,49 @@ proptest! {
             });
             prop_assert_eq!(received, Received::Record { record: record(), reply_to: Some(own.clone()) });
         }
+    }
+}
+
+#[test]
+fn each_endpoint_is_heard_over_its_own_topic_only() {
+    for version in BOTH {
+        let senders: Senders = "usp/in/{endpoint-id}".parse().unwrap();
+        let mut configured = Config::new(version, controller());
+        configured.senders = Some(senders.clone());
+        let mut session = Session::new(configured);
+        session.connect();
+        let connected = session.connected(Connack::default()).unwrap();
+        let filter = if version == V5 {
+            "usp/in/+"
+        } else {
+            "usp/in/+/#"
+        };
+        assert_eq!(filters(&connected.subscribe), [filter]);
+        session.subscribed(&[true]).unwrap();
+
+        let own = senders.destination(&agent());
+        let request = Record::no_session(agent(), controller(), b"request".to_vec());
+        let published = publish(&mut session, "usp/agent", &request).unwrap();
+        let payload = Record::no_session(controller(), agent(), b"answer".to_vec()).encode();
+        let mut over = |topic: &str| {
+            let in_topic = format!("{topic}/reply-to=usp%2Fagent");
+            session.receive(Incoming {
+                topic: if version == V5 { topic } else { &in_topic },
+                content_type: (version == V5).then_some("usp.msg"),
+                response_topic: (version == V5).then_some("usp/agent"),
+                payload: &payload,
+            })
+        };
+        assert!(matches!(over(&own), Received::Record { .. }));
+        for another in ["usp/in/os::012345-another", "usp/in", "usp/in/x/y"] {
+            assert_eq!(over(another), Received::Forged, "{another}");
+        }
+        if version == V5 {
+            assert_eq!(published.response_topic, Some(own));
+        } else {
+            let way_back = own.replace('/', "%2F");
+            assert_eq!(published.topic, format!("usp/agent/reply-to={way_back}"));
+        }
+        assert_eq!(session.stats().forged, 3);
     }
 }

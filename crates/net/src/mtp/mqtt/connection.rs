@@ -453,8 +453,7 @@ impl<'a> Connection<'a> {
 
     /// Other Topics are subscribed to: when we are reached elsewhere now, that is another channel.
     fn rise_again(&mut self) {
-        let topic = self.session.reply_to().unwrap_or_default();
-        if self.client.details().reply_to.as_deref() == Some(topic) {
+        if self.client.details().reply_to.as_deref() == self.session.reply_to() {
             return;
         }
         let event = Event::Down {
@@ -467,9 +466,9 @@ impl<'a> Connection<'a> {
     }
 
     fn greet(&mut self) {
-        let topic = self.session.reply_to().unwrap_or_default().to_owned();
-        self.client
-            .note(|details| details.reply_to = Some(topic.clone()));
+        let reply_to = self.session.reply_to().map(str::to_owned);
+        let topic = reply_to.clone().unwrap_or_default();
+        self.client.note(|details| details.reply_to = reply_to);
         let channel = Channel {
             id: self.channel,
             connection: Some(self.client.name.clone()),
@@ -541,6 +540,10 @@ impl<'a> Connection<'a> {
                 count(&counters.other_content);
                 return None;
             }
+            Received::Forged => {
+                count(&counters.forged);
+                return None;
+            }
             Received::Record { record, reply_to } | Received::Mismatch { record, reply_to } => {
                 (reply_to, is_proved(record.from_id()))
             }
@@ -575,7 +578,7 @@ impl<'a> Connection<'a> {
                 let error = RecordError::of(RecordErrorKind::MqttVersion, record);
                 Some(Event::Erroneous { error, origin })
             }
-            Received::Other => None,
+            Received::Forged | Received::Other => None,
         }
     }
 

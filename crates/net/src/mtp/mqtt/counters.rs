@@ -66,6 +66,8 @@ counters! {
     other_content,
     /// Records that were ignored because neither is the broker trusted nor does its certificate prove their sender.
     untrusted,
+    /// Records that were ignored because they came over a topic that is not their sender's (R-SEC.4c).
+    forged,
     /// PUBLISH of QoS 2 that were there already.
     duplicates,
     /// PUBLISH that were dropped because too many came before the subscription stood.

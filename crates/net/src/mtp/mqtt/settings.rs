@@ -4,7 +4,7 @@ use std::fmt;
 
 use homefleet_usp::EndpointId;
 use homefleet_usp::mtp::mqtt::topic::{check_filter, check_name};
-use homefleet_usp::mtp::mqtt::{Config, MqttVersion, Qos, Subscription};
+use homefleet_usp::mtp::mqtt::{Config, MqttVersion, Qos, Senders, Subscription};
 use homefleet_usp::mtp::retry::RetryPolicy;
 
 /// The longest text or binary value of MQTT, in bytes (MQTT 5.0 §1.5.4, §1.5.6).
@@ -50,6 +50,10 @@ pub struct MqttClient {
     pub subscriptions: Vec<Subscription>,
     /// `ResponseTopicConfigured`
     pub response_topic: Option<String>,
+    /// Where each Endpoint publishes what is for us, when that is not the response topic: it is told this topic to answer to,
+    /// and believed only over it. With a broker that lets each Endpoint publish to its own topic only, nobody speaks as
+    /// another then (R-SEC.4c).
+    pub senders: Option<Senders>,
     /// The Quality of Service for what is subscribed to besides `subscriptions`.
     pub subscribe_qos: Qos,
     /// `PublishQoS`
@@ -102,6 +106,7 @@ impl MqttClient {
             user_properties: Vec::new(),
             subscriptions: Vec::new(),
             response_topic: None,
+            senders: None,
             subscribe_qos: Qos::AtLeastOnce,
             publish_qos: Qos::AtLeastOnce,
             message_expiry: 0,
@@ -196,6 +201,7 @@ impl MqttClient {
             keep_alive: self.keep_alive,
             subscriptions: self.subscriptions.clone(),
             response_topic: self.response_topic.clone(),
+            senders: self.senders.clone(),
             subscribe_qos: self.subscribe_qos,
             publish_qos: self.publish_qos,
             max_record,

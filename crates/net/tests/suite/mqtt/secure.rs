@@ -1,7 +1,7 @@
 //! MQTT over TLS with mutual certificates, against mosquitto, which names its clients by their certificates.
 
 use homefleet_net::dtls::TrustVerifier;
-use homefleet_net::mtp::{MqttClient, State};
+use homefleet_net::mtp::{MqttClient, NoGreeting, SendError, State};
 use homefleet_net::tls::Tls;
 use homefleet_trust::{Basis, anchors_from_pem};
 use homefleet_usp::mtp::retry::RetryPolicy;
@@ -118,6 +118,68 @@ async fn records_travel_over_tls_through_a_trusted_broker_that_names_clients_by_
         agent.send(CONTROLLER_TOPIC, b"response").await.unwrap();
         assert_eq!(controller.message().await.0, b"response");
         for side in [&agent, &controller] {
+            side.mtp.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_device_speaks_over_its_own_topic_and_as_nobody_else() {
+    const OTHER: &str = "os::00256D-other";
+    let Some(home) = Home::new() else { return };
+    let verifier = home.trusting();
+    for version in [V5, V3] {
+        let mut controller = home.side(CONTROLLER, &verifier);
+        let settings = MqttClient {
+            response_topic: None,
+            senders: Some("usp/from/{endpoint-id}".parse().unwrap()),
+            ..home.controller(version)
+        };
+        controller.mtp.open("main", settings);
+        controller.up().await;
+        let mut agent = home.side_with(AGENT, &verifier, |config| {
+            config.greeter = Arc::new(NoGreeting);
+        });
+        agent.mtp.open("main", home.agent(version));
+        agent.up().await;
+        let mut other = home.side(OTHER, &verifier);
+        let settings = MqttClient {
+            response_topic: Some(format!("usp/agent/{OTHER}")),
+            ..home.agent(version)
+        };
+        other.mtp.open("main", settings);
+        other.up().await;
+
+        // It is told where it is heard.
+        controller
+            .send(&format!("usp/agent/{AGENT}"), b"request")
+            .await
+            .unwrap();
+        let (message, reply_to) = agent.message().await;
+        let own = route(&format!("usp/from/{AGENT}"));
+        assert_eq!(
+            (&message[..], &reply_to),
+            (&b"request"[..], &Some(own.clone()))
+        );
+
+        // Another may write in its name, but not there.
+        let forged = record(AGENT, CONTROLLER, b"forged");
+        let others = route(&format!("usp/from/{OTHER}"));
+        other
+            .mtp
+            .send(&others, &id(CONTROLLER), forged.clone())
+            .await
+            .unwrap();
+        let sent = other.mtp.send(&own, &id(CONTROLLER), forged).await;
+        if version == V5 {
+            let refused = SendError::Broker("not authorized".to_owned());
+            assert_eq!(sent, Err(refused));
+        }
+        let answer = record(AGENT, CONTROLLER, b"answer");
+        agent.mtp.send(&own, &id(CONTROLLER), answer).await.unwrap();
+        assert_eq!(controller.message().await.0, b"answer");
+        assert_eq!(controller.mtp.stats().forged, 1, "R-SEC.4c");
+        for side in [&agent, &other, &controller] {
             side.mtp.shutdown().await;
         }
     }

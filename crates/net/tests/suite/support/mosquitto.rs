@@ -23,16 +23,20 @@ const START: Duration = Duration::from_secs(60);
 /// The password of every user.
 pub(crate) const PASSWORD: &str = "correct horse";
 
-/// Who may do what: a device hears its own topic and no other; the Controller hears and reaches every one. `%u` is the name
-/// that a client logged in with, or its certificate's.
+/// Who may do what: a device hears its own topic and no other, and speaks to the Controller over one of its own, or over one
+/// that all share; the Controller hears and reaches every one. `%u` is the name that a client logged in with, or its
+/// certificate's.
 const ACL: &str = "\
 pattern read usp/agent/%u
 pattern read usp/agent/%u/#
+pattern write usp/from/%u
+pattern write usp/from/%u/#
 pattern write usp/controller
 pattern write usp/controller/#
 pattern write will/%u
 
 user controller
+topic read usp/from/#
 topic read usp/controller
 topic read usp/controller/#
 topic read will/#

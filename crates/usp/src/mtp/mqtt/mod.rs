@@ -11,6 +11,7 @@
 pub mod session;
 pub mod topic;
 
+pub use super::senders::{Senders, SendersError};
 pub use crate::record::MqttVersion;
 pub use session::{
     Changes, Config, Connack, Connect, Connected, Incoming, Publish, Qos, Received, SendError,

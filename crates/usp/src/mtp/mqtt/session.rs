@@ -13,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    CONTENT_TYPE, ENDPOINT_ID, MqttVersion, REGISTERED_CONTENT_TYPE, SUBSCRIBE_TOPIC,
+    CONTENT_TYPE, ENDPOINT_ID, MqttVersion, REGISTERED_CONTENT_TYPE, SUBSCRIBE_TOPIC, Senders,
     topic::{TopicError, check_filter, check_name, covers, split_reply_to, with_reply_to},
 };
 
@@ -60,6 +60,9 @@ pub struct Config {
     pub subscriptions: Vec<Subscription>,
     /// `ResponseTopicConfigured`
     pub response_topic: Option<String>,
+    /// Where each Endpoint publishes what is for us: it is named this topic as the way back, and what comes over another
+    /// Endpoint's is not its own. All of them are subscribed to. Its place in the topic is a whole level.
+    pub senders: Option<Senders>,
     /// The Quality of Service for what is subscribed to besides `subscriptions`.
     pub subscribe_qos: Qos,
     /// `PublishQoS`
@@ -79,6 +82,7 @@ impl Config {
             keep_alive: 60,
             subscriptions: Vec::new(),
             response_topic: None,
+            senders: None,
             subscribe_qos: Qos::AtLeastOnce,
             publish_qos: Qos::AtLeastOnce,
             max_record: MAX_RECORD,
@@ -219,6 +223,8 @@ pub enum Received {
         /// Where an answer goes.
         reply_to: Option<String>,
     },
+    /// A Record that came over a topic that is not its sender's: dropped (R-SEC.4c).
+    Forged,
     /// Not for USP.
     Other,
 }
@@ -260,6 +266,8 @@ pub struct Stats {
     pub erroneous_records: u64,
     /// PUBLISH packets that are not USP's; dropped.
     pub other_content: u64,
+    /// Records that came over a topic that is not their sender's; dropped.
+    pub forged: u64,
     /// Records from Endpoints of another version of MQTT.
     pub mismatches: u64,
     /// Topics that were left out because they are none, or too many.
@@ -433,11 +441,11 @@ impl Session {
         if self.granted.is_empty() {
             return Err(SendError::NotSubscribed);
         }
-        let reply_to = self.reply_to.as_deref().ok_or(SendError::NoReplyTo)?;
+        let reply_to = self.way_back(to_id).ok_or(SendError::NoReplyTo)?;
         let topic = if self.is_v5() {
             check_name(topic).map(|()| topic.to_owned())
         } else {
-            with_reply_to(topic, reply_to)
+            with_reply_to(topic, &reply_to)
         };
         let topic = topic.map_err(SendError::Topic)?;
         let (length, max) = (payload.len(), self.config.max_record);
@@ -453,7 +461,7 @@ impl Session {
                     most.min(self.config.publish_qos)
                 }),
             content_type: self.is_v5().then_some(CONTENT_TYPE),
-            response_topic: self.is_v5().then(|| reply_to.to_owned()),
+            response_topic: self.is_v5().then_some(reply_to),
             payload,
         };
         match self.mismatched.get_mut(to_id) {
@@ -485,7 +493,18 @@ impl Session {
             let fits = in_topic.is_some();
             (in_topic, fits)
         };
-        match Record::decode_within(incoming.payload, self.config.max_record) {
+        let decoded = Record::decode_within(incoming.payload, self.config.max_record);
+        let from_id = match &decoded {
+            Ok(record) => Some(record.from_id()),
+            Err(error) => error.from_id(),
+        };
+        if let Some(from_id) = from_id
+            && !self.is_sender(from_id, incoming.topic)
+        {
+            self.stats.forged += 1;
+            return Received::Forged;
+        }
+        match decoded {
             Ok(record) => self.record(record, reply_to, fits),
             // In MQTT 3.1.1 nothing says that this was for USP.
             Err(_) if reply_to.is_none() && !self.is_v5() => {
@@ -518,6 +537,30 @@ impl Session {
         Received::Mismatch { record, reply_to }
     }
 
+    /// Whether what came over this topic may be of this Endpoint.
+    fn is_sender(&self, from_id: &EndpointId, topic: &str) -> bool {
+        let Some(senders) = &self.config.senders else {
+            return true;
+        };
+        let topic = match split_reply_to(topic) {
+            Some((topic, _)) if !self.is_v5() => topic,
+            _ => topic,
+        };
+        senders.destination(from_id) == topic
+    }
+
+    /// What `to_id` is told as the way back.
+    fn way_back(&self, to_id: &EndpointId) -> Option<String> {
+        match &self.config.senders {
+            Some(senders) => {
+                let topic = senders.destination(to_id);
+                let is_heard = self.is_granted(&self.response_filter(&topic));
+                (is_heard && check_name(&topic).is_ok()).then_some(topic)
+            }
+            None => self.reply_to.clone(),
+        }
+    }
+
     /// The Topic Filters of R-MQTT.15, each once, in the order of its list.
     fn wanted(&mut self) -> Vec<Subscription> {
         let mut wanted: Vec<Subscription> = Vec::new();
@@ -537,6 +580,13 @@ impl Session {
         let most = self.config.subscriptions.len() + MAX_FROM_BROKER;
         for filter in self.told_filters() {
             add(filter, qos, most);
+        }
+        if let Some(senders) = &self.config.senders {
+            add(
+                &self.response_filter(&senders.pattern("+")),
+                qos,
+                usize::MAX,
+            );
         }
         let response_topic = match self.response_information() {
             Some(topic) => Some(topic.to_owned()),

@@ -7,12 +7,11 @@
 
 pub mod decoder;
 pub mod frame;
-mod senders;
 pub mod session;
 
+pub use super::senders::{Senders, SendersError};
 pub use decoder::{DecodeError, Decoder, Limits};
 pub use frame::{Command, Frame};
-pub use senders::{Senders, SendersError};
 pub use session::{
     CloseReason, Config, Event, HeartBeat, Login, SendError, Session, Stats, Violation,
 };

@@ -18,10 +18,9 @@ use crate::{
 };
 
 use super::{
-    CONTENT_TYPE,
+    CONTENT_TYPE, Senders,
     decoder::{DecodeError, Decoder, Limits},
     frame::{Command, Frame},
-    senders::Senders,
 };
 
 /// How much of the broker's own words is kept.

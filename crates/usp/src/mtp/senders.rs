@@ -1,4 +1,5 @@
-//! Which Endpoint speaks at which destination, where the broker lets each write to its own only (R-SEC.4c, R-STOMP.34).
+//! Which Endpoint speaks at which destination or topic, where the broker lets each write to its own only (R-SEC.4c, R-STOMP.34,
+//! R-MQTT.42).
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +9,8 @@ use crate::endpoint::EndpointId;
 /// What stands for the Endpoint ID.
 const PLACE: &str = "{endpoint-id}";
 
-/// A destination for each Endpoint, such as `/topic/usp.controller.{endpoint-id}`: the one place where it may send what is
-/// for us. It is told so (`reply-to-dest`), and a Record that came over another Endpoint's destination is not its own. That the
+/// A destination for each Endpoint, such as `/topic/usp.controller.{endpoint-id}`, or a topic: the one place where it may send what
+/// is for us. It is told so as the way back, and a Record that came over another Endpoint's destination is not its own. That the
 /// broker lets nobody else write there is the broker's part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Senders {
@@ -23,6 +24,11 @@ pub struct Senders {
 pub struct SendersError(String);
 
 impl Senders {
+    /// What stands for all of them, with `any` in the place of the Endpoint ID.
+    pub(crate) fn pattern(&self, any: &str) -> String {
+        format!("{}{any}{}", self.before, self.after)
+    }
+
     /// Where this Endpoint sends. Its ID stands there as it is: two Endpoints never have the same destination. A broker that
     /// reads percent signs in another way than it writes them keeps Endpoints out whose ID has one.
     pub fn destination(&self, endpoint_id: &EndpointId) -> String {
