@@ -34,6 +34,8 @@ pub struct AuthorityConfig {
     pub confirm_within: Duration,
     /// Whether implicit confirmation is granted to those who ask for it.
     pub implicit_confirm: bool,
+    /// Whether a request for revocation needs a reason, as RFC 9483 §4.2 says. `openssl cmp` leaves it out unless it is told one.
+    pub revocation_needs_reason: bool,
     /// A delayed answer names in `recipNonce` the nonce of the last polling request instead of that of the request, which RFC 9483 §3.1
     /// asks for: clients older than that, such as OpenSSL 3.0, expect it.
     pub delayed_answer_names_poll: bool,
@@ -54,6 +56,7 @@ impl AuthorityConfig {
             poll_within: Duration::from_secs(86_400),
             confirm_within: Duration::from_secs(300),
             implicit_confirm: true,
+            revocation_needs_reason: true,
             delayed_answer_names_poll: false,
         }
     }

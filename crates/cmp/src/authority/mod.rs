@@ -160,7 +160,7 @@ impl Authority {
         if message.header.recip_nonce.is_some() {
             return Err(Refusal::RecipNonceUnasked);
         }
-        let event = request::read(id.clone(), message, &protection)?;
+        let event = request::read(id.clone(), message, &protection, &self.config)?;
         if self.transactions.len() >= self.config.max_transactions {
             return Err(Refusal::Busy);
         }

@@ -3,7 +3,7 @@
 use der::{Decode, asn1::ObjectIdentifier};
 use x509_cert::ext::Extensions as ParsedExtensions;
 
-use super::{Event, TransactionId};
+use super::{AuthorityConfig, Event, TransactionId};
 use crate::{
     asn1::{
         Body, CertId, CertReqMsg, CertTemplate, CertificationRequest, Control, Message, Name,
@@ -62,6 +62,7 @@ pub(super) fn read(
     transaction: TransactionId,
     message: &Message,
     requester: &Protection,
+    config: &AuthorityConfig,
 ) -> Result<Event, Refusal> {
     let request = match &*message.body {
         Body::Ir(requests) => crmf(requests, RequestKind::Initialization, message, requester)?,
@@ -69,7 +70,7 @@ pub(super) fn read(
         Body::Kur(requests) => crmf(requests, RequestKind::KeyUpdate, message, requester)?,
         Body::P10cr(request) => pkcs10(request, message, requester)?,
         Body::Rr(details) => {
-            let details = revocation(details)?;
+            let details = revocation(details, config.revocation_needs_reason)?;
             return Ok(Event::RevocationRequested {
                 transaction,
                 details: Box::new(details.clone()),
@@ -230,7 +231,7 @@ fn pkcs10(
 }
 
 /// One certificate, named by issuer and serial number, with a reason (RFC 9483 §4.2).
-fn revocation(details: &[RevDetails]) -> Result<&RevDetails, Refusal> {
+fn revocation(details: &[RevDetails], needs_reason: bool) -> Result<&RevDetails, Refusal> {
     let [details] = details else {
         return Err(Refusal::Count {
             found: details.len(),
@@ -239,7 +240,7 @@ fn revocation(details: &[RevDetails]) -> Result<&RevDetails, Refusal> {
     if details.cert_details.issuer.is_none() || details.cert_details.serial_number.is_none() {
         return Err(Refusal::RevocationDetails("issuer and serial number"));
     }
-    if details.reason().is_none() {
+    if needs_reason && details.reason().is_none() {
         return Err(Refusal::RevocationDetails("a reason"));
     }
     Ok(details)

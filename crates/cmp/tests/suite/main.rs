@@ -4,6 +4,7 @@
 mod authority;
 mod codec;
 mod fuzz;
+mod interop;
 mod openssl;
 mod protection;
 mod recorded;
