@@ -14,7 +14,7 @@ use tokio::sync::RwLock;
 
 use super::{Endpoint, id, plain, record, until};
 use crate::support::pki::{Ca, Leaf};
-use crate::support::rabbitmq::{BrokerTls, Rabbit, User};
+use crate::support::rabbitmq::{self, BrokerTls, Rabbit, User};
 use crate::support::tool::skip;
 
 /// The one broker of all tests, and the CA of everybody.
@@ -60,8 +60,14 @@ fn house() -> Option<&'static House> {
                 chain: issued.chain.clone(),
                 key: issued.key,
             };
-            let mut users = vec![User::controller(CONTROLLER, Some("of the house"))];
-            users.extend(DEVICES.map(|name| User::device(&agent_id(name), Some("sesame"))));
+            let mut users = vec![
+                User::controller(CONTROLLER, Some("of the house")),
+                User::controller(CONTROLLER, None),
+            ];
+            for name in DEVICES {
+                users.push(User::device(&agent_id(name), Some("sesame")));
+                users.push(User::device(&agent_id(name), None));
+            }
             let rabbit = Rabbit::start(&users, Some(&tls));
             println!("peer: {}", rabbit.version());
             Some(House {
@@ -226,6 +232,20 @@ impl Pair {
         tokio::join!(self.agent.mtp.shutdown(), self.controller.mtp.shutdown());
         let (agent, controller) = (self.agent.stats(), self.controller.stats());
         assert_eq!((agent.up, controller.up), (0, 0));
+    }
+}
+
+#[test]
+fn the_manual_shows_the_configuration_of_these_tests() {
+    const MANUAL: &str = include_str!("../../../../../docs/manual/brokers.md");
+    let users = [
+        User::controller("self::controller", None),
+        User::device("os::0044FF-123456", None),
+    ];
+    let shown = rabbitmq::definitions(&users);
+    assert!(MANUAL.contains(&shown), "{shown}");
+    for line in rabbitmq::TLS_SETTINGS.lines() {
+        assert!(MANUAL.lines().any(|shown| shown == line), "{line}");
     }
 }
 

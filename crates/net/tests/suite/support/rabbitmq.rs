@@ -21,6 +21,15 @@ use std::time::{Duration, Instant};
 
 /// The server itself, without Debian's wrapper, which insists on another user.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+/// Who connects over TLS, and how it is known.
+pub(crate) const TLS_SETTINGS: &str = "\
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+stomp.ssl_cert_login = true
+ssl_cert_login_from = subject_alternative_name
+ssl_cert_login_san_type = uri
+ssl_cert_login_san_index = 0
+";
 /// How long it may take to start on a busy machine.
 const START: Duration = Duration::from_secs(180);
 
@@ -28,34 +37,44 @@ const START: Duration = Duration::from_secs(180);
 #[derive(Clone)]
 pub(crate) struct User {
     /// The name it logs in with, or that of its certificate.
-    pub(crate) name: String,
+    name: String,
     /// None for those that come with a certificate.
-    pub(crate) password: Option<String>,
+    password: Option<String>,
     /// What it may send to, as a regular expression over routing keys of `amq.topic`.
-    pub(crate) write: String,
+    write: String,
     /// What it may subscribe to.
-    pub(crate) read: String,
+    read: String,
 }
 
 impl User {
-    /// A device: reached at `/topic/usp.agent.NAME`, and heard at `/topic/usp.controller.NAME` and nowhere else.
-    pub(crate) fn device(name: &str, password: Option<&str>) -> Self {
+    /// A device: reached at `/topic/usp.agent.ENDPOINT-ID`, and heard at `/topic/usp.controller.ENDPOINT-ID` and nowhere else.
+    /// Known by its certificate, or by its Endpoint ID and a password.
+    pub(crate) fn device(endpoint_id: &str, password: Option<&str>) -> Self {
+        let quoted = endpoint_id.replace('.', "\\.");
         Self {
-            name: name.to_owned(),
+            name: user_name(endpoint_id, password),
             password: password.map(str::to_owned),
-            write: format!("^usp\\.controller\\.{name}$"),
-            read: format!("^usp\\.agent\\.{name}$"),
+            write: format!("^usp\\.controller\\.{quoted}$"),
+            read: format!("^usp\\.agent\\.{quoted}$"),
         }
     }
 
     /// A Controller: hears every device, and reaches every one.
-    pub(crate) fn controller(name: &str, password: Option<&str>) -> Self {
+    pub(crate) fn controller(endpoint_id: &str, password: Option<&str>) -> Self {
         Self {
-            name: name.to_owned(),
+            name: user_name(endpoint_id, password),
             password: password.map(str::to_owned),
             write: "^usp\\.agent\\.".to_owned(),
             read: "^usp\\.controller\\.".to_owned(),
         }
+    }
+}
+
+/// By its certificate an Endpoint is the URN that stands there.
+fn user_name(endpoint_id: &str, password: Option<&str>) -> String {
+    match password {
+        Some(_) => endpoint_id.to_owned(),
+        None => format!("urn:bbf:usp:id:{endpoint_id}"),
     }
 }
 
@@ -256,10 +275,7 @@ fn write_configuration(
              ssl_options.cacertfile = {}\n\
              ssl_options.certfile = {}\n\
              ssl_options.keyfile = {}\n\
-             ssl_options.verify = verify_peer\n\
-             ssl_options.fail_if_no_peer_cert = false\n\
-             stomp.ssl_cert_login = true\n\
-             ssl_cert_login_from = common_name\n",
+             {TLS_SETTINGS}",
             path("ca.pem"),
             path("chain.pem"),
             path("key.pem"),
@@ -275,7 +291,8 @@ fn write_configuration(
     fs::create_dir_all(path("home")).unwrap();
 }
 
-fn definitions(users: &[User]) -> String {
+/// What `load_definitions` takes: users, and what each may do.
+pub(crate) fn definitions(users: &[User]) -> String {
     let list = |line: &dyn Fn(&User) -> String| {
         let lines: Vec<_> = users.iter().map(line).collect();
         lines.join(",\n    ")
