@@ -303,6 +303,12 @@ pub const KEYS: &[Key] = &[
         "Where devices reach us; without it the broker tells (`subscribe-dest`).",
     ),
     key(
+        "stomp[].senders",
+        Kind::Text,
+        "\"/topic/usp.controller.{endpoint-id}\"",
+        "Where each device sends what is for us, with {endpoint-id} for its Endpoint ID: it is told to answer there, and believed\nover its own only. For brokers that let each device send to its own only, see docs/manual/brokers.md.",
+    ),
+    key(
         "stomp[].heart_beat",
         Kind::Integer,
         "30",

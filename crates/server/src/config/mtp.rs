@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use homefleet_usp::mtp::mqtt::topic::check_name;
+use homefleet_usp::mtp::stomp::{Senders, SendersError};
 use homefleet_usp::{EndpointId, mtp::mqtt::MqttVersion};
 use serde::Deserialize;
 
@@ -62,6 +63,8 @@ pub struct Stomp {
     pub password_file: Option<PathBuf>,
     /// Where devices reach us; absent = the broker tells by `subscribe-dest`.
     pub destination: Option<String>,
+    /// Where each device sends what is for us, with `{endpoint-id}` for its Endpoint ID; absent = where we are reached.
+    pub senders: Option<String>,
     /// Seconds between heart-beats, offered and asked for; 0 = none.
     #[serde(default = "thirty")]
     pub heart_beat: u32,
@@ -224,6 +227,14 @@ impl Stomp {
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(if self.tls { 61_614 } else { 61_613 })
     }
+
+    /// Where each device sends; `None` when all send to one destination.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn senders(&self) -> Result<Option<Senders>, SendersError> {
+        self.senders.as_deref().map(str::parse).transpose()
+    }
 }
 
 impl Mqtt {
@@ -317,6 +328,9 @@ impl Config {
         for broker in &self.stomp {
             if broker.destination.as_deref() == Some("") {
                 return wrong("stomp.destination", "found an empty text".to_owned());
+            }
+            if let Err(error) = broker.senders() {
+                return wrong("stomp.senders", error.to_string());
             }
         }
         for broker in &self.mqtt {
@@ -498,6 +512,10 @@ mod tests {
             (
                 "[[stomp]]\nname = \"a\"\nhost = \"h\"\ntls = false\ndestination = \"\"",
                 "stomp.destination",
+            ),
+            (
+                "[[stomp]]\nname = \"a\"\nhost = \"h\"\ntls = false\nsenders = \"/topic/all\"",
+                "stomp.senders",
             ),
             (
                 "[[websocket.agent]]\nendpoint_id = \"x\"\nurl = \"wss://h/\"",

@@ -99,6 +99,7 @@ mod tests {
         assert_eq!(mqtt.port(), plain.mqtt[0].port());
         (stomp.port, stomp.virtual_host, stomp.login) = (None, None, None);
         (stomp.password_file, stomp.destination) = (None, None);
+        stomp.senders = None;
         (mqtt.port, mqtt.client_id, mqtt.username) = (None, None, None);
         (mqtt.password_file, mqtt.topic) = (None, None);
         stomp.host = "h".to_owned();

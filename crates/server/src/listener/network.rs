@@ -17,6 +17,7 @@ use homefleet_net::mtp::{
 use homefleet_net::tls::Tls;
 use homefleet_usp::EndpointId;
 use homefleet_usp::mtp::mqtt::Qos;
+use homefleet_usp::mtp::retry::RetryPolicy;
 use homefleet_usp::mtp::stomp::{HeartBeat, Login};
 use homefleet_usp::mtp::websocket;
 use tokio::sync::mpsc;
@@ -28,6 +29,10 @@ use crate::controller::{Parcel, Transport};
 use crate::server::StartError;
 use crate::task::driver::Sending;
 use crate::task::queue::Delivery;
+
+/// Longest first wait for a STOMP broker that failed, and longest of all, in seconds: much is waiting behind it.
+const BROKER_RETRY: u32 = 5;
+const BROKER_RETRY_MOST: u32 = 60;
 
 /// The server's MTPs. Clones share them.
 #[derive(Debug, Clone)]
@@ -384,6 +389,9 @@ impl Means<'_> {
                     incoming: every,
                 }),
                 destination: broker.destination.clone(),
+                // It was looked at with the configuration.
+                senders: broker.senders().unwrap_or_default(),
+                retry: RetryPolicy::stomp(BROKER_RETRY, 2000, BROKER_RETRY_MOST),
                 ..StompConnection::new(broker.host.clone(), login)
             };
             mtp.open(&broker.name, spec);
