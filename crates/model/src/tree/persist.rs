@@ -136,6 +136,47 @@ impl Tree {
         report
     }
 
+    /// Puts what lies below `prefixes` back to what [`export`](Self::export) gave as `rows` earlier, and reports what that
+    /// changes: rows made since then go, those deleted since then come back with their numbers, values are what they were.
+    pub fn restore(&mut self, prefixes: &[&str], rows: &[Row]) {
+        let inside = |row: &&Row| prefixes.iter().any(|prefix| row.path.starts_with(prefix));
+        let now = self.export();
+        let mut now: Vec<&Row> = now.iter().filter(inside).collect();
+        let then: Vec<&Row> = rows.iter().filter(inside).collect();
+        let was = |row: &Row| {
+            then.iter()
+                .any(|then| then.kind == row.kind && then.path == row.path)
+        };
+        now.retain(|row| !was(row));
+        for row in now.iter().filter(|row| row.kind == RowKind::Instance) {
+            if let Ok(path) = row.path.parse::<ObjectPath>() {
+                self.remove_instance(&path);
+            }
+        }
+        for row in now.iter().filter(|row| row.kind == RowKind::Value) {
+            // What nobody had written was the default, if the row is still there.
+            let default = row.path.parse::<ParamPath>().ok().and_then(|path| {
+                let param = self.schema.param(&path)?;
+                Some(
+                    param
+                        .default
+                        .map_or_else(|| param.ty.zero().into_owned(), str::to_owned),
+                )
+            });
+            if let Some(default) = default {
+                let row = Row {
+                    value: default,
+                    ..(*row).clone()
+                };
+                self.apply(&row);
+            }
+        }
+        for row in then.iter().filter(|row| row.kind != RowKind::Next) {
+            self.apply(row);
+        }
+        self.trim();
+    }
+
     /// Applies what waited for `made` to exist.
     pub(super) fn settle(&mut self, made: &ObjectPath) {
         if self.waiting.is_empty() {

@@ -196,3 +196,41 @@ fn rows_that_do_not_fit_the_data_model_are_reported() {
     }
     assert!("other".parse::<RowKind>().is_err());
 }
+
+#[test]
+fn what_lies_below_a_prefix_is_put_back_with_its_numbers_and_reported() {
+    let mut tree = tree();
+    let table = object("Device.LocalAgent.Subscription.");
+    let mut transaction = tree.transaction();
+    let kept = transaction.add(&table).unwrap();
+    transaction.set(&kept.param("ID"), "a").unwrap();
+    let secret = param("Device.DeviceInfo.Secret");
+    transaction.set(&secret, "hush").unwrap();
+    transaction.commit().unwrap();
+    let before = tree.export();
+
+    let mut transaction = tree.transaction();
+    transaction.delete(&kept).unwrap();
+    let new = transaction.add(&table).unwrap();
+    let name = param("Device.DeviceInfo.FriendlyName");
+    transaction.set(&name, "other").unwrap();
+    transaction.set(&secret, "loud").unwrap();
+    transaction.commit().unwrap();
+    tree.drain_changes();
+    tree.restore(&["Device.LocalAgent."], &before);
+    assert!(tree.exists(&kept) && !tree.exists(&new));
+    assert_eq!(tree.unique_keys(&kept)["ID"], "a");
+    assert_eq!(tree.text(name.as_str()), Some("other"), "that is elsewhere");
+    let changes = tree.drain_changes();
+    assert!(!changes.is_empty() && tree.revision() > 0);
+    tree.restore(&["Device.DeviceInfo."], &before);
+    assert_eq!(
+        tree.text(name.as_str()),
+        Some("box"),
+        "nobody had written it"
+    );
+    assert_eq!(tree.reveal(&secret).unwrap().as_str(), "hush");
+    assert!(!format!("{:?}", tree.drain_changes()).contains("hush"));
+    let survives = restarted(tree.export());
+    assert!(survives.exists(&kept) && !survives.exists(&new));
+}
