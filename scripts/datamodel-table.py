@@ -17,6 +17,10 @@ DEFAULT_PREFIXES = [
     "Device.IP.",
     "Device.Ethernet.",
     "Device.Hosts.",
+    "Device.STOMP.",
+    "Device.MQTT.Cap",
+    "Device.MQTT.Client.",
+    "Device.UnixDomainSockets.",
 ]
 PRIMITIVES = [
     "base64", "boolean", "dateTime", "decimal", "hexBinary", "int", "long", "string", "unsignedInt", "unsignedLong",
@@ -114,7 +118,7 @@ def main():
         name = element.get("name") or ""
         if local(element) != "object" or not name.startswith("Device."):
             continue
-        if name == "Device." or any(name.startswith(prefix) for prefix in prefixes):
+        if name in ("Device.", "Device.MQTT.") or any(name.startswith(prefix) for prefix in prefixes):
             for row in object_rows(element, types):
                 print("\t".join(row))
 

@@ -5,18 +5,18 @@
 //!                     │  Records, time, results ─▶ ◀─ actions
 //!                  engine (no sockets, time as an argument)
 //!        request ─ what a controller asks │ notify ─ what it wants to be told │ store ─ what survives
-//!                  role ─ what a controller may do of it
+//!                  role ─ what a controller may do of it │ transport ─ how each is reached
 //!                  device (the tree) ─▶ local_agent (the core's own objects), provider (everything else)
 //! ```
 //!
 //! # Goals
 //!
-//! - TR-369 (USP 1.4) as an Agent over CoAP in DTLS, on Linux.
+//! - TR-369 (USP 1.4) as an Agent over CoAP, WebSocket, STOMP, MQTT and UNIX domain sockets, on Linux.
 //! - What was acknowledged is on disk; nothing from the network stops the agent.
 //!
 //! # Non-goals
 //!
-//! - Session contexts, challenges, other MTPs: later.
+//! - Session contexts, challenges: later.
 
 pub mod cli;
 pub mod config;
@@ -26,6 +26,7 @@ pub mod local_agent;
 pub mod provider;
 pub mod runtime;
 pub mod store;
+pub mod transport;
 
 mod controllers;
 mod device;

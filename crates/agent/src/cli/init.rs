@@ -13,7 +13,7 @@ use crate::config::{Config, Init, template};
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where the controller is, for example coaps://controller.example.net:5684/usp
+    /// Where the controller is: coaps://host/usp, wss://host/usp, stomps://broker/queue/usp, mqtts://broker/topic or uds:/path
     #[arg(long, value_name = "URL")]
     controller: String,
     /// The controller's Endpoint ID, for example self::controller
@@ -22,6 +22,9 @@ pub(super) struct Arguments {
     /// PEM file of the trusted CA certificates
     #[arg(long)]
     ca: PathBuf,
+    /// PEM file of the certificates of trusted STOMP and MQTT brokers
+    #[arg(long)]
+    brokers: Option<PathBuf>,
     /// PEM file of this agent's certificate chain, leaf first
     #[arg(long)]
     cert: PathBuf,
@@ -60,6 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         controller_id: Some(arguments.controller_id.clone()),
         endpoint_id: Some(endpoint_id.clone()),
         ca: Some(absolute(&arguments.ca)?),
+        brokers: arguments.brokers.as_deref().map(absolute).transpose()?,
         certificate: Some(absolute(&arguments.cert)?),
         key: Some(absolute(&arguments.key)?),
         data_dir: arguments.data_dir.as_deref().map(absolute).transpose()?,

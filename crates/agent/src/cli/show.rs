@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use super::{CommandError, DEFAULT_CONFIG, say};
 use crate::{
     config::Config,
-    engine::{Engine, OwnMtp, Settings},
+    engine::Engine,
     provider::{self, Now},
     store::{Batch, Store},
 };
@@ -43,21 +43,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         restart: provider::reboot::Restart::Nothing,
         ..crate::runtime::provider_options(&config)
     });
-    let settings = Settings {
-        endpoint_id: config.endpoint_id.clone(),
-        allow_insecure: config.allow_insecure,
-        controller: config.controller.clone(),
-        limits: config.limits,
-        mtp: Some(OwnMtp {
-            port: config.listen.port(),
-            path: config.path.clone(),
-            encrypted: true,
-        }),
-        certificates: trust.certificates(),
-        wait_for_time: std::time::Duration::ZERO,
-        first_use: None,
-        restarts: false,
-    };
+    let mut settings = crate::runtime::settings(&config, &trust, config.listen.port());
+    settings.first_use = None;
+    settings.restarts = false;
+    settings.wait_for_time = std::time::Duration::ZERO;
     let now = Now::system();
     let mut engine =
         Engine::new(settings, providers, copy, now, [0; 32]).map_err(|error| failed(&error))?;

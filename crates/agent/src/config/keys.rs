@@ -64,6 +64,30 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.allow_insecure, v),
     },
     Key {
+        name: "rollback_after",
+        set: |f, v| put(&mut f.rollback_after, v),
+    },
+    Key {
+        name: "websocket.listen",
+        set: |f, v| put(&mut f.websocket.listen, v),
+    },
+    Key {
+        name: "websocket.path",
+        set: |f, v| put(&mut f.websocket.path, v),
+    },
+    Key {
+        name: "websocket.encrypted",
+        set: |f, v| put(&mut f.websocket.encrypted, v),
+    },
+    Key {
+        name: "uds.listen",
+        set: |f, v| put(&mut f.uds.listen, v),
+    },
+    Key {
+        name: "uds.connect",
+        set: |f, v| put(&mut f.uds.connect, v),
+    },
+    Key {
         name: "controller.endpoint_id",
         set: |f, v| put(&mut f.controller.endpoint_id, v),
     },
@@ -72,8 +96,36 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.controller.url, v),
     },
     Key {
+        name: "controller.username",
+        set: |f, v| put(&mut f.controller.username, v),
+    },
+    Key {
+        name: "controller.password",
+        set: |f, v| put(&mut f.controller.password, v),
+    },
+    Key {
+        name: "controller.password_file",
+        set: |f, v| put(&mut f.controller.password_file, v),
+    },
+    Key {
+        name: "controller.virtual_host",
+        set: |f, v| put(&mut f.controller.virtual_host, v),
+    },
+    Key {
+        name: "controller.subscribe",
+        set: |f, v| put(&mut f.controller.subscribe, v),
+    },
+    Key {
+        name: "controller.mqtt_version",
+        set: |f, v| put(&mut f.controller.mqtt_version, v),
+    },
+    Key {
         name: "trust.ca",
         set: |f, v| put(&mut f.trust.ca, v),
+    },
+    Key {
+        name: "trust.brokers",
+        set: |f, v| put(&mut f.trust.brokers, v),
     },
     Key {
         name: "trust.certificate",

@@ -14,11 +14,14 @@ use serde::Deserialize;
 
 mod keys;
 mod template;
+mod url;
 
 pub use self::{
     keys::{KEYS, Key},
     template::{Init, template},
+    url::{ControllerUrl, Place, UrlError},
 };
+use crate::transport::Secret;
 
 /// The only version of the file's form there is.
 pub const VERSION: u32 = 1;
@@ -30,7 +33,9 @@ pub struct Config {
     pub endpoint_id: EndpointId,
     /// Where the state is kept (`agent.db`).
     pub data_dir: PathBuf,
-    /// DTLS address of the CoAP MTP.
+    /// There is a CoAP MTP.
+    pub coap: bool,
+    /// DTLS address of the CoAP MTP; other MTPs that listen take its IP address.
     pub listen: SocketAddr,
     /// NoSec address of the CoAP MTP; absent: none.
     pub plain_listen: Option<SocketAddr>,
@@ -40,6 +45,13 @@ pub struct Config {
     pub advertise: Option<String>,
     /// Accept Records that came over a NoSec MTP (closed networks and tests only, R-MTP.0).
     pub allow_insecure: bool,
+    /// How long a change by a Controller that cuts the way it came by has until the Controller is heard again; else it is undone.
+    /// Zero: it just stays.
+    pub rollback_after: Duration,
+    /// Where WebSocket connections are taken.
+    pub websocket: Option<WebSocketConfig>,
+    /// The UNIX domain sockets of USP Services.
+    pub uds: UdsConfig,
     /// The controller of the factory configuration (`Device.LocalAgent.Controller.1.`).
     pub controller: Option<ControllerConfig>,
     /// Certificates and time.
@@ -57,8 +69,57 @@ pub struct Config {
 pub struct ControllerConfig {
     /// Its Endpoint ID.
     pub endpoint_id: EndpointId,
-    /// Where it is: `coaps://host[:port]/path` (or `coap://`, with `allow_insecure`).
-    pub url: homefleet_coap::Uri,
+    /// Where it is.
+    pub url: ControllerUrl,
+    /// More about the broker in between.
+    pub broker: BrokerConfig,
+}
+
+/// The broker between the agent and the controller of the factory configuration.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// Name for the login.
+    pub username: Option<String>,
+    /// Password for the login.
+    pub password: Option<Secret>,
+    /// STOMP's virtual host.
+    pub virtual_host: Option<String>,
+    /// STOMP destination or MQTT topic at which the agent listens; absent: one made of its Endpoint ID.
+    pub subscribe: Option<String>,
+    /// MQTT 5.0, not 3.1.1.
+    pub mqtt_5: bool,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            username: None,
+            password: None,
+            virtual_host: None,
+            subscribe: None,
+            mqtt_5: true,
+        }
+    }
+}
+
+/// Where WebSocket connections are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSocketConfig {
+    /// TCP address.
+    pub listen: SocketAddr,
+    /// Path of the resource.
+    pub path: String,
+    /// TLS.
+    pub encrypted: bool,
+}
+
+/// The UNIX domain sockets of USP Services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UdsConfig {
+    /// Where the agent listens.
+    pub listen: Option<PathBuf>,
+    /// Where it connects to.
+    pub connect: Option<PathBuf>,
 }
 
 /// Who is trusted, and who the agent is.
@@ -66,6 +127,8 @@ pub struct ControllerConfig {
 pub struct TrustConfig {
     /// PEM file of the trusted CA certificates (R-SEC.2).
     pub ca: PathBuf,
+    /// PEM file of the certificates of Trusted Brokers (R-SEC.4a).
+    pub brokers: Option<PathBuf>,
     /// PEM file of the agent's certificate chain, leaf first.
     pub certificate: PathBuf,
     /// PEM file of the agent's private key.
@@ -206,7 +269,7 @@ pub enum ConfigError {
 }
 
 /// The file as written: everything optional, nothing unknown.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct File {
     pub(crate) version: Option<u32>,
@@ -218,6 +281,11 @@ pub(crate) struct File {
     pub(crate) path: Option<String>,
     pub(crate) advertise: Option<String>,
     pub(crate) allow_insecure: Option<bool>,
+    pub(crate) rollback_after: Option<u32>,
+    #[serde(default)]
+    pub(crate) websocket: WebSocketFile,
+    #[serde(default)]
+    pub(crate) uds: UdsFile,
     #[serde(default)]
     pub(crate) controller: ControllerFile,
     #[serde(default)]
@@ -230,19 +298,42 @@ pub(crate) struct File {
     pub(crate) log: LogFile,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+/// Holds a password: shown nowhere.
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ControllerFile {
     #[serde(default, deserialize_with = "keys::parsed")]
     pub(crate) endpoint_id: Option<EndpointId>,
     #[serde(default, deserialize_with = "keys::parsed")]
-    pub(crate) url: Option<homefleet_coap::Uri>,
+    pub(crate) url: Option<ControllerUrl>,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) virtual_host: Option<String>,
+    pub(crate) subscribe: Option<String>,
+    pub(crate) mqtt_version: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebSocketFile {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) path: Option<String>,
+    pub(crate) encrypted: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UdsFile {
+    pub(crate) listen: Option<PathBuf>,
+    pub(crate) connect: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrustFile {
     pub(crate) ca: Option<PathBuf>,
+    pub(crate) brokers: Option<PathBuf>,
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     #[serde(default, deserialize_with = "keys::parsed")]
@@ -352,27 +443,15 @@ impl File {
             None => return Err(missing("version")),
         }
         let allow_insecure = self.allow_insecure.unwrap_or(false);
-        let controller = match (self.controller.endpoint_id, self.controller.url) {
-            (None, None) => None,
-            (Some(_), None) => return Err(missing("controller.url")),
-            (None, Some(_)) => return Err(missing("controller.endpoint_id")),
-            (Some(endpoint_id), Some(url)) => Some(ControllerConfig { endpoint_id, url }),
-        };
+        let coap = self.listen.is_some()
+            || self.plain_listen.is_some()
+            || matches!(self.controller.url, None | Some(ControllerUrl::Coap(_)));
+        let controller = self.controller.finish(base)?;
         if let Some(controller) = &controller {
-            if !controller.url.to_string().starts_with("coaps:") && !allow_insecure {
-                return Err(ConfigError::Invalid {
-                    key: "controller.url",
-                    reason: "coap:// is not encrypted: use coaps://, or set allow_insecure = true in a closed network"
-                        .into(),
-                });
-            }
-            if !controller.url.query.is_empty() {
-                return Err(ConfigError::Invalid {
-                    key: "controller.url",
-                    reason: "a controller's CoAP URI has no query (R-COAP.2)".into(),
-                });
-            }
+            check_controller(controller, allow_insecure, self.trust.brokers.is_some())?;
         }
+        let websocket = self.websocket.finish(allow_insecure)?;
+        let uds = self.uds.finish(base);
         if self.plain_listen.is_some() && !allow_insecure {
             return Err(ConfigError::Invalid {
                 key: "plain_listen",
@@ -407,6 +486,7 @@ impl File {
                 self.data_dir
                     .unwrap_or_else(|| PathBuf::from("/var/lib/homefleet-agent")),
             ),
+            coap,
             listen: self
                 .listen
                 .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 5684))),
@@ -418,9 +498,13 @@ impl File {
                 .to_owned(),
             advertise: self.advertise.filter(|text| !text.is_empty()),
             allow_insecure,
+            rollback_after: Duration::from_secs(self.rollback_after.unwrap_or(120).into()),
+            websocket,
+            uds,
             controller,
             trust: TrustConfig {
                 ca: file(self.trust.ca, "trust.ca")?,
+                brokers: self.trust.brokers.map(|path| base.join(path)),
                 certificate: file(self.trust.certificate, "trust.certificate")?,
                 key: file(self.trust.key, "trust.key")?,
                 time: self.trust.time.unwrap_or(TimeSource::Kernel),
@@ -458,6 +542,132 @@ impl File {
                 json: self.log.json.unwrap_or(false),
             },
         })
+    }
+}
+
+impl ControllerFile {
+    fn finish(self, base: &Path) -> Result<Option<ControllerConfig>, ConfigError> {
+        let password = match (self.password, self.password_file) {
+            (Some(password), _) => Some(Secret::new(password)),
+            (None, Some(path)) => {
+                let path = base.join(path);
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|source| ConfigError::Read { path, source })?;
+                Some(Secret::new(text.trim_end_matches(['\r', '\n'])))
+            }
+            (None, None) => None,
+        };
+        let (endpoint_id, url) = match (self.endpoint_id, self.url) {
+            (None, None) => return Ok(None),
+            (Some(_), None) => return Err(missing("controller.url")),
+            (None, Some(_)) => return Err(missing("controller.endpoint_id")),
+            (Some(endpoint_id), Some(url)) => (endpoint_id, url),
+        };
+        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let broker = BrokerConfig {
+            username: some(self.username),
+            password,
+            virtual_host: some(self.virtual_host),
+            subscribe: some(self.subscribe),
+            mqtt_5: match self.mqtt_version.as_deref() {
+                None | Some("5.0") => true,
+                Some("3.1.1") => false,
+                Some(other) => {
+                    return Err(invalid(
+                        "controller.mqtt_version",
+                        format!("`{other}` is not one of `5.0`, `3.1.1`"),
+                    ));
+                }
+            },
+        };
+        if broker.password.is_some() && broker.username.is_none() {
+            return Err(missing("controller.username"));
+        }
+        Ok(Some(ControllerConfig {
+            endpoint_id,
+            url,
+            broker,
+        }))
+    }
+}
+
+/// What a controller's URL asks of other keys.
+fn check_controller(
+    controller: &ControllerConfig,
+    allow_insecure: bool,
+    has_brokers: bool,
+) -> Result<(), ConfigError> {
+    let key = "controller.url";
+    let url = &controller.url;
+    if !url.is_protected() && !allow_insecure {
+        let reason = format!(
+            "{url} is not encrypted: use coaps://, wss://, stomps:// or mqtts://, or set allow_insecure = true in a closed network"
+        );
+        return Err(invalid(key, reason));
+    }
+    if let ControllerUrl::Coap(uri) = url
+        && !uri.query.is_empty()
+    {
+        return Err(invalid(
+            key,
+            "a controller's CoAP URI has no query (R-COAP.2)",
+        ));
+    }
+    if url.is_brokered() && !has_brokers && !allow_insecure {
+        return Err(invalid(
+            "trust.brokers",
+            "a broker stands between agent and controller, and vouches for what it hands on: name the PEM file of its own \
+             certificate here (R-SEC.4a), or set allow_insecure = true in a closed network",
+        ));
+    }
+    if let ControllerUrl::Mqtt(place) = url
+        && place.path.contains(['+', '#'])
+    {
+        return Err(invalid(
+            key,
+            "the topic that a controller listens at has no wildcards",
+        ));
+    }
+    Ok(())
+}
+
+impl WebSocketFile {
+    fn finish(self, allow_insecure: bool) -> Result<Option<WebSocketConfig>, ConfigError> {
+        let Some(listen) = self.listen else {
+            return match (self.path, self.encrypted) {
+                (None, None) => Ok(None),
+                _ => Err(missing("websocket.listen")),
+            };
+        };
+        let encrypted = self.encrypted.unwrap_or(true);
+        if !encrypted && !allow_insecure {
+            return Err(invalid(
+                "websocket.encrypted",
+                "nothing received there would be accepted: set allow_insecure = true too, or leave it out",
+            ));
+        }
+        let path = self.path.unwrap_or_else(|| "/usp".into());
+        Ok(Some(WebSocketConfig {
+            listen,
+            path: format!("/{}", path.trim_start_matches('/')),
+            encrypted,
+        }))
+    }
+}
+
+impl UdsFile {
+    fn finish(self, base: &Path) -> UdsConfig {
+        UdsConfig {
+            listen: self.listen.map(|path| base.join(path)),
+            connect: self.connect.map(|path| base.join(path)),
+        }
+    }
+}
+
+fn invalid(key: &'static str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid {
+        key,
+        reason: reason.into(),
     }
 }
 

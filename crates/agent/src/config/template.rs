@@ -13,6 +13,8 @@ pub struct Init {
     pub endpoint_id: Option<String>,
     /// PEM file of the trusted CAs.
     pub ca: Option<PathBuf>,
+    /// PEM file of the certificates of Trusted Brokers.
+    pub brokers: Option<PathBuf>,
     /// PEM file of the agent's certificate chain.
     pub certificate: Option<PathBuf>,
     /// PEM file of the agent's private key.
@@ -53,7 +55,9 @@ pub fn template(init: &Init) -> String {
         path(&init.data_dir).as_deref(),
         "/var/lib/homefleet-agent",
     ));
-    text("\n# UDP address of CoAP over DTLS.");
+    text(
+        "\n# UDP address of CoAP over DTLS. Left out: none, when the controller below is reached another way.",
+    );
     text(&line("listen", init.listen.as_deref(), "0.0.0.0:5684"));
     text("# The resource that takes USP Records: coaps://<this host>/usp.");
     text(&line("path", None, "usp"));
@@ -64,7 +68,35 @@ pub fn template(init: &Init) -> String {
     text("\n# Unencrypted CoAP, for closed networks and tests only: both keys are needed.");
     text("#allow_insecure = false");
     text("#plain_listen = \"127.0.0.1:5683\"");
-    text("\n# The controller that manages this device from the first start on; it can add others.");
+    text(
+        "\n# A change by a controller that cuts the very way it came by is undone when the controller is not heard again within",
+    );
+    text("# so many seconds; 0: it stays.");
+    text("#rollback_after = 120");
+    text("\n# Controllers may connect to this agent by WebSocket (wss://<this host>:8443/usp).");
+    text("[websocket]");
+    text(&line("listen", None, "0.0.0.0:8443"));
+    text(&line("path", None, "/usp"));
+    text("#encrypted = true");
+    text(
+        "\n# USP Services on this device: UNIX domain sockets at which the agent listens, and to which it connects.",
+    );
+    text("[uds]");
+    text(&line("listen", None, "/run/homefleet/usp.sock"));
+    text(&line("connect", None, "/run/usp/controller.sock"));
+    text(
+        "\n# The controller that manages this device from the first start on; it can add others. How it is reached:",
+    );
+    text("#   coaps://host:5684/usp            CoAP over DTLS");
+    text("#   wss://host:443/usp               WebSocket over TLS");
+    text(
+        "#   stomps://broker:61614/queue/usp  STOMP over TLS: the destination at which the controller listens",
+    );
+    text(
+        "#   mqtts://broker:8883/usp/c        MQTT over TLS: the topic at which the controller listens",
+    );
+    text("#   uds:/run/usp/controller.sock     a UNIX domain socket on this device");
+    text("# With allow_insecure also coap:// ws:// stomp:// mqtt://.");
     text("[controller]");
     text(&line(
         "url",
@@ -76,9 +108,26 @@ pub fn template(init: &Init) -> String {
         init.controller_id.as_deref(),
         "self::controller",
     ));
+    text(
+        "# At a broker: login (without: by the agent's certificate), and where the agent listens (without: made of its Endpoint ID).",
+    );
+    text(&line("username", None, "agent-1"));
+    text(&line("password", None, "secret"));
+    text(&line("password_file", None, "broker.password"));
+    text(&line("subscribe", None, "/queue/agent-1"));
+    text(&line("virtual_host", None, "/"));
+    text(&line("mqtt_version", None, "5.0"));
     text("\n# Who is trusted, and who this agent is (PEM files; relative to this file).");
     text("[trust]");
     text(&line("ca", path(&init.ca).as_deref(), "ca.pem"));
+    text(
+        "# The certificates of STOMP and MQTT brokers that vouch for what they hand on (R-SEC.4a).",
+    );
+    text(&line(
+        "brokers",
+        path(&init.brokers).as_deref(),
+        "broker.pem",
+    ));
     text(&line(
         "certificate",
         path(&init.certificate).as_deref(),

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use homefleet_model::{
     path::{ObjectPath, Path},
     tree::Resolved,
-    value::date_time,
 };
 use homefleet_usp::proto::msg::{
     Notify,
@@ -15,13 +14,12 @@ use homefleet_usp::proto::msg::{
 
 use super::{Engine, EngineError};
 use crate::{
-    config::ControllerConfig,
-    controllers, identity,
+    identity,
     local_agent::{is_true, table, text},
     notify::{self, Notice},
     provider::Now,
     request::PROTOCOL_VERSIONS,
-    role::{FULL_ACCESS, Rights},
+    role::Rights,
 };
 
 /// Facts in the store.
@@ -44,6 +42,10 @@ pub(super) mod fact {
     pub(crate) const MET: &str = "met ";
     /// What the configuration file said about trust on first use when it was last entered.
     pub(crate) const FIRST_USE: &str = "first_use";
+    /// With a kind of MTP behind it: the row of the configuration file's, and what it was entered as.
+    pub(crate) const MTP: &str = "factory_mtp ";
+    /// A change on trial, with the state before it.
+    pub(crate) const TRIAL: &str = "trial";
     /// With a controller's Endpoint ID behind it: it has answered an OnBoardRequest.
     pub(crate) const ONBOARDED: &str = "onboarded ";
 }
@@ -52,6 +54,8 @@ impl Engine {
     /// Everything a start means.
     pub(super) fn boot(&mut self, now: Now) -> Result<(), EngineError> {
         self.enter_own_rows();
+        self.resume_trial(now)?;
+        self.enter_own_mtps()?;
         self.enter_certificates()?;
         self.enter_trust(now)?;
         self.end_volatile_subscriptions();
@@ -77,7 +81,7 @@ impl Engine {
             .iter()
             // Where there is no way to one that came by itself, it is asked nothing.
             .filter(|(row, known)| {
-                known.enabled && (known.uri.is_some() || !self.met.contains_key(*row))
+                known.enabled && (!known.ways.is_empty() || !self.met.contains_key(*row))
             })
             .map(|(row, known)| (row.clone(), known.endpoint_id.clone()))
             .collect();
@@ -104,20 +108,6 @@ impl Engine {
             "Device.LocalAgent.SupportedNumberOfSubscriptions",
             &subscriptions,
         );
-        if let Some(mtp) = self.settings.mtp.clone() {
-            let row = table("Device.LocalAgent.MTP.1.");
-            if let Err(error) = self.device.tree.ensure_instance(&row) {
-                tracing::error!(%error, "the tree refused the agent's own MTP");
-            }
-            self.put("Device.LocalAgent.MTP.1.Enable", "true");
-            self.put("Device.LocalAgent.MTP.1.Status", "Up");
-            self.put("Device.LocalAgent.MTP.1.CoAP.Port", &mtp.port.to_string());
-            self.put("Device.LocalAgent.MTP.1.CoAP.Path", &mtp.path);
-            self.put(
-                "Device.LocalAgent.MTP.1.CoAP.EnableEncryption",
-                if mtp.encrypted { "true" } else { "false" },
-            );
-        }
     }
 
     /// `Persistent` false: the subscription ends with a restart.
@@ -127,85 +117,6 @@ impl Engine {
                 self.device.tree.remove_instance(&row);
             }
         }
-    }
-
-    /// Enters the controller of the configuration file when it is new there, or has changed there.
-    fn enter_factory_controller(&mut self, now: Now) -> Result<(), EngineError> {
-        let Some(controller) = self.settings.controller.clone() else {
-            return Ok(());
-        };
-        let wanted = format!("{} {}", controller.endpoint_id, controller.url);
-        if self.store.fact(fact::FACTORY)?.as_deref() == Some(&wanted) {
-            return Ok(());
-        }
-        self.batch.facts.push((fact::FACTORY.into(), wanted));
-        match self.write_factory_controller(&controller, now) {
-            Ok(row) => self.assign(&row, FULL_ACCESS),
-            Err(error) => {
-                tracing::error!(%error, "the tree refused the controller of the configuration file");
-            }
-        }
-        Ok(())
-    }
-
-    fn write_factory_controller(
-        &mut self,
-        controller: &ControllerConfig,
-        now: Now,
-    ) -> Result<ObjectPath, homefleet_model::error::PutError> {
-        let tree = &self.device.tree;
-        let endpoint_id = controller.endpoint_id.to_string();
-        let known = tree
-            .rows(&table(controllers::TABLE))
-            .into_iter()
-            .find(|row| text(tree, row, "EndpointID") == endpoint_id);
-        let known = known.filter(|row| !self.is_taken_over(row));
-        let tree = &mut self.device.tree;
-        let (row, new) = match known {
-            Some(row) => (row, false),
-            None => (tree.create_persistent(&table(controllers::TABLE))?, true),
-        };
-        tree.put_persistent(&row.param("EndpointID"), &endpoint_id)?;
-        tree.put_persistent(&row.param("Enable"), "true")?;
-        let mtps = row.child("MTP");
-        let mtp = match tree
-            .rows(&mtps)
-            .into_iter()
-            .find(|mtp| text(tree, mtp, "Protocol") == "CoAP")
-        {
-            Some(mtp) => mtp,
-            None => tree.create_persistent(&mtps)?,
-        };
-        tree.put_persistent(&mtp.param("Protocol"), "CoAP")?;
-        tree.put_persistent(&mtp.param("Enable"), "true")?;
-        let coap = mtp.child("CoAP");
-        let secure = if controller.url.to_string().starts_with("coaps:") {
-            "true"
-        } else {
-            "false"
-        };
-        tree.put_persistent(&coap.param("Host"), &controller.url.host)?;
-        tree.put_persistent(&coap.param("Port"), &controller.url.port.to_string())?;
-        tree.put_persistent(&coap.param("Path"), &controller.url.path.join("/"))?;
-        tree.put_persistent(&coap.param("EnableEncryption"), secure)?;
-        if new {
-            let boot = tree.create_persistent(&table(notify::TABLE))?;
-            let recipient = row.as_str().trim_end_matches('.').to_owned();
-            let values = [
-                ("Recipient", recipient.as_str()),
-                ("CreationDate", &date_time(now.wall)),
-                ("ID", "factory-boot"),
-                ("NotifType", "Event"),
-                ("ReferenceList", "Device.Boot!"),
-                ("Persistent", "true"),
-                ("NotifRetry", "true"),
-                ("Enable", "true"),
-            ];
-            for (name, value) in values {
-                tree.put_persistent(&boot.param(name), value)?;
-            }
-        }
-        Ok(row)
     }
 
     /// Notifications of persistent subscriptions that were not answered go on; the others are forgotten.

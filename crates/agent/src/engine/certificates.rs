@@ -34,7 +34,11 @@ impl Engine {
                 }
             }
         }
-        for certificate in self.settings.certificates.clone() {
+        let cas = self.settings.certificates.clone();
+        let brokers = self.settings.brokers.clone();
+        let cas = cas.into_iter().map(|certificate| (certificate, false));
+        let brokers = brokers.into_iter().map(|certificate| (certificate, true));
+        for (certificate, is_broker) in cas.chain(brokers) {
             let known = self.row_of(&certificate.sha256);
             let keys = [
                 ("SerialNumber", certificate.serial.as_str()),
@@ -49,7 +53,11 @@ impl Engine {
             };
             match row {
                 Ok(row) => {
-                    self.file_cas.push(row.clone());
+                    if is_broker {
+                        self.file_brokers.push(row.clone());
+                    } else {
+                        self.file_cas.push(row.clone());
+                    }
                     self.certificates.insert(row, certificate);
                 }
                 Err(error) => {
@@ -70,7 +78,7 @@ impl Engine {
         let Some(row) = same.map(|(row, _)| row.clone()) else {
             return;
         };
-        if self.file_cas.contains(&row) {
+        if self.file_cas.contains(&row) || self.file_brokers.contains(&row) {
             tracing::warn!(
                 issuer = certificate.issuer,
                 "two CAs have one serial number: the later one counts"
@@ -219,7 +227,7 @@ impl Engine {
     }
 
     pub(super) fn delete_certificate(&mut self, call: &Invocation) -> Output {
-        if self.file_cas.contains(&call.object) {
+        if self.file_cas.contains(&call.object) || self.file_brokers.contains(&call.object) {
             return Err(OperateError::failed(
                 "it stands in the agent's configuration file; disable it instead",
             ));

@@ -304,7 +304,7 @@ impl Engine {
             self.stats.records_ignored += 1;
             return;
         };
-        self.reach.remove(&answered.controller);
+        self.heard(&answered.controller);
         if answered.onboarding {
             tracing::info!(controller = from, "onboarded");
             self.batch

@@ -12,6 +12,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,8 +20,9 @@ use homefleet_model::{
     path::{ObjectPath, Path},
     schema::SchemaError,
 };
+use homefleet_net::mtp::{ChannelId, Route};
 use homefleet_trust::{Basis, StoredCertificate};
-use homefleet_usp::{EndpointId, Record};
+use homefleet_usp::{EndpointId, Record, record::RecordError};
 use x509_cert::der::Decode as _;
 
 use crate::{
@@ -33,19 +35,33 @@ use crate::{
     request::{self, Fault},
     role::Rights,
     store::{Batch, Store, StoreError},
+    transport::{Greetings, Plan},
 };
 
 mod boot;
 mod certificates;
+mod channels;
 mod commands;
+mod deliver;
 mod duplicates;
+mod factory;
+mod links;
 mod periodic;
 mod receive;
 mod settle;
+mod trial;
 mod trust;
 
 pub(crate) use self::boot::json_object;
-use self::{commands::Request, duplicates::Duplicates, periodic::Periodic};
+pub use self::links::{Link, Links};
+use self::{
+    channels::Channels,
+    commands::Request,
+    deliver::Held,
+    duplicates::Duplicates,
+    periodic::Periodic,
+    trial::{Asked, Trial},
+};
 
 /// How often providers read the system while something of theirs is subscribed to.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,10 +77,12 @@ pub struct Settings {
     pub controller: Option<ControllerConfig>,
     /// Bounds of everything that grows.
     pub limits: Limits,
-    /// Port and path of the agent's own CoAP MTP, and whether it is encrypted.
-    pub mtp: Option<OwnMtp>,
+    /// Where the configuration file has the agent listen.
+    pub mtps: Vec<OwnMtp>,
     /// The trusted CAs, for `Device.LocalAgent.Certificate.`.
     pub certificates: Vec<CertificateInfo>,
+    /// The Trusted Brokers of the configuration file, likewise (R-SEC.4a).
+    pub brokers: Vec<CertificateInfo>,
     /// How long after the start no Controller is contacted unless [`Engine::handle_clock`] tells that the time is
     /// accurate (R-SEC.19); zero: not at all.
     pub wait_for_time: Duration,
@@ -72,17 +90,40 @@ pub struct Settings {
     pub restarts: bool,
     /// `TOFUAllowed` and `TOFUInactivityTimer` in seconds, when the configuration file says so.
     pub first_use: Option<(bool, u32)>,
+    /// How long a change that cuts the way it came by has until its Controller is heard again; zero: it just stays.
+    pub rollback_after: Duration,
+    /// Whom the MTPs greet when a channel comes up; shared with them.
+    pub greetings: Arc<Greetings>,
 }
 
-/// The agent's own CoAP MTP (`Device.LocalAgent.MTP.1.`).
-#[derive(Clone, Debug)]
-pub struct OwnMtp {
-    /// UDP port.
-    pub port: u16,
-    /// Uri-Path.
-    pub path: String,
-    /// DTLS.
-    pub encrypted: bool,
+/// An MTP of the configuration file, which becomes a row of `Device.LocalAgent.MTP.`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnMtp {
+    /// CoAP.
+    Coap {
+        /// UDP port.
+        port: u16,
+        /// Uri-Path.
+        path: String,
+        /// DTLS.
+        encrypted: bool,
+    },
+    /// WebSocket, as server.
+    WebSocket {
+        /// TCP port.
+        port: u16,
+        /// Path of the resource.
+        path: String,
+        /// TLS.
+        encrypted: bool,
+    },
+    /// UNIX domain socket.
+    Uds {
+        /// The socket's path.
+        path: String,
+        /// The agent listens; else it connects.
+        listens: bool,
+    },
 }
 
 /// A certificate as the data model shows it.
@@ -122,11 +163,20 @@ impl CertificateInfo {
 pub struct Inbound {
     /// The Record.
     pub record: Record,
-    /// Who sent it: the MTP is encrypted, and the peer's certificate holds the Record's `from_id` (R-SEC.0a).
-    /// Absent: it came unencrypted.
+    /// Where from.
+    pub source: Source,
+}
+
+/// Where a Record, or what was to be one, came from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// Who sent it: the MTP is encrypted, and the peer's certificate holds the Record's `from_id` (R-SEC.0a) or is a Trusted
+    /// Broker's. Absent: it came unencrypted, or from a broker that nobody trusts.
     pub peer: Option<Peer>,
-    /// URI to which answers go (R-COAP.2a).
-    pub reply_to: String,
+    /// The channel it came over; CoAP has none.
+    pub channel: Option<ChannelId>,
+    /// Where answers go: by the MTP of the request.
+    pub reply_to: Option<Route>,
 }
 
 /// The certificate by which the sender of a Record was accepted.
@@ -142,11 +192,23 @@ pub struct Peer {
     pub certificate: Option<Vec<u8>>,
 }
 
+impl Peer {
+    /// What decides about the roles of those it vouches for: the CA, or the Trusted Broker itself.
+    fn authority(&self) -> Option<[u8; 32]> {
+        match self.basis {
+            Basis::TrustedBroker => Some(self.fingerprint),
+            _ => self.anchor,
+        }
+    }
+}
+
 /// Whom the agent accepts as a peer, as the data model says it now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trusted {
     /// CAs that may vouch for Controllers, DER.
     pub anchors: Vec<Vec<u8>>,
+    /// Trusted Brokers, DER (R-SEC.4a).
+    pub brokers: Vec<Vec<u8>>,
     /// Certificates of Controllers, each accepted for its Endpoint ID (R-SEC.8).
     pub stored: Vec<StoredCertificate>,
     /// Endpoint IDs of the Controller table: none of these comes for the first time.
@@ -172,6 +234,9 @@ pub enum Action {
     Abort(ObjectPath),
     /// From now on these are accepted as peers.
     Trust(Trusted),
+    /// From now on the MTPs do this. What was to be transmitted before goes out over the old channels first; then
+    /// [`Engine::handle_applied`] is told.
+    Plan(Plan),
 }
 
 impl std::fmt::Debug for Action {
@@ -181,6 +246,7 @@ impl std::fmt::Debug for Action {
             Self::Spawn { request, .. } => write!(f, "Spawn({request})"),
             Self::Abort(request) => write!(f, "Abort({request})"),
             Self::Trust(trusted) => trusted.fmt(f),
+            Self::Plan(plan) => plan.fmt(f),
         }
     }
 }
@@ -188,15 +254,29 @@ impl std::fmt::Debug for Action {
 /// A Record to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// Where it goes.
-    pub uri: String,
+    /// Which way it goes.
+    pub route: Route,
     /// Who must be there.
-    pub endpoint_id: String,
+    pub endpoint_id: EndpointId,
     /// The encoded Record.
     pub record: Vec<u8>,
-    /// Row of the controller, when it is a notification: whether it could be delivered is told to
-    /// [`Engine::handle_delivery`].
-    pub controller: Option<ObjectPath>,
+    /// It is a notification: whether it could be delivered is told to [`Engine::handle_delivery`].
+    pub notification: Option<Notified>,
+}
+
+/// What is known about a notification on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notified {
+    outgoing: Outgoing,
+    /// Ways by which it could not be delivered.
+    tried: Vec<Route>,
+}
+
+impl Notified {
+    /// Row of the controller.
+    pub fn controller(&self) -> &ObjectPath {
+        &self.outgoing.controller
+    }
 }
 
 /// Counters: one for each thing that can happen to a Record, and to what is sent.
@@ -215,6 +295,14 @@ pub struct Stats {
     pub retries: u64,
     pub notifications_dropped: u64,
     pub deliveries_failed: u64,
+    pub detours: u64,
+    pub channels_up: u64,
+    pub channels_down: u64,
+    pub connects_sent: u64,
+    pub disconnects_sent: u64,
+    pub disconnects: u64,
+    pub trials: u64,
+    pub rollbacks: u64,
     pub store_failures: u64,
 }
 
@@ -247,6 +335,8 @@ pub struct Engine {
     certificates: BTreeMap<ObjectPath, CertificateInfo>,
     /// The CAs of the configuration file, in that table.
     file_cas: Vec<ObjectPath>,
+    /// The Trusted Brokers of the configuration file, in that table.
+    file_brokers: Vec<ObjectPath>,
     /// Controllers that entered the table by coming, and when they were last heard.
     met: BTreeMap<ObjectPath, Instant>,
     /// Controllers that a CA vouched for when they last asked something, and which.
@@ -254,13 +344,23 @@ pub struct Engine {
     trusted: Trusted,
     /// The tables that say whom to trust have changed.
     trust_changed: bool,
-    reach: BTreeMap<ObjectPath, Reach>,
+    /// Failures of late, by Controller and row of its MTP table.
+    reach: BTreeMap<(ObjectPath, ObjectPath), Reach>,
+    channels: Channels,
+    links: Option<Box<dyn Links>>,
+    /// What the data model wants of the MTPs, and what they were told.
+    plan: Plan,
+    published: Plan,
+    plan_changed: bool,
+    /// Who asked for what is being settled, when it may cut its way.
+    asked: Option<Asked>,
+    trial: Option<Trial>,
     random: Random,
     started: Instant,
     /// Until then nothing is sent that nobody asked for, because accurate time may still come (R-SEC.19).
     silent_until: Option<Instant>,
     /// What was not sent for this reason and is not repeated by itself.
-    held: Vec<Outgoing>,
+    held: Vec<Held>,
     next_poll: Option<Instant>,
     /// What the next settling writes.
     batch: Batch,
@@ -272,7 +372,7 @@ pub struct Engine {
     stats: Stats,
 }
 
-/// Whether a controller could be reached lately.
+/// Whether a controller could be reached lately by one way.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reach {
     failures: u32,
@@ -308,11 +408,19 @@ impl Engine {
             requests: BTreeMap::new(),
             certificates: BTreeMap::new(),
             file_cas: Vec::new(),
+            file_brokers: Vec::new(),
             met: BTreeMap::new(),
             vouched: BTreeMap::new(),
             trusted: Trusted::default(),
             trust_changed: true,
             reach: BTreeMap::new(),
+            channels: Channels::default(),
+            links: None,
+            plan: Plan::default(),
+            published: Plan::default(),
+            plan_changed: true,
+            asked: None,
+            trial: None,
             random,
             started: now.instant,
             silent_until: None,
@@ -360,24 +468,11 @@ impl Engine {
         self.settle(now, None);
     }
 
-    /// A notification of [`Action::Transmit`] was delivered to the controller's MTP, or not.
-    pub fn handle_delivery(&mut self, now: Now, controller: &ObjectPath, delivered: bool) {
-        let reach = self.reach.entry(controller.clone()).or_default();
-        if delivered {
-            *reach = Reach::default();
-            return;
-        }
-        self.stats.deliveries_failed += 1;
-        reach.failures = reach.failures.saturating_add(1);
-        let policy = self
-            .controllers
-            .get(controller)
-            .map(|known| known.retry)
-            .unwrap_or_default();
-        reach.until = Some(now.instant + policy.wait(reach.failures, self.random.next_u32()));
-        if reach.failures == 1 {
-            tracing::warn!(%controller, "controller unreachable");
-        }
+    /// Something came in that is no Record.
+    pub fn handle_erroneous(&mut self, now: Now, error: &RecordError, source: Source) {
+        self.stats.records += 1;
+        let response = self.erroneous(error, source);
+        self.settle(now, response);
     }
 
     /// Whether the time is accurate, at the start and whenever it changes.
@@ -400,7 +495,15 @@ impl Engine {
         }
         self.end_subscriptions(now);
         self.run_periodic(now);
+        self.give_up(now);
+        self.end_trial(now);
         self.settle(now, None);
+        self.run_outbox(now);
+        self.write_batch();
+    }
+
+    /// Sends again what is due.
+    fn run_outbox(&mut self, now: Now) {
         if self.silent_until.is_none() {
             let tree = &self.device.tree;
             let mut known = BTreeMap::new();
@@ -418,19 +521,17 @@ impl Engine {
             );
             self.stats.retries += due.len() as u64;
             for outgoing in due {
-                self.transmit(outgoing);
+                self.transmit(now, outgoing, true);
             }
         }
-        self.write_batch();
     }
 
     /// Sends what was held back.
     fn end_silence(&mut self, now: Now) {
         self.silent_until = None;
         self.outbox.start_again(now);
-        for outgoing in std::mem::take(&mut self.held) {
-            self.transmit(outgoing);
-        }
+        self.plan_changed = true;
+        self.release(now);
     }
 
     /// What to do next; `None`: nothing until the next `handle_…`.
@@ -448,6 +549,8 @@ impl Engine {
             },
             self.periodic.timeout(),
             self.periodic.end_of_life(),
+            self.held_until(),
+            self.trial_until(),
         ]
         .into_iter()
         .flatten()
@@ -497,6 +600,7 @@ impl Engine {
             .saturating_duration_since(self.started)
             .as_secs();
         self.put("Device.LocalAgent.UpTime", &uptime.to_string());
+        self.refresh_links(now);
     }
 
     /// Writes a value of the core's own; a refusal is a mistake in this program.
@@ -507,33 +611,7 @@ impl Engine {
     }
 
     fn reload_controllers(&mut self) {
-        self.controllers = controllers::read(&self.device.tree);
-    }
-
-    fn transmit(&mut self, outgoing: Outgoing) {
-        let to: Result<EndpointId, _> = outgoing.endpoint_id.parse();
-        let Ok(to) = to else {
-            tracing::warn!(
-                endpoint_id = outgoing.endpoint_id,
-                "not an Endpoint ID: nothing is sent to it"
-            );
-            return;
-        };
-        if outgoing.uri.starts_with("coap:") && !self.settings.allow_insecure {
-            tracing::warn!(
-                uri = outgoing.uri,
-                "not encrypted, and allow_insecure is not set: nothing is sent there"
-            );
-            self.stats.notifications_dropped += 1;
-            return;
-        }
-        self.stats.notifications += 1;
-        let record = Record::no_session(to, self.settings.endpoint_id.clone(), outgoing.message);
-        self.actions.push_back(Action::Transmit(Transmit {
-            uri: outgoing.uri,
-            endpoint_id: outgoing.endpoint_id,
-            record: record.encode(),
-            controller: Some(outgoing.controller),
-        }));
+        let before = std::mem::replace(&mut self.controllers, controllers::read(&self.device.tree));
+        self.forget_ways(&before);
     }
 }

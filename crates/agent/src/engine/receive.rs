@@ -4,10 +4,13 @@ use homefleet_usp::{
     EndpointId, Record,
     error::ErrorCode,
     message::{Body, Message, MsgId, Request, Response},
-    record::{PayloadSecurity, RecordBody},
+    record::{PayloadSecurity, RecordBody, RecordError},
 };
 
-use super::{Action, Engine, Inbound, Peer, Transmit};
+use homefleet_net::mtp::Route;
+use homefleet_trust::Basis;
+
+use super::{Asked, Engine, Inbound, Peer, Source, Transmit, channels::is_trusted_broker};
 use crate::{
     local_agent,
     provider::Now,
@@ -21,14 +24,15 @@ const RECORD_OVERHEAD: usize = 512;
 /// Who sent a request.
 struct Sender {
     endpoint_id: EndpointId,
-    peer: Option<Peer>,
+    source: Source,
 }
 
 /// An answer that waits until everything it promises is on disk.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) to: EndpointId,
-    pub(super) reply_to: String,
+    /// `None`: there is no way back.
+    pub(super) reply_to: Option<Route>,
     /// The Message; `None`: the request wants no answer.
     pub(super) message: Option<Message>,
     /// What the duplicate of this request must find: the payload of the request.
@@ -38,12 +42,7 @@ pub(super) struct Answer {
 impl Engine {
     /// Processes a Record up to the answer, which [`settle`](Self::settle) sends.
     pub(super) fn receive(&mut self, now: Now, inbound: Inbound) -> Option<Answer> {
-        let Inbound {
-            record,
-            peer,
-            reply_to,
-        } = inbound;
-        let secure = peer.is_some();
+        let Inbound { record, source } = inbound;
         // R-MTP.5: a Record for somebody else is ignored; R-ARC.2: so is one from ourselves.
         if record.to_id != self.settings.endpoint_id || record.from_id == self.settings.endpoint_id
         {
@@ -51,17 +50,17 @@ impl Engine {
             tracing::debug!(from = %record.from_id, to = %record.to_id, "Record for somebody else");
             return None;
         }
-        if secure && !reply_to.starts_with("coaps:") {
-            // The MTP refuses this already; an answer never leaves on a weaker channel than its request came in on.
-            self.stats.records_ignored += 1;
-            return None;
-        }
-        if let Some(fault) = self.record_fault(&record, secure) {
+        let source = self.way_back(source, &record.from_id)?;
+        let reply_to = source.reply_to.clone();
+        if let Some(fault) = self.record_fault(&record, &source) {
             return self.refuse_record(record, reply_to, fault);
         }
         let RecordBody::NoSession(payload) = &record.body else {
-            // Connect and Disconnect Records carry no Message, and CoAP has no connection to note.
-            self.stats.records_ignored += 1;
+            if let RecordBody::Disconnect { reason, code } = &record.body {
+                tracing::debug!(from = %record.from_id, code, reason, "the peer disconnects");
+                self.disconnected(&record.from_id, source.channel);
+            }
+            // Connect Records say nothing that the agent does not know.
             return None;
         };
         let from = record.from_id.clone();
@@ -87,7 +86,7 @@ impl Engine {
             Body::Request(request) => {
                 let from = Sender {
                     endpoint_id: from,
-                    peer,
+                    source,
                 };
                 self.request(now, from, reply_to, message.id, request, payload)
             }
@@ -108,9 +107,53 @@ impl Engine {
         }
     }
 
+    /// Where an answer goes: by the MTP that the Record came over, and never by a weaker channel. `None`: the Record is ignored.
+    fn way_back(&mut self, mut source: Source, from: &EndpointId) -> Option<Source> {
+        let channel = source.channel.and_then(|id| self.channels.of(id));
+        if let Some(channel) = channel
+            && source.reply_to.is_none()
+        {
+            // The sender did not say, but the configuration does.
+            source.reply_to = self.way_over(from, channel);
+        }
+        let brokered = matches!(
+            source.reply_to,
+            Some(Route::Stomp { .. } | Route::Mqtt { .. })
+        ) || channel.is_some_and(|channel| channel.endpoint_id.is_none());
+        if brokered
+            && source
+                .peer
+                .as_ref()
+                .is_some_and(|peer| peer.basis != Basis::TrustedBroker)
+        {
+            // The certificate is the broker's, and says nothing about the sender.
+            source.peer = None;
+        }
+        let reply_to = source.reply_to.as_ref();
+        if source.peer.is_some() && reply_to.is_some_and(|route| !self.protects(route)) {
+            // The MTP refuses this already; an answer never leaves on a weaker channel than its request came in on.
+            self.stats.records_ignored += 1;
+            return None;
+        }
+        Some(source)
+    }
+
+    /// Whether what is sent this way is protected.
+    fn protects(&self, route: &Route) -> bool {
+        match route {
+            Route::Stomp { connection, .. } | Route::Mqtt { connection, .. } => {
+                match self.channels.broker(connection) {
+                    Some(channel) => is_trusted_broker(channel),
+                    None => self.published.protects(route),
+                }
+            }
+            route => self.published.protects(route),
+        }
+    }
+
     /// What is wrong with the Record as such (7100–7106).
-    fn record_fault(&self, record: &Record, secure: bool) -> Option<ErrorCode> {
-        if !secure && !self.may_come_plain(record.from_id.as_str()) {
+    fn record_fault(&self, record: &Record, source: &Source) -> Option<ErrorCode> {
+        if source.peer.is_none() && !self.may_come_plain(record.from_id.as_str(), source) {
             return Some(ErrorCode::SECURE_SESSION_REQUIRED);
         }
         if record.payload_security != PayloadSecurity::Plaintext {
@@ -123,45 +166,76 @@ impl Engine {
     }
 
     /// Whether Records of this Endpoint may come unencrypted: `allow_insecure` is for Controllers that are reached so,
-    /// and lends nobody the name of one that has a certificate.
-    fn may_come_plain(&self, endpoint_id: &str) -> bool {
+    /// and lends nobody the name of one that has a certificate. What comes from within the device, over a UNIX domain socket,
+    /// may speak for a Controller that is reached there.
+    fn may_come_plain(&self, endpoint_id: &str, source: &Source) -> bool {
+        let mut known = self
+            .controllers
+            .values()
+            .filter(|known| known.endpoint_id == endpoint_id);
+        if source.reply_to == Some(Route::Uds) {
+            return known.any(|known| {
+                known.enabled && known.ways.iter().any(|way| way.route == Route::Uds)
+            });
+        }
         self.settings.allow_insecure
-            && self
-                .controllers
-                .values()
-                .filter(|known| known.endpoint_id == endpoint_id)
-                .all(|known| {
-                    let reached = known.uri.as_deref();
-                    !reached.is_some_and(|uri| uri.starts_with("coaps:")) && !known.has_certificate
-                })
+            && known.all(|known| !known.ways.iter().any(|way| way.secure) && !known.has_certificate)
+    }
+
+    /// R-MTP.5: what came in is no Record; an Error, when what can be read of it allows one.
+    pub(super) fn erroneous(&mut self, error: &RecordError, source: Source) -> Option<Answer> {
+        let code = error.code();
+        let known = (error.from_id().cloned(), error.to_id(), error.payload());
+        let (Some(code), (Some(from), Some(to), Some(payload))) = (code, known) else {
+            self.stats.records_ignored += 1;
+            return None;
+        };
+        let own = &self.settings.endpoint_id;
+        if to != own || from == *own {
+            self.stats.records_ignored += 1;
+            return None;
+        }
+        let source = self.way_back(source, &from)?;
+        self.refuse(from, payload, source.reply_to, code)
     }
 
     /// R-MTP.5: an Error, when the Record holds a Request whose Message ID can be extracted.
     fn refuse_record(
         &mut self,
         record: Record,
-        reply_to: String,
+        reply_to: Option<Route>,
         code: ErrorCode,
     ) -> Option<Answer> {
-        self.stats.records_refused += 1;
-        tracing::debug!(from = %record.from_id, %code, "Record refused");
         let plain = record.payload_security == PayloadSecurity::Plaintext;
         let payload = match &record.body {
             RecordBody::NoSession(payload) if plain => payload.as_slice(),
             RecordBody::Session(session) if plain => {
                 session.payload.first().map_or(&[][..], Vec::as_slice)
             }
-            _ => return None,
+            _ => &[],
         };
-        let message = Message::decode(payload).ok()?;
-        if !matches!(message.body, Body::Request(_)) {
-            return None;
-        }
-        let error = Message::error(message.id, code, code.name());
+        self.refuse(record.from_id, payload, reply_to, code)
+    }
+
+    fn refuse(
+        &mut self,
+        from: EndpointId,
+        payload: &[u8],
+        reply_to: Option<Route>,
+        code: ErrorCode,
+    ) -> Option<Answer> {
+        self.stats.records_refused += 1;
+        tracing::debug!(%from, %code, "Record refused");
+        let id = match Message::decode(payload) {
+            Ok(message) => matches!(message.body, Body::Request(_)).then_some(message.id),
+            Err(error) => error.msg_id().filter(|_| error.is_request()).cloned(),
+        }?;
+        // Without a way back there is no answer.
+        reply_to.as_ref()?;
         Some(Answer {
-            to: record.from_id,
+            to: from,
             reply_to,
-            message: Some(error),
+            message: Some(Message::error(id, code, code.name())),
             request: None,
         })
     }
@@ -170,14 +244,14 @@ impl Engine {
         &mut self,
         now: Now,
         sender: Sender,
-        reply_to: String,
+        reply_to: Option<Route>,
         id: MsgId,
         request: Request,
         payload: &[u8],
     ) -> Option<Answer> {
         let Sender {
             endpoint_id: from,
-            peer,
+            source,
         } = sender;
         if let Some(known) = self
             .duplicates
@@ -193,7 +267,7 @@ impl Engine {
             });
         }
         self.stats.requests += 1;
-        let result = self.process(now, &from, peer.as_ref(), &request);
+        let result = self.process(now, &from, &source, &request);
         // Who may do nothing here does not push the answers of controllers out.
         let tree = &self.device.tree;
         let known = local_agent::controller(tree, from.as_str())
@@ -219,9 +293,10 @@ impl Engine {
         &mut self,
         now: Now,
         from: &EndpointId,
-        peer: Option<&Peer>,
+        source: &Source,
         request: &Request,
     ) -> Result<Option<Response>, Failure> {
+        let peer: Option<&Peer> = source.peer.as_ref();
         let known = local_agent::controller(&self.device.tree, from.as_str());
         let row = known.or_else(|| peer.and_then(|peer| self.meet(now, from.as_str(), peer)));
         let Some(row) = row else {
@@ -241,7 +316,10 @@ impl Engine {
                 Fault::new(7006, format!("{from} is known with another certificate")).into(),
             );
         }
-        self.reach.remove(&row);
+        if matches!(source.reply_to, Some(Route::Coap(_))) {
+            self.heard(&row);
+        }
+        self.confirm_by_record(from, source);
         if let Some(heard) = self.met.get_mut(&row) {
             *heard = now.instant;
         }
@@ -262,6 +340,15 @@ impl Engine {
         match request {
             Request::Operate(operate) => self.operate(now, &caller, operate),
             request => {
+                if matches!(
+                    request,
+                    Request::Set(_) | Request::Add(_) | Request::Delete(_)
+                ) {
+                    self.asked = Some(Asked {
+                        endpoint_id: from.clone(),
+                        source: source.clone(),
+                    });
+                }
                 let bounds = Bounds {
                     max_subscriptions: self.settings.limits.max_subscriptions,
                     max_response: self.settings.limits.max_record,
@@ -297,7 +384,7 @@ impl Engine {
                 bytes.clone(),
             );
         }
-        let (Some(message), Some(bytes)) = (message, bytes) else {
+        let (Some(message), Some(bytes), Some(route)) = (message, bytes, reply_to) else {
             return;
         };
         if matches!(message.body, Body::Error(_)) {
@@ -305,12 +392,12 @@ impl Engine {
         }
         // R-MSG.0a: the same type of Record.
         let record = Record::no_session(to.clone(), self.settings.endpoint_id.clone(), bytes);
-        self.actions.push_back(Action::Transmit(Transmit {
-            uri: reply_to,
-            endpoint_id: to.to_string(),
+        self.push(Transmit {
+            route,
+            endpoint_id: to,
             record: record.encode(),
-            controller: None,
-        }));
+            notification: None,
+        });
     }
 }
 

@@ -8,13 +8,14 @@ use homefleet_usp::{
     message::{Body, Message},
 };
 
-use super::{Engine, POLL_INTERVAL, certificates::TABLE as CERTIFICATES, receive::Answer};
+use super::{Action, Engine, POLL_INTERVAL, certificates::TABLE as CERTIFICATES, receive::Answer};
 use crate::{
     controllers,
     notify::{self, Outgoing},
     provider::Now,
     role::{Rights, TRUST},
     store::Batch,
+    transport,
 };
 
 impl Engine {
@@ -34,6 +35,11 @@ impl Engine {
         }
         if std::mem::take(&mut self.trust_changed) {
             self.publish_trust();
+        }
+        if let Some(asked) = self.asked.take()
+            && self.plan_changed
+        {
+            self.consider_trial(now, &asked);
         }
         let outgoing = self.post(now);
         let mut answer = answer;
@@ -57,7 +63,29 @@ impl Engine {
             self.send(now, answer);
         }
         for outgoing in outgoing {
-            self.transmit(outgoing);
+            self.transmit(now, outgoing, false);
+        }
+        if std::mem::take(&mut self.plan_changed) {
+            self.publish_plan();
+        }
+    }
+
+    /// Tells the MTPs what to do when that has changed, and those whose channels end with it (R-MTP.7).
+    fn publish_plan(&mut self) {
+        self.plan = transport::plan(&self.device.tree, self.settings.allow_insecure);
+        let mut plan = self.plan.clone();
+        if self.silent_until.is_some() {
+            // R-SEC.19: nobody is contacted yet.
+            plan.websocket.clear();
+            plan.stomp.clear();
+            plan.mqtt.clear();
+        }
+        self.greet_all();
+        if plan != self.published {
+            let doomed = self.doomed(&self.published, &plan);
+            self.take_leave(&doomed, "the configuration has changed");
+            self.published = plan.clone();
+            self.actions.push_back(Action::Plan(plan));
         }
     }
 
@@ -67,6 +95,14 @@ impl Engine {
         self.trust_changed |= [controllers::TABLE, CERTIFICATES, TRUST]
             .iter()
             .any(|path| touches(path));
+        self.plan_changed |= [
+            "Device.LocalAgent.MTP.",
+            controllers::TABLE,
+            "Device.STOMP.",
+            "Device.MQTT.",
+        ]
+        .iter()
+        .any(|path| touches(path));
         if touches(TRUST) {
             self.inherit_again();
         }
@@ -78,7 +114,7 @@ impl Engine {
             // to the controller that was deleted or disabled (Device:2.16, Controller).
             let outgoing = self.post(now);
             for outgoing in outgoing {
-                self.transmit(outgoing);
+                self.transmit(now, outgoing, false);
             }
             self.reload_controllers();
             let deleted: Vec<ObjectPath> = changes
@@ -96,8 +132,9 @@ impl Engine {
                     self.forget_met(path, endpoint_id);
                 }
             }
-            self.reach
-                .retain(|row, _| self.controllers.contains_key(row));
+        } else if self.plan_changed {
+            // What a Controller's MTP refers to may have changed.
+            self.reload_controllers();
         }
         if touches(notify::TABLE) || touches(controllers::TABLE) {
             let (controllers, tree) = (&self.controllers, &self.device.tree);
@@ -195,29 +232,16 @@ impl Engine {
                 self.stats.notifications_dropped += 1;
                 continue;
             };
-            let waits = self
-                .reach
-                .get(&notice.recipient)
-                .and_then(|reach| reach.until);
-            let unreachable = waits.is_some_and(|until| until > now.instant);
-            let retried = notice.retry;
             let outgoing =
                 self.outbox
                     .post(now, notice, controller, &mut self.random, &mut self.batch);
-            match outgoing {
-                // One that is repeated is sent when the silence ends, the others are kept for then.
-                Some(_) if self.silent_until.is_some() && retried => {}
-                Some(outgoing) if self.silent_until.is_some() => {
-                    if self.held.len() < self.settings.limits.max_pending {
-                        self.held.push(outgoing);
-                    } else {
-                        self.stats.notifications_dropped += 1;
-                    }
-                }
-                // Nobody was there a moment ago: one that is repeated waits, the others are lost.
-                Some(_) if unreachable => self.stats.notifications_dropped += u64::from(!retried),
-                Some(outgoing) => out.push(outgoing),
-                None => {}
+            if self.silent_until.is_none() {
+                out.push(outgoing);
+            } else if outgoing.retried {
+                // It is sent when the silence ends.
+                self.outbox.unsent(&outgoing.msg_id);
+            } else {
+                self.hold(outgoing, None);
             }
         }
         out

@@ -80,13 +80,17 @@ impl Engine {
             ..Trusted::default()
         };
         for row in tree.rows(&table(CREDENTIALS)) {
-            // With CoAP the end of the MTP is the end of the Messages: a CA for the MTP alone lets nobody in, and
-            // there is no broker (R-SEC.4a).
-            if is_true(tree, &row, "Enable")
-                && text(tree, &row, "AllowedUses") == "MTP-and-USP"
-                && let Some(info) = certificate(text(tree, &row, "Credential"))
-            {
-                trusted.anchors.push(info.der.clone());
+            let Some(info) = certificate(text(tree, &row, "Credential"))
+                .filter(|_| is_true(tree, &row, "Enable"))
+            else {
+                continue;
+            };
+            // The end of the MTP is the end of the Messages, or a broker, which is known by its very certificate: a CA for the
+            // MTP alone lets nobody in (R-SEC.4a).
+            match text(tree, &row, "AllowedUses") {
+                "MTP-and-USP" => trusted.anchors.push(info.der.clone()),
+                "MTP-and-broker" => trusted.brokers.push(info.der.clone()),
+                _ => {}
             }
         }
         for row in tree.rows(&table(controllers::TABLE)) {
@@ -123,8 +127,14 @@ impl Engine {
             Basis::TrustedCa => by_ca(),
             Basis::StoredCertificate => by_store() || by_ca(),
             Basis::FirstUse => by_store(),
-            // The MTP accepts no broker, and an identity never rests on a cached session.
-            Basis::TrustedBroker | Basis::CachedSession => false,
+            // R-SEC.26: a broker vouches for all those it lets send, while it is trusted.
+            Basis::TrustedBroker => {
+                let mut certificates = self.certificates.values();
+                let broker = certificates.find(|info| info.sha256 == peer.fingerprint);
+                broker.is_some_and(|broker| trusted.brokers.contains(&broker.der))
+            }
+            // An identity never rests on a cached session.
+            Basis::CachedSession => false,
         }
     }
 
@@ -146,7 +156,7 @@ impl Engine {
         }
         self.make_room_for_unknown();
         let certificate = match peer.basis {
-            Basis::TrustedCa => None,
+            Basis::TrustedCa | Basis::TrustedBroker => None,
             // Without the certificate nothing could be remembered.
             Basis::FirstUse => {
                 let info = peer
@@ -292,7 +302,9 @@ impl Engine {
                 tree.remove_instance(&row);
             }
         }
-        for certificate in &self.file_cas {
+        let files = self.file_cas.iter().map(|row| (row, "MTP-and-USP"));
+        let brokers = self.file_brokers.iter().map(|row| (row, "MTP-and-broker"));
+        for (certificate, uses) in files.chain(brokers) {
             let reference = certificate.to_reference();
             let known = tree
                 .rows(&table(CREDENTIALS))
@@ -304,7 +316,7 @@ impl Engine {
             let row = tree.create_persistent(&table(CREDENTIALS))?;
             for (name, value) in [
                 ("Credential", reference),
-                ("AllowedUses", "MTP-and-USP"),
+                ("AllowedUses", uses),
                 ("Enable", "true"),
             ] {
                 tree.put_persistent(&row.param(name), value)?;
@@ -330,7 +342,7 @@ impl Engine {
     /// The roles of the Controller that has sent something: what its CA gives it now, and the untrusted role when that
     /// leaves it none.
     pub(super) fn determine_role(&mut self, controller: &ObjectPath, peer: Option<&Peer>) {
-        let anchor = peer.and_then(|peer| peer.anchor);
+        let anchor = peer.and_then(Peer::authority);
         match anchor {
             Some(anchor) => self.vouched.insert(controller.clone(), anchor),
             None => self.vouched.remove(controller),
@@ -378,7 +390,7 @@ impl Engine {
             .collect();
         let credential = tree.rows(&table(CREDENTIALS)).into_iter().find(|row| {
             is_true(tree, row, "Enable")
-                && text(tree, row, "AllowedUses") == "MTP-and-USP"
+                && ["MTP-and-USP", "MTP-and-broker"].contains(&text(tree, row, "AllowedUses"))
                 && certificates.contains(&text(tree, row, "Credential"))
         });
         credential

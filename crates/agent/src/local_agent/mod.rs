@@ -8,10 +8,12 @@ use homefleet_model::{
 use crate::{request::Fault, role};
 
 pub mod schema;
+mod transports;
 
-pub use self::schema::OBJECTS;
+pub(crate) use self::transports::MAX_MQTT_SUBSCRIPTIONS;
+pub use self::{schema::OBJECTS, transports::TRANSPORTS};
 
-/// Parameters of non-functional unique keys, which a row keeps for life (R-KEY.1), by name.
+/// Parameters of non-functional unique keys, which a row keeps for life (R-KEY.1), by name, wherever they are.
 const KEPT_FOR_LIFE: &[&str] = &["Alias"];
 
 /// Parameters of a Subscription that cannot change once they have a value: `ID` is a non-functional unique
@@ -35,7 +37,8 @@ pub(crate) fn check_set(
     let table = supported.rsplit_once('.').map_or("", |(object, _)| object);
     let kept = KEPT_FOR_LIFE.contains(&path.name())
         || (table == "Device.LocalAgent.Subscription.{i}"
-            && SUBSCRIPTION_KEPT.contains(&path.name()));
+            && SUBSCRIPTION_KEPT.contains(&path.name()))
+        || supported == "Device.MQTT.Client.{i}.Name";
     if kept && !in_new_row && !current.is_empty() && current != value {
         return Err(Fault::new(
             7013,

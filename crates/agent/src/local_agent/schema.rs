@@ -5,9 +5,8 @@ use homefleet_model::{
     value::{ListType, Strength, Type},
 };
 
-/// Names of the MTPs this agent can use.
-const PROTOCOLS: &[&str] = &["CoAP"];
-static PROTOCOL_LIST: ListType = ListType::of(Type::Enum(PROTOCOLS));
+use super::transports::PROTOCOL_LIST;
+
 static REFERENCES: ListType = ListType {
     item: Type::string(256),
     ..ListType::of(Type::STRING)
@@ -33,18 +32,18 @@ pub const ROOT_DATA_MODEL_VERSION: &str = "2.16";
 /// URI of the data model, as GetSupportedDM reports it.
 pub const DATA_MODEL_URI: &str = "urn:broadband-forum-org:tr-181-2-16-0-usp";
 
-const PORT: Type = Type::UnsignedIntIn(1, 65_535);
-const NUMBER: Type = Type::UnsignedInt;
+pub(super) const PORT: Type = Type::UnsignedIntIn(1, 65_535);
+pub(super) const NUMBER: Type = Type::UnsignedInt;
 
 /// `rwxn`, with `-` for what is not granted; its form is checked beside the type.
 const PERMISSION: Type = Type::string(4);
 const NOTHING: &str = "----";
 
-const fn alias() -> Param {
+pub(super) const fn alias() -> Param {
     Param::rw("Alias", Type::string(64))
 }
 
-const fn enable() -> Param {
+pub(super) const fn enable() -> Param {
     Param::rw("Enable", Type::Boolean).default("false")
 }
 
@@ -81,7 +80,8 @@ pub static OBJECTS: &[Object] = &[
             Param::ro("EndpointID", Type::STRING),
             Param::ro("SoftwareVersion", Type::string(64)).default(env!("CARGO_PKG_VERSION")),
             Param::ro("UpTime", NUMBER).quiet(),
-            Param::ro("SupportedProtocols", Type::list(&PROTOCOL_LIST)).default("CoAP"),
+            Param::ro("SupportedProtocols", Type::list(&PROTOCOL_LIST))
+                .default("CoAP,MQTT,STOMP,UDS,WebSocket"),
             Param::ro("SupportedFingerprintAlgorithms", Type::list(&FINGERPRINTS))
                 .default("SHA-256"),
             Param::ro("MTPNumberOfEntries", NUMBER),
@@ -101,28 +101,6 @@ pub static OBJECTS: &[Object] = &[
             name: "Periodic!",
             args: &[],
         }],
-        ..Object::EMPTY
-    },
-    Object {
-        // The standard lets controllers add MTPs; this agent's own MTP is set by its configuration file, and the
-        // supported data model says so.
-        path: "Device.LocalAgent.MTP.{i}.",
-        unique_keys: &[&["Alias"]],
-        params: &[
-            alias(),
-            Param::ro("Enable", Type::Boolean).default("false"),
-            Param::ro("Status", Type::Enum(&["Up", "Down", "Error"])).default("Down"),
-            Param::ro("Protocol", Type::Enum(PROTOCOLS)).default("CoAP"),
-        ],
-        ..Object::EMPTY
-    },
-    Object {
-        path: "Device.LocalAgent.MTP.{i}.CoAP.",
-        params: &[
-            Param::ro("Port", PORT).default("5683"),
-            Param::ro("Path", Type::STRING),
-            Param::ro("EnableEncryption", Type::Boolean).default("true"),
-        ],
         ..Object::EMPTY
     },
     Object {
@@ -166,28 +144,6 @@ pub static OBJECTS: &[Object] = &[
                 input: &[],
                 output: &[],
             },
-        ],
-        ..Object::EMPTY
-    },
-    Object {
-        path: "Device.LocalAgent.Controller.{i}.MTP.{i}.",
-        access: ObjectAccess::AddDelete,
-        unique_keys: &[&["Protocol"], &["Alias"]],
-        params: &[
-            alias(),
-            enable(),
-            Param::rw("Protocol", Type::Enum(PROTOCOLS)).default("CoAP"),
-            Param::rw("Order", Type::UnsignedIntIn(1, u32::MAX)).default("1"),
-        ],
-        ..Object::EMPTY
-    },
-    Object {
-        path: "Device.LocalAgent.Controller.{i}.MTP.{i}.CoAP.",
-        params: &[
-            Param::rw("Host", Type::string(256)),
-            Param::rw("Port", PORT).default("5684"),
-            Param::rw("Path", Type::STRING),
-            Param::rw("EnableEncryption", Type::Boolean).default("true"),
         ],
         ..Object::EMPTY
     },

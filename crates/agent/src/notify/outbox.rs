@@ -23,8 +23,10 @@ pub(crate) struct Outgoing {
     pub(crate) controller: ObjectPath,
     /// Its Endpoint ID.
     pub(crate) endpoint_id: String,
-    /// Where it is reached.
-    pub(crate) uri: String,
+    /// Its Message ID.
+    pub(crate) msg_id: String,
+    /// It is sent again until it is answered.
+    pub(crate) retried: bool,
     /// The encoded Message.
     pub(crate) message: Vec<u8>,
 }
@@ -42,6 +44,8 @@ struct Pending {
     next: Instant,
     expires: Option<Instant>,
     stored: bool,
+    /// No MTP has it: it is due as soon as the controller can be reached.
+    unsent: bool,
     order: u64,
 }
 
@@ -85,6 +89,7 @@ impl Outbox {
             next: now.instant,
             expires,
             stored: true,
+            unsent: true,
             order: self.sequence,
         };
         self.pending.insert(stored.msg_id, pending);
@@ -98,7 +103,7 @@ impl Outbox {
         controller: &Controller,
         random: &mut Random,
         batch: &mut Batch,
-    ) -> Option<Outgoing> {
+    ) -> Outgoing {
         self.sequence += 1;
         let msg_id = format!("{}-{}", self.prefix, self.sequence);
         let message = Message::request(msg_id.clone(), notice.notify).encode();
@@ -129,20 +134,35 @@ impl Outbox {
                 next: now.instant + controller.retry.wait(1, random.next_u32()),
                 expires: lasts.map(|lasts| now.instant + lasts),
                 stored,
+                unsent: false,
                 order: self.sequence,
             };
-            self.pending.insert(msg_id, pending);
+            self.pending.insert(msg_id.clone(), pending);
         }
-        let Some(uri) = controller.uri.clone() else {
-            self.dropped += u64::from(!notice.retry);
-            return None;
-        };
-        Some(Outgoing {
+        Outgoing {
             controller: notice.recipient,
             endpoint_id: controller.endpoint_id.clone(),
-            uri,
+            msg_id,
+            retried: notice.retry,
             message,
-        })
+        }
+    }
+
+    /// No MTP took this notification, or none could deliver it.
+    pub(crate) fn unsent(&mut self, msg_id: &str) {
+        if let Some(one) = self.pending.get_mut(msg_id) {
+            one.unsent = true;
+        }
+    }
+
+    /// The controller can be reached: what no MTP has is due.
+    pub(crate) fn resume(&mut self, controller: &ObjectPath, now: Now) {
+        let waiting = self.pending.values_mut();
+        for one in waiting.filter(|one| one.unsent && one.controller == *controller) {
+            // R-NOT.4 counts answers that did not come, and nothing was asked.
+            one.attempt = one.attempt.saturating_sub(1);
+            one.next = now.instant;
+        }
     }
 
     /// Sends again what is due, and gives up what has expired or has nobody left to go to. What a Controller subscribed to
@@ -176,11 +196,13 @@ impl Outbox {
             one.attempt = one.attempt.saturating_add(1);
             one.next = now.instant + controller.retry.wait(one.attempt, random.next_u32());
             let mut told = || one.subscription.is_none() || told(&one.controller);
-            if let (Some(uri), true) = (&controller.uri, controller.enabled && told()) {
+            if !controller.ways.is_empty() && controller.enabled && told() {
+                one.unsent = false;
                 again.push(Outgoing {
                     controller: one.controller.clone(),
                     endpoint_id: one.endpoint_id.clone(),
-                    uri: uri.clone(),
+                    msg_id: msg_id.clone(),
+                    retried: true,
                     message: one.message.clone(),
                 });
             }

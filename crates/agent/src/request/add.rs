@@ -151,6 +151,18 @@ fn create_row(
             .put(&row.param("CreationDate"), &date_time(now.wall))
             .map_err(plain)?;
     }
+    if is_controller_mtp(table) {
+        // One more than the largest there is (Device:2.16, Controller.{i}.MTP.{i}.Order).
+        let tree = writer.tree();
+        let orders = tree.rows(table).into_iter().filter(|other| *other != row);
+        let largest = orders
+            .map(|row| local_agent::number(tree, &row, "Order"))
+            .max();
+        let order = largest.unwrap_or(0).saturating_add(1);
+        writer
+            .put(&row.param("Order"), &order.to_string())
+            .map_err(plain)?;
+    }
     let keys: Vec<&str> = match writer.tree().schema().object(row.as_str()) {
         Some(info) => info
             .unique_keys()
@@ -197,6 +209,11 @@ fn create_row(
             .into_iter()
             .collect(),
     })
+}
+
+fn is_controller_mtp(table: &ObjectPath) -> bool {
+    let path = table.as_str();
+    path.starts_with("Device.LocalAgent.Controller.") && path.ends_with(".MTP.")
 }
 
 impl RowFailure {

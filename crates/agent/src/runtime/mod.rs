@@ -15,10 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use homefleet_coap::Scheme;
 use homefleet_model::path::ObjectPath;
-use homefleet_net::mtp::{self, CoapMtp, CoapMtpConfig, Interface, NetStats, Origin};
-use homefleet_usp::{EndpointId, Record};
+use homefleet_net::mtp::{self, NetStats, Origin, Route, proves};
+use homefleet_usp::EndpointId;
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc, oneshot},
@@ -27,24 +26,40 @@ use tokio::{
 
 use crate::{
     config::{Config, Restart, TimeSource},
-    engine::{Action, Engine, EngineError, Inbound, OwnMtp, Peer, Settings, Stats},
+    engine::{
+        Action, Engine, EngineError, Inbound, OwnMtp, Peer, Settings, Source, Stats, Transmit,
+    },
     provider::{self, Now, OperateError, Provider, Wake, time::Clock},
     store::{Store, StoreError},
+    transport::{Greetings, Plan},
 };
 
+mod network;
 mod revocation;
 mod sender;
+mod spec;
 mod trust;
 
 pub use self::trust::{Trust, TrustError, load_trust};
 
-use self::{revocation::Evidence, sender::Senders, trust::ControllerVerifier};
+use self::{
+    network::{Network, is_affected},
+    revocation::Evidence,
+    sender::Senders,
+    trust::ControllerVerifier,
+};
 
 /// Events that wait for the engine.
 const QUEUE: usize = 256;
 
-/// Records that wait to be taken from the MTP; beyond, peers get 5.03 and come again.
+/// What happened on the MTPs and waits to be taken; beyond, CoAP peers get 5.03 and come again, the others wait.
 const EVENTS: usize = 4096;
+
+/// Plans that wait for the MTPs.
+const PLANS: usize = 16;
+
+/// How long what is to be sent before the MTPs change may take.
+const FLUSH: Duration = Duration::from_secs(3);
 
 /// News from the kernel come in bursts: this long is waited for the rest.
 const GATHER: Duration = Duration::from_millis(20);
@@ -91,21 +106,25 @@ pub type Providers = Box<dyn Fn(provider::reboot::Restart) -> Vec<Box<dyn Provid
 #[derive(Debug)]
 pub struct Agent {
     endpoint_id: EndpointId,
-    mtp: CoapMtp,
+    network: Network,
     evidence: Option<Arc<Evidence>>,
     events: mpsc::Sender<Event>,
     thread: Option<std::thread::JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
+    /// It is stopped in order: peers are told.
+    orderly: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 /// Something for the engine.
 enum Event {
-    Record(Box<Record>, Origin),
+    Mtp(mtp::Event),
     Delivery {
-        controller: ObjectPath,
+        transmit: Box<Transmit>,
         delivered: bool,
     },
+    /// The MTPs have followed a plan.
+    Applied,
     Completed {
         request: ObjectPath,
         result: Result<BTreeMap<String, String>, OperateError>,
@@ -170,35 +189,36 @@ impl Agent {
         if let Some(evidence) = &evidence {
             evidence.serve(&verifier);
         }
-        let (mtp, records) = bind(&config, &trust, verifier.clone()).await?;
-        if let Some(evidence) = &evidence {
-            evidence.judge(&mtp);
-        }
-        let local = mtp.local_addr();
         let (events, queue) = mpsc::channel(QUEUE);
-        let settings = Settings {
-            endpoint_id: config.endpoint_id.clone(),
-            allow_insecure: config.allow_insecure,
-            controller: config.controller.clone(),
-            limits: config.limits,
-            mtp: Some(OwnMtp {
-                port: local.port(),
-                path: config.path.clone(),
-                encrypted: true,
-            }),
-            certificates: trust.certificates(),
-            first_use: config.trust.first_use,
-            restarts: config.device.restart != Restart::Nothing,
-            wait_for_time: if clock.can_change() {
-                config.trust.wait_for_time
-            } else {
-                Duration::ZERO
-            },
-        };
+        let (happening, happened) = mpsc::channel(EVENTS);
+        let greetings = Arc::new(Greetings::default());
+        let network = Network::start(
+            &config,
+            &trust,
+            verifier.clone(),
+            happening,
+            greetings.clone(),
+        )
+        .await?;
+        if let Some(evidence) = &evidence {
+            evidence.judge(&network);
+        }
+        let local = network.coap().map(|coap| coap.local_addr());
+        let mut settings = settings(
+            &config,
+            &trust,
+            local.map_or(config.listen.port(), |local| local.port()),
+        );
+        settings.greetings = greetings;
+        if !clock.can_change() {
+            settings.wait_for_time = Duration::ZERO;
+        }
+        let (plans, planned) = mpsc::channel(PLANS);
         // Before the engine asks for itself, so that no change is missed.
         let accurate = clock.is_accurate();
         let kernel = Arc::new(Notify::new());
         let stopping = Arc::new(AtomicBool::new(false));
+        let orderly = Arc::new(AtomicBool::new(false));
         let host = Host {
             settings,
             data_dir: config.data_dir.clone(),
@@ -209,10 +229,13 @@ impl Agent {
             kernel: kernel.clone(),
             clock: clock.clone(),
             verifier: verifier.clone(),
-            mtp: mtp.clone(),
-            senders: Senders::new(mtp.clone(), events.clone()),
+            network: network.clone(),
+            senders: Senders::new(network.clone(), events.clone()),
+            plan: Plan::default(),
+            plans,
             commands: BTreeMap::new(),
             stopping: stopping.clone(),
+            orderly: orderly.clone(),
         };
         let (ready, started) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -222,7 +245,7 @@ impl Agent {
         match started.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                mtp.shutdown().await;
+                network.shutdown().await;
                 return Err(error);
             }
             Err(_) => {
@@ -232,20 +255,27 @@ impl Agent {
             }
         }
         let mut tasks = vec![
-            tokio::spawn(forward_records(records, events.clone())),
+            tokio::spawn(follow_plans(planned, network.clone(), events.clone())),
+            tokio::spawn(forward(happened, events.clone())),
             tokio::spawn(forward_wakes(kernel, events.clone())),
-            tokio::spawn(watch_clock(clock, accurate, mtp.clone(), events.clone())),
+            tokio::spawn(watch_clock(
+                clock,
+                accurate,
+                network.clone(),
+                events.clone(),
+            )),
         ];
         if let Some(evidence) = &evidence {
             tasks.push(tokio::spawn(revocation::watch(evidence.clone())));
         }
         Ok(Self {
             endpoint_id: config.endpoint_id,
-            mtp,
+            network,
             evidence,
             events,
             thread: Some(thread),
             stopping,
+            orderly,
             tasks,
         })
     }
@@ -255,14 +285,18 @@ impl Agent {
         &self.endpoint_id
     }
 
-    /// The address of its `coaps` socket.
+    /// The address of its `coaps` socket; unspecified when there is none.
     pub fn local_addr(&self) -> SocketAddr {
-        self.mtp.local_addr()
+        let coap = self.network.coap();
+        coap.map_or_else(
+            || SocketAddr::from(([0, 0, 0, 0], 0)),
+            |coap| coap.local_addr(),
+        )
     }
 
     /// The address of its `coap` socket.
     pub fn plain_addr(&self) -> Option<SocketAddr> {
-        self.mtp.plain_addr()
+        self.network.coap()?.plain_addr()
     }
 
     /// The counters of the engine; `None` when it has ended.
@@ -272,9 +306,9 @@ impl Agent {
         stats.await.ok()
     }
 
-    /// The counters of the MTP.
+    /// The counters of CoAP.
     pub fn net_stats(&self) -> NetStats {
-        self.mtp.stats()
+        self.network.stats()
     }
 
     /// Reads the revocation lists of the configuration again that have changed, which happens once a minute anyway.
@@ -290,8 +324,9 @@ impl Agent {
         self.events.closed().await;
     }
 
-    /// Stops in order: the engine first, then close_notify to every peer.
+    /// Stops in order: the engine first, which says good-bye (R-MTP.7), then close_notify to every peer.
     pub async fn stop(mut self) {
+        self.orderly.store(true, Ordering::Relaxed);
         self.end_tasks();
         if let Some(thread) = self.thread.take() {
             // The join fails only when the thread panicked, which it has logged.
@@ -299,7 +334,7 @@ impl Agent {
                 .await
                 .ok();
         }
-        self.mtp.shutdown().await;
+        self.network.shutdown().await;
     }
 
     /// Tells everything that runs to end.
@@ -353,56 +388,81 @@ fn clock(config: &Config) -> Clock {
     }
 }
 
-async fn bind(
-    config: &Config,
-    trust: &Trust,
-    verifier: Arc<ControllerVerifier>,
-) -> Result<(CoapMtp, mpsc::Receiver<mtp::Event>), StartError> {
-    let (events, happening) = mpsc::channel(EVENTS);
-    let plain_controller = config
-        .controller
-        .as_ref()
-        .is_some_and(|known| known.url.scheme == Scheme::Coap);
-    let plain_listen = match config.plain_listen {
-        Some(address) => Some(address),
-        // To send without DTLS, and to be answered, takes a socket too.
-        None if plain_controller && config.allow_insecure => {
-            Some(SocketAddr::new(config.listen.ip(), 0))
-        }
-        None => None,
-    };
-    let mtp = CoapMtpConfig {
+/// What the engine is told of the configuration; `port` is the one that CoAP has.
+pub(crate) fn settings(config: &Config, trust: &Trust, port: u16) -> Settings {
+    let mut mtps = Vec::new();
+    if config.coap {
+        mtps.push(OwnMtp::Coap {
+            port,
+            path: config.path.clone(),
+            encrypted: true,
+        });
+        mtps.extend(config.plain_listen.map(|listen| OwnMtp::Coap {
+            port: listen.port(),
+            path: config.path.clone(),
+            encrypted: false,
+        }));
+    }
+    mtps.extend(
+        config
+            .websocket
+            .as_ref()
+            .map(|websocket| OwnMtp::WebSocket {
+                port: websocket.listen.port(),
+                path: websocket.path.clone(),
+                encrypted: websocket.encrypted,
+            }),
+    );
+    for (path, listens) in [(&config.uds.listen, true), (&config.uds.connect, false)] {
+        mtps.extend(path.as_ref().map(|path| OwnMtp::Uds {
+            path: path.display().to_string(),
+            listens,
+        }));
+    }
+    Settings {
         endpoint_id: config.endpoint_id.clone(),
-        interface: Interface::Agent,
-        listen: config.listen,
-        plain_listen,
-        groups: Vec::new(),
-        path: config.path.clone(),
-        advertise: config.advertise.clone(),
-        credentials: trust.credentials.clone(),
-        verifier,
-        coap: homefleet_coap::Config {
-            max_body: config.limits.max_record,
-            ..homefleet_coap::Config::default()
-        },
-        dtls: homefleet_net::dtls::Config::default(),
-        events,
-    };
-    let mtp = CoapMtp::bind(mtp)
-        .await
-        .map_err(|source| StartError::Bind {
-            address: config.listen,
-            source,
-        })?;
-    Ok((mtp, happening))
+        allow_insecure: config.allow_insecure,
+        controller: config.controller.clone(),
+        limits: config.limits,
+        mtps,
+        certificates: trust.certificates(),
+        brokers: trust.brokers(),
+        first_use: config.trust.first_use,
+        restarts: config.device.restart != Restart::Nothing,
+        wait_for_time: config.trust.wait_for_time,
+        rollback_after: config.rollback_after,
+        greetings: Arc::new(Greetings::default()),
+    }
 }
 
-async fn forward_records(mut happening: mpsc::Receiver<mtp::Event>, events: mpsc::Sender<Event>) {
-    while let Some(event) = happening.recv().await {
-        let mtp::Event::Record { record, origin } = event else {
-            continue;
+/// Does what the engine plans, one plan after the other.
+async fn follow_plans(
+    mut plans: mpsc::Receiver<(Plan, Vec<oneshot::Receiver<()>>)>,
+    network: Network,
+    events: mpsc::Sender<Event>,
+) {
+    while let Some((plan, flushed)) = plans.recv().await {
+        // The answer to whoever asked for the change, and what is said on leaving, go out before.
+        let all = async {
+            for one in flushed {
+                // A task that has ended has nothing left to send.
+                one.await.ok();
+            }
         };
-        if events.send(Event::Record(record, origin)).await.is_err() {
+        if tokio::time::timeout(FLUSH, all).await.is_err() {
+            tracing::debug!("not everything could be sent before the MTPs changed");
+        }
+        network.apply(plan).await;
+        if events.send(Event::Applied).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What happens on the MTPs goes to the engine.
+async fn forward(mut happened: mpsc::Receiver<mtp::Event>, events: mpsc::Sender<Event>) {
+    while let Some(event) = happened.recv().await {
+        if events.send(Event::Mtp(event)).await.is_err() {
             return;
         }
     }
@@ -411,7 +471,7 @@ async fn forward_records(mut happening: mpsc::Receiver<mtp::Event>, events: mpsc
 /// Tells when the time becomes accurate, and when it is not any more (R-SEC.19, R-SEC.20).
 ///
 /// The kernel has no notification for this, so it is asked: often while somebody may wait for it.
-async fn watch_clock(clock: Clock, mut known: bool, mtp: CoapMtp, events: mpsc::Sender<Event>) {
+async fn watch_clock(clock: Clock, mut known: bool, network: Network, events: mpsc::Sender<Event>) {
     if !clock.can_change() {
         return;
     }
@@ -430,7 +490,7 @@ async fn watch_clock(clock: Clock, mut known: bool, mtp: CoapMtp, events: mpsc::
         tracing::info!(accurate, "clock");
         if accurate {
             // R-SEC.20, R-MTP.3: from now on dates count, for open sessions too.
-            mtp.judge_again().await;
+            network.judge_again().await;
         }
         if events.send(Event::Clock { accurate }).await.is_err() {
             return;
@@ -459,10 +519,14 @@ struct Host {
     kernel: Arc<Notify>,
     clock: Clock,
     verifier: Arc<ControllerVerifier>,
-    mtp: CoapMtp,
+    network: Network,
     senders: Senders,
+    /// What the MTPs were told last.
+    plan: Plan,
+    plans: mpsc::Sender<(Plan, Vec<oneshot::Receiver<()>>)>,
     commands: BTreeMap<ObjectPath, JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
+    orderly: Arc<AtomicBool>,
 }
 
 impl Host {
@@ -513,6 +577,9 @@ impl Host {
             }
         }
         self.act(&mut engine);
+        if self.orderly.load(Ordering::Relaxed) {
+            self.take_leave(&mut engine);
+        }
         for command in std::mem::take(&mut self.commands).into_values() {
             command.abort();
         }
@@ -546,22 +613,52 @@ impl Host {
             Now::system(),
             seed,
         )?;
+        engine.set_links(Box::new(self.network.clone()));
         let kernel = self.kernel.clone();
         engine.watch(&Wake::new(move || kernel.notify_one()));
         engine.handle_clock(Now::system(), self.clock.is_accurate());
         Ok(engine)
     }
 
-    /// The agent alone starts again: everything but the sockets is new.
-    fn restarted(&mut self, old: Engine) -> Result<Engine, StartError> {
+    /// Says good-bye over every channel, and waits until that is sent.
+    fn take_leave(&mut self, engine: &mut Engine) {
+        engine.handle_stop();
+        self.act(engine);
+        let flushed = self.senders.flush(|route| !matches!(route, Route::Coap(_)));
+        let all = async {
+            for one in flushed {
+                // A task that has ended has nothing left to send.
+                one.await.ok();
+            }
+        };
+        let sent = self
+            .handle
+            .block_on(async { tokio::time::timeout(FLUSH, all).await });
+        if sent.is_err() {
+            tracing::debug!("not everyone could be told that the agent stops");
+        }
+    }
+
+    /// The agent alone starts again: everything but the sockets of CoAP is new.
+    fn restarted(&mut self, mut old: Engine) -> Result<Engine, StartError> {
+        self.take_leave(&mut old);
+        self.plan = Plan {
+            coaps: self.plan.coaps.clone(),
+            coap: self.plan.coap.clone(),
+            ..Plan::default()
+        };
+        let sent = self.plans.send((self.plan.clone(), Vec::new()));
+        // Without its reader the agent has ended.
+        self.handle.block_on(sent).ok();
         for command in std::mem::take(&mut self.commands).into_values() {
             command.abort();
         }
         drop(old);
         // R-SEC.21: nothing that was decided about a peer lasts.
         self.verifier.judge_again();
-        let mtp = self.mtp.clone();
-        self.handle.spawn(async move { mtp.judge_again().await });
+        let network = self.network.clone();
+        self.handle
+            .spawn(async move { network.judge_again().await });
         tracing::info!("starting again");
         self.engine()
     }
@@ -571,7 +668,18 @@ impl Host {
         let _runtime = self.handle.enter();
         while let Some(action) = engine.poll_action() {
             match action {
-                Action::Transmit(transmit) => self.senders.send(transmit),
+                Action::Transmit(transmit) => {
+                    if let Some(transmit) = self.senders.send(transmit) {
+                        engine.handle_delivery(Now::system(), transmit, false);
+                    }
+                }
+                Action::Plan(plan) => {
+                    let old = std::mem::replace(&mut self.plan, plan.clone());
+                    let flushed = self.senders.flush(|route| is_affected(&old, &plan, route));
+                    // With many plans under way the engine waits; without its reader the agent has ended.
+                    let sent = self.plans.send((plan, flushed));
+                    self.handle.block_on(sent).ok();
+                }
                 Action::Spawn { request, running } => {
                     let (events, row) = (self.events.clone(), request.clone());
                     let task = self.handle.spawn(async move {
@@ -589,13 +697,14 @@ impl Host {
                     self.commands.insert(request, task);
                 }
                 Action::Trust(trusted) => {
-                    let (mtp, idle) = (self.mtp.clone(), trusted.first_use_idle);
+                    let (network, idle) = (self.network.clone(), trusted.first_use_idle);
                     self.verifier.trust(trusted);
                     self.handle.spawn(async move {
                         // 0 is no timer at all (Device:2.16, TOFUInactivityTimer).
-                        mtp.set_first_use_idle(if idle.is_zero() { NEVER } else { idle })
+                        network
+                            .set_first_use_idle(if idle.is_zero() { NEVER } else { idle })
                             .await;
-                        mtp.judge_again().await;
+                        network.judge_again().await;
                     });
                 }
                 Action::Abort(request) => {
@@ -610,33 +719,52 @@ impl Host {
 
 fn handle(engine: &mut Engine, verifier: &ControllerVerifier, now: Now, event: Event) {
     match event {
-        Event::Record(record, origin) => {
-            let Some(reply_to) = origin.reply_to else {
-                return;
-            };
-            engine.handle_record(
-                now,
-                Inbound {
-                    record: *record,
-                    peer: origin.identity.map(|identity| Peer {
-                        basis: identity.basis,
-                        fingerprint: identity.fingerprint,
-                        anchor: identity.anchor,
-                        certificate: verifier.certificate(&identity.fingerprint),
-                    }),
-                    reply_to: reply_to.to_string(),
-                },
-            );
+        Event::Mtp(mtp::Event::Record { record, origin }) => {
+            let source = source(verifier, origin);
+            let record = *record;
+            engine.handle_record(now, Inbound { record, source });
         }
+        Event::Mtp(mtp::Event::Erroneous { error, origin }) => {
+            // Nobody is told about Records that it could not have sent.
+            let proved = error
+                .from_id()
+                .is_some_and(|from| proves(origin.identity.as_deref(), from));
+            if proved {
+                engine.handle_erroneous(now, &error, source(verifier, origin));
+            }
+        }
+        Event::Mtp(mtp::Event::Up(channel)) => engine.handle_up(now, channel),
+        Event::Mtp(mtp::Event::Down { id, reason }) => {
+            tracing::debug!(channel = id.0, reason, "channel down");
+            engine.handle_down(now, id);
+        }
+        Event::Mtp(mtp::Event::ClientId {
+            connection,
+            client_id,
+        }) => engine.handle_client_id(now, &connection, &client_id),
         Event::Delivery {
-            controller,
+            transmit,
             delivered,
-        } => engine.handle_delivery(now, &controller, delivered),
+        } => engine.handle_delivery(now, *transmit, delivered),
+        Event::Applied => engine.handle_applied(),
         Event::Completed { request, result } => engine.handle_completed(now, &request, result),
         Event::Wake => engine.handle_wake(now),
         Event::Clock { accurate } => engine.handle_clock(now, accurate),
         // Whoever asked may be gone.
         Event::Stats(answer) => drop(answer.send(engine.stats())),
         Event::Restart | Event::Stop => {}
+    }
+}
+
+fn source(verifier: &ControllerVerifier, origin: Origin) -> Source {
+    Source {
+        peer: origin.identity.map(|identity| Peer {
+            basis: identity.basis,
+            fingerprint: identity.fingerprint,
+            anchor: identity.anchor,
+            certificate: verifier.certificate(&identity.fingerprint),
+        }),
+        channel: origin.channel,
+        reply_to: origin.reply_to,
     }
 }

@@ -6,15 +6,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use homefleet_net::{
-    mtp::CoapMtp,
-    revocation::{FetchConfig, Fetcher},
-};
+use homefleet_net::revocation::{FetchConfig, Fetcher};
 use homefleet_trust::{
     Anchor, Revocation, RevocationPolicy, RevocationScope, Time, Unknown, Wanted,
 };
 use x509_cert::der::Document;
 
+use super::network::Network;
 use super::trust::{ControllerVerifier, TrustError};
 use crate::{
     config::{RevocationCheck, RevocationUnknown, TrustConfig},
@@ -35,7 +33,7 @@ const MAX_LISTED: usize = 32_768;
 pub(super) struct Evidence {
     revocation: Arc<RwLock<Revocation>>,
     fetcher: Fetcher,
-    mtp: Arc<OnceLock<CoapMtp>>,
+    mtp: Arc<OnceLock<Network>>,
     anchors: Vec<Anchor>,
     clock: Clock,
     /// The files, with their time of change when they were last read.
@@ -64,7 +62,7 @@ impl Evidence {
             take(&mut revocation, path, &list(path)?, anchors, clock);
         }
         let revocation = Arc::new(RwLock::new(revocation));
-        let mtp: Arc<OnceLock<CoapMtp>> = Arc::default();
+        let mtp: Arc<OnceLock<Network>> = Arc::default();
         let (judge, time) = (mtp.clone(), clock.clone());
         let fetcher = Fetcher::start(
             revocation.clone(),
@@ -123,7 +121,7 @@ impl Evidence {
     }
 
     /// Whose sessions are judged again when something has come.
-    pub(super) fn judge(&self, mtp: &CoapMtp) {
+    pub(super) fn judge(&self, mtp: &Network) {
         // There is one to an agent.
         drop(self.mtp.set(mtp.clone()));
     }

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use homefleet_net::mtp::{CoapMtp, Destination, SendError};
-use tokio::sync::mpsc;
+use homefleet_net::mtp::{Route, SendError};
+use tokio::sync::{mpsc, oneshot};
 
-use super::Event;
+use super::{Event, network::Network};
 use crate::engine::Transmit;
 
 /// Records that wait for one destination.
@@ -26,23 +26,29 @@ const IDLE: Duration = Duration::from_secs(120);
 /// A Record that waited this long behind one that could not be delivered is given up with it.
 const STALE: Duration = Duration::from_secs(30);
 
-struct Item {
-    transmit: Transmit,
-    queued: Instant,
+enum Item {
+    Send(Box<Transmit>, Instant),
+    /// Everything before it is sent, or given up.
+    Flush(oneshot::Sender<()>),
+}
+
+struct Queue {
+    route: Route,
+    items: mpsc::Sender<Item>,
 }
 
 /// The tasks by destination.
 pub(super) struct Senders {
-    mtp: CoapMtp,
+    network: Network,
     events: mpsc::Sender<Event>,
-    queues: BTreeMap<(String, String), mpsc::Sender<Item>>,
+    queues: BTreeMap<(String, String), Queue>,
     dropped: u64,
 }
 
 impl Senders {
-    pub(super) fn new(mtp: CoapMtp, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(network: Network, events: mpsc::Sender<Event>) -> Self {
         Self {
-            mtp,
+            network,
             events,
             queues: BTreeMap::new(),
             dropped: 0,
@@ -54,43 +60,50 @@ impl Senders {
         self.dropped
     }
 
-    /// Queues a Record; inside a tokio runtime.
-    pub(super) fn send(&mut self, transmit: Transmit) {
-        let uri = match transmit.uri.parse() {
-            Ok(uri) => uri,
-            Err(error) => {
-                tracing::warn!(
-                    uri = transmit.uri,
-                    ?error,
-                    "no CoAP URI: nothing is sent there"
-                );
-                return;
-            }
-        };
-        self.queues.retain(|_, queue| !queue.is_closed());
-        let key = (transmit.uri.clone(), transmit.endpoint_id.clone());
+    /// Queues a Record; inside a tokio runtime. Gives a notification back that there is no room for.
+    pub(super) fn send(&mut self, transmit: Transmit) -> Option<Transmit> {
+        self.queues.retain(|_, queue| !queue.items.is_closed());
+        let key = (transmit.route.to_string(), transmit.endpoint_id.to_string());
         if !has_room(&self.queues, &key) {
             self.dropped += 1;
-            return;
+            return Some(transmit);
         }
         let queue = self.queues.entry(key).or_insert_with(|| {
             let (queue, items) = mpsc::channel(QUEUE);
-            let to = Destination {
-                uri,
-                endpoint_id: transmit.endpoint_id.parse().ok(),
-            };
-            tokio::spawn(work(self.mtp.clone(), to, items, self.events.clone()));
-            queue
+            tokio::spawn(work(self.network.clone(), items, self.events.clone()));
+            Queue {
+                route: transmit.route.clone(),
+                items: queue,
+            }
         });
-        if queue
-            .try_send(Item {
-                transmit,
-                queued: Instant::now(),
-            })
-            .is_err()
+        match queue
+            .items
+            .try_send(Item::Send(Box::new(transmit), Instant::now()))
         {
-            self.dropped += 1;
+            Ok(()) => None,
+            Err(
+                mpsc::error::TrySendError::Full(item) | mpsc::error::TrySendError::Closed(item),
+            ) => {
+                self.dropped += 1;
+                match item {
+                    Item::Send(transmit, _) => Some(*transmit),
+                    Item::Flush(_) => None,
+                }
+            }
         }
+    }
+
+    /// Resolves each when everything queued so far for one of the destinations that `affected` names is sent.
+    pub(super) fn flush(&self, affected: impl Fn(&Route) -> bool) -> Vec<oneshot::Receiver<()>> {
+        let mut done = Vec::new();
+        for queue in self.queues.values().filter(|queue| affected(&queue.route)) {
+            let (sent, flushed) = oneshot::channel();
+            // With a full queue there is nothing to wait for that would end in time.
+            if queue.items.try_send(Item::Flush(sent)).is_ok() {
+                done.push(flushed);
+            }
+        }
+        done
     }
 }
 
@@ -103,12 +116,7 @@ fn has_room<T>(queues: &BTreeMap<(String, String), T>, key: &(String, String)) -
 }
 
 /// Sends what is queued for one destination, one after the other.
-async fn work(
-    mtp: CoapMtp,
-    to: Destination,
-    mut items: mpsc::Receiver<Item>,
-    events: mpsc::Sender<Event>,
-) {
+async fn work(network: Network, mut items: mpsc::Receiver<Item>, events: mpsc::Sender<Event>) {
     let mut down = false;
     loop {
         let item = match tokio::time::timeout(IDLE, items.recv()).await {
@@ -119,27 +127,42 @@ async fn work(
                 items.try_recv().ok()
             }
         };
-        let Some(Item { transmit, queued }) = item else {
-            return;
+        let (mut transmit, queued) = match item {
+            None => return,
+            Some(Item::Flush(done)) => {
+                // Whoever waited may have given up.
+                done.send(()).ok();
+                continue;
+            }
+            Some(Item::Send(transmit, queued)) => (transmit, queued),
         };
         let result = if down && queued.elapsed() > STALE {
             Err(SendError::Timeout)
         } else {
-            mtp.send(&to, transmit.record).await
+            // A notification that is not delivered is sent another way.
+            let record = match transmit.notification {
+                Some(_) => transmit.record.clone(),
+                None => std::mem::take(&mut transmit.record),
+            };
+            network
+                .send(&transmit.route, &transmit.endpoint_id, record)
+                .await
         };
         down = result.is_err();
         match &result {
             Ok(()) => {}
             Err(SendError::Untrusted(refusal)) => {
-                tracing::warn!(endpoint_id = transmit.endpoint_id, %refusal, "refused the controller's certificate");
+                tracing::warn!(endpoint_id = %transmit.endpoint_id, %refusal, "refused the controller's certificate");
             }
-            Err(error) => tracing::debug!(uri = transmit.uri, %error, "Record not delivered"),
+            Err(error) => {
+                tracing::debug!(route = %transmit.route, %error, "Record not delivered");
+            }
         }
-        if let Some(controller) = transmit.controller {
+        if transmit.notification.is_some() {
             let delivered = result.is_ok();
             if events
                 .send(Event::Delivery {
-                    controller,
+                    transmit,
                     delivered,
                 })
                 .await

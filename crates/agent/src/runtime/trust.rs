@@ -31,6 +31,8 @@ const MAX_MET: usize = 64;
 pub struct Trust {
     /// The trusted CAs (R-SEC.2).
     pub anchors: Vec<Anchor>,
+    /// The Trusted Brokers (R-SEC.4a).
+    pub brokers: Vec<Anchor>,
     /// The agent's own chain, DER, leaf first.
     pub chain: Vec<Vec<u8>>,
     /// The same with the key, for DTLS.
@@ -109,8 +111,10 @@ impl ControllerVerifier {
     /// Accepts whom the CAs of the configuration vouch for, until the engine says more.
     pub(crate) fn new(trust: &Trust, clock: Clock) -> Self {
         let policy = Policy::default();
+        let figure = TrustVerifier::new(trust.anchors.clone(), policy, move || clock.time());
+        figure.replace_brokers(trust.brokers.clone());
         Self {
-            figure: TrustVerifier::new(trust.anchors.clone(), policy, move || clock.time()),
+            figure,
             known: RwLock::default(),
             anew: AtomicU64::new(0),
             met: Mutex::default(),
@@ -120,10 +124,15 @@ impl ControllerVerifier {
     /// From now on these are accepted, and no others; open sessions are judged again.
     pub(crate) fn trust(&self, trusted: Trusted) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = trusted.known;
-        let anchors = trusted.anchors.iter();
         // They were read before they were kept.
-        let anchors = anchors.filter_map(|der| Anchor::from_der(der).ok());
-        self.figure.replace_anchors(anchors.collect());
+        let read = |all: &[Vec<u8>]| {
+            let anchors = all.iter();
+            anchors
+                .filter_map(|der| Anchor::from_der(der).ok())
+                .collect()
+        };
+        self.figure.replace_anchors(read(&trusted.anchors));
+        self.figure.replace_brokers(read(&trusted.brokers));
         self.figure.replace_stored(trusted.stored);
         self.figure.set_first_use(if trusted.first_use {
             FirstUse::Allow
@@ -219,6 +228,19 @@ pub fn load_trust(config: &Config) -> Result<Trust, TrustError> {
             "no certificate in it".into(),
         ));
     }
+    let brokers = match &config.trust.brokers {
+        Some(path) => {
+            let pem = read("trust.brokers", path)?;
+            let brokers = anchors_from_pem(&pem);
+            let brokers = brokers.map_err(|e| content("trust.brokers", path, e.to_string()))?;
+            if brokers.is_empty() {
+                let reason = "no certificate in it".into();
+                return Err(content("trust.brokers", path, reason));
+            }
+            brokers
+        }
+        None => Vec::new(),
+    };
     let own = &config.trust.certificate;
     let pem = read("trust.certificate", own)?;
     let chain =
@@ -229,6 +251,7 @@ pub fn load_trust(config: &Config) -> Result<Trust, TrustError> {
     check_lists(&config.trust, &anchors, Time::Unknown)?;
     Ok(Trust {
         anchors,
+        brokers,
         chain,
         credentials,
     })
@@ -237,11 +260,20 @@ pub fn load_trust(config: &Config) -> Result<Trust, TrustError> {
 impl Trust {
     /// The trusted CAs as the data model shows them.
     pub fn certificates(&self) -> Vec<CertificateInfo> {
-        let anchors = self.anchors.iter();
-        anchors
-            .filter_map(|anchor| CertificateInfo::from_der(anchor.der()))
-            .collect()
+        shown(&self.anchors)
     }
+
+    /// The Trusted Brokers likewise.
+    pub fn brokers(&self) -> Vec<CertificateInfo> {
+        shown(&self.brokers)
+    }
+}
+
+fn shown(certificates: &[Anchor]) -> Vec<CertificateInfo> {
+    let certificates = certificates.iter();
+    certificates
+        .filter_map(|certificate| CertificateInfo::from_der(certificate.der()))
+        .collect()
 }
 
 /// R-SEC.10: a controller would refuse every Record of ours otherwise, so it is said here.

@@ -7,10 +7,11 @@ use std::{
 };
 
 use homefleet_agent::{
-    config::{ControllerConfig, Limits},
-    engine::{Action, Engine, Inbound, OwnMtp, Peer, Settings, Trusted},
+    config::{BrokerConfig, ControllerConfig, Limits},
+    engine::{Action, Engine, Inbound, OwnMtp, Peer, Settings, Source, Transmit, Trusted},
     provider::{Now, OperateError, Operation, Provider, ProviderError, Running},
     store::Store,
+    transport::{Greetings, Plan},
 };
 use homefleet_model::{
     path::{ObjectPath, ParamPath},
@@ -18,7 +19,8 @@ use homefleet_model::{
     tree::Tree,
     value::Type,
 };
-use homefleet_trust::Basis;
+use homefleet_net::mtp::{Channel, ChannelId, Connect, Greeter as _, Route};
+use homefleet_trust::{Basis, PeerIdentity};
 use homefleet_usp::{
     EndpointId, Message, Record,
     message::{self, Body, Request, Response},
@@ -29,7 +31,7 @@ use homefleet_usp::{
 pub(crate) const AGENT: &str = "proto::agent";
 pub(crate) const CONTROLLER: &str = "proto::controller";
 pub(crate) const STRANGER: &str = "proto::stranger";
-pub(crate) const REPLY_TO: &str = "coaps://192.0.2.1:5684/usp";
+pub(crate) const REPLY_TO: &str = "coaps://192.0.2.1/usp";
 
 /// The objects of the bench's device.
 static OBJECTS: &[Object] = &[
@@ -197,11 +199,12 @@ impl Provider for TestProvider {
 /// What the agent sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
+    /// The text of its route.
     pub(crate) uri: String,
     pub(crate) to: String,
     pub(crate) message: Message,
-    /// Row of the controller, for a notification.
-    pub(crate) controller: Option<ObjectPath>,
+    /// As the engine wanted it sent.
+    pub(crate) transmit: Transmit,
     pub(crate) at: Duration,
 }
 
@@ -229,6 +232,13 @@ pub(crate) struct Bench {
     next_id: u32,
     /// Whom the agent was to accept as peers, the latest last.
     pub(crate) trusted: Vec<Trusted>,
+    /// What the MTPs were to do, the latest last.
+    pub(crate) plans: Vec<Plan>,
+    /// Connect and Disconnect Records: route, receiver, body.
+    pub(crate) others: Vec<(String, String, RecordBody)>,
+    /// Everything that was sent, in order: route, and `connect`, `disconnect`, `notify` or `answer`.
+    pub(crate) order: Vec<(String, &'static str)>,
+    pub(crate) greetings: Arc<Greetings>,
     /// The certificate that senders show.
     pub(crate) peer: Peer,
 }
@@ -250,13 +260,17 @@ pub(crate) fn settings() -> Settings {
         controller: Some(ControllerConfig {
             endpoint_id: id(CONTROLLER),
             url: "coaps://192.0.2.1:5684/usp".parse().unwrap(),
+            broker: BrokerConfig::default(),
         }),
         limits: Limits::default(),
-        mtp: Some(OwnMtp {
+        mtps: vec![OwnMtp::Coap {
             port: 5684,
             path: "usp".into(),
             encrypted: true,
-        }),
+        }],
+        brokers: Vec::new(),
+        rollback_after: Duration::from_secs(120),
+        greetings: Arc::default(),
         certificates: vec![homefleet_agent::engine::CertificateInfo {
             serial: "0A".into(),
             issuer: "CN=Test CA".into(),
@@ -290,6 +304,7 @@ impl Bench {
 
     pub(crate) fn started_at(settings: Settings, store: Store, now: Now, start: Instant) -> Self {
         let system = Shared::default();
+        let greetings = settings.greetings.clone();
         let providers: Vec<Box<dyn Provider>> = vec![Box::new(TestProvider(system.clone()))];
         let engine = Engine::new(settings, providers, store, now, [7; 32]).unwrap();
         let mut bench = Self {
@@ -303,6 +318,10 @@ impl Bench {
             aborted: Vec::new(),
             next_id: 1,
             trusted: Vec::new(),
+            plans: Vec::new(),
+            others: Vec::new(),
+            order: Vec::new(),
+            greetings,
             peer: Peer {
                 basis: Basis::TrustedCa,
                 fingerprint: [1; 32],
@@ -317,21 +336,8 @@ impl Bench {
     pub(crate) fn drain(&mut self) {
         while let Some(action) = self.engine.poll_action() {
             match action {
-                Action::Transmit(transmit) => {
-                    let record = Record::decode(&transmit.record).unwrap();
-                    assert_eq!(record.from_id.as_str(), AGENT);
-                    let sent = Sent {
-                        uri: transmit.uri,
-                        to: record.to_id.to_string(),
-                        message: Message::decode(record.message().unwrap()).unwrap(),
-                        controller: transmit.controller,
-                        at: self.now.instant - self.start,
-                    };
-                    match sent.controller {
-                        Some(_) => self.notifications.push(sent),
-                        None => self.answers.push(sent),
-                    }
-                }
+                Action::Transmit(transmit) => self.transmitted(transmit),
+                Action::Plan(plan) => self.plans.push(plan),
                 Action::Spawn { request, running } => self.running.push((request, running)),
                 Action::Abort(request) => self.aborted.push(request),
                 Action::Trust(trusted) => self.trusted.push(trusted),
@@ -339,13 +345,84 @@ impl Bench {
         }
     }
 
+    fn transmitted(&mut self, transmit: Transmit) {
+        let record = Record::decode(&transmit.record).unwrap();
+        assert_eq!(record.from_id.as_str(), AGENT);
+        assert_eq!(record.to_id, transmit.endpoint_id);
+        let uri = transmit.route.to_string();
+        let kind = match &record.body {
+            RecordBody::NoSession(_) if transmit.notification.is_some() => "notify",
+            RecordBody::NoSession(_) => "answer",
+            RecordBody::Disconnect { .. } => "disconnect",
+            _ => "connect",
+        };
+        self.order.push((uri.clone(), kind));
+        let Some(message) = record.message() else {
+            self.others
+                .push((uri, record.to_id.to_string(), record.body.clone()));
+            return;
+        };
+        let sent = Sent {
+            uri,
+            to: record.to_id.to_string(),
+            message: Message::decode(message).unwrap(),
+            transmit,
+            at: self.now.instant - self.start,
+        };
+        match kind {
+            "notify" => self.notifications.push(sent),
+            _ => self.answers.push(sent),
+        }
+    }
+
+    /// A channel comes up: the MTP greets, and tells.
+    pub(crate) fn up(&mut self, channel: Channel) -> ChannelId {
+        let id = channel.id;
+        for greeting in self.greetings.greet(&channel) {
+            let record = Record::decode(&greeting.record).unwrap();
+            let (route, to) = (greeting.route.to_string(), record.to_id.to_string());
+            self.order.push((route.clone(), "connect"));
+            self.others.push((route, to, record.body));
+        }
+        self.engine.handle_up(self.now, channel);
+        self.drain();
+        id
+    }
+
+    /// A channel goes.
+    pub(crate) fn down(&mut self, id: ChannelId) {
+        self.engine.handle_down(self.now, id);
+        self.drain();
+    }
+
+    /// The latest plan.
+    pub(crate) fn plan(&self) -> &Plan {
+        self.plans.last().unwrap()
+    }
+
+    /// The MTP could not deliver this notification, or could.
+    pub(crate) fn delivered(&mut self, sent: &Sent, delivered: bool) {
+        let transmit = sent.transmit.clone();
+        self.engine.handle_delivery(self.now, transmit, delivered);
+        self.drain();
+    }
+
+    /// `from` sends a Message over a channel, or whatever else `source` says.
+    pub(crate) fn message_by(&mut self, from: &str, message: &Message, source: Source) {
+        let record = Record::no_session(id(AGENT), id(from), message.encode());
+        self.engine
+            .handle_record(self.now, Inbound { record, source });
+        self.drain();
+    }
+
     /// A Record comes in.
     pub(crate) fn record(&mut self, record: Record, secure: bool) {
-        let inbound = Inbound {
-            record,
+        let source = Source {
             peer: secure.then(|| self.peer.clone()),
-            reply_to: REPLY_TO.into(),
+            channel: None,
+            reply_to: Some(REPLY_TO.parse().unwrap()),
         };
+        let inbound = Inbound { record, source };
         self.engine.handle_record(self.now, inbound);
         self.drain();
     }
@@ -518,4 +595,46 @@ impl Bench {
 /// A Record with another body.
 pub(crate) fn record_with(body: RecordBody) -> Record {
     Record::with(id(AGENT), id(CONTROLLER), body)
+}
+
+/// A session with the controller over WebSocket and TLS that it opened, or the agent by the name of `connection`.
+pub(crate) fn websocket(connection: Option<&str>) -> Channel {
+    Channel {
+        id: ChannelId::next(),
+        connection: connection.map(str::to_owned),
+        endpoint_id: Some(id(CONTROLLER)),
+        identity: Some(Arc::new(identity(Basis::TrustedCa, &[CONTROLLER]))),
+        connect: Connect::WebSocket,
+    }
+}
+
+/// A connection to a trusted STOMP broker.
+pub(crate) fn stomp(connection: &str, destination: &str) -> Channel {
+    Channel {
+        id: ChannelId::next(),
+        connection: Some(connection.to_owned()),
+        endpoint_id: None,
+        identity: Some(Arc::new(identity(Basis::TrustedBroker, &[]))),
+        connect: Connect::Stomp {
+            destination: destination.to_owned(),
+        },
+    }
+}
+
+/// Who a certificate says that a peer is.
+pub(crate) fn identity(basis: Basis, endpoint_ids: &[&str]) -> PeerIdentity {
+    PeerIdentity {
+        endpoint_ids: endpoint_ids.iter().map(|id| (*id).to_owned()).collect(),
+        dns_names: Vec::new(),
+        subject: "CN=peer".to_owned(),
+        fingerprint: [1; 32],
+        not_after: UNIX_EPOCH + Duration::from_secs(4_000_000_000),
+        anchor: Some(CA),
+        basis,
+    }
+}
+
+/// The route with this text.
+pub(crate) fn route(text: &str) -> Route {
+    text.parse().unwrap()
 }

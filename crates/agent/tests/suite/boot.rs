@@ -314,7 +314,7 @@ fn the_agent_tells_about_itself() {
     );
     assert_eq!(
         (value("SoftwareVersion"), value("SupportedProtocols")),
-        (env!("CARGO_PKG_VERSION"), "CoAP")
+        (env!("CARGO_PKG_VERSION"), "CoAP,MQTT,STOMP,UDS,WebSocket")
     );
     assert_eq!(
         (

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use homefleet_agent::config::{Config, ConfigError, Init, KEYS, Restart, TimeSource, template};
+use homefleet_agent::config::{
+    Config, ConfigError, ControllerUrl, Init, KEYS, Restart, TimeSource, template,
+};
 
 const MINIMAL: &str = "version = 1\nendpoint_id = \"self::agent\"\n\
                        [trust]\nca = \"ca.pem\"\ncertificate = \"agent.pem\"\nkey = \"/k/agent.key\"\n";
@@ -172,16 +174,19 @@ fn every_key_has_an_environment_variable_that_wins() {
     let example = |name: &str| match name {
         "version" => "1",
         "endpoint_id" | "controller.endpoint_id" => "self::other",
-        "listen" | "plain_listen" => "127.0.0.1:7000",
-        "allow_insecure" | "trust.first_use" | "device.allow_network_changes" | "log.json" => {
-            "true"
-        }
+        "listen" | "plain_listen" | "websocket.listen" => "127.0.0.1:7000",
+        "controller.mqtt_version" => "3.1.1",
+        "allow_insecure"
+        | "trust.first_use"
+        | "device.allow_network_changes"
+        | "log.json"
+        | "websocket.encrypted" => "true",
         "controller.url" => "coaps://other:1/usp",
         "trust.time" => "unknown",
         "trust.revocation" => "chain",
         "trust.revocation_unknown" => "refuse",
         "device.restart" => "agent",
-        "trust.wait_for_time" | "trust.first_use_timer" => "7",
+        "trust.wait_for_time" | "trust.first_use_timer" | "rollback_after" => "7",
         name if name.starts_with("limits.") => "7",
         _ => "text",
     };
@@ -205,7 +210,16 @@ fn every_key_has_an_environment_variable_that_wins() {
             "data_dir",
             "path",
             "advertise",
+            "websocket.path",
+            "uds.listen",
+            "uds.connect",
+            "controller.username",
+            "controller.password",
+            "controller.password_file",
+            "controller.virtual_host",
+            "controller.subscribe",
             "trust.ca",
+            "trust.brokers",
             "trust.certificate",
             "trust.key",
             "trust.crls",
@@ -248,7 +262,10 @@ fn the_template_names_every_key_and_reads_back() {
     let text = text.replace("self::a\\\\\\\"gent", "self::agent");
     let config = parse(&text).unwrap();
     assert_eq!(config.trust.ca, PathBuf::from("/c/ca \"x\".pem"));
-    assert_eq!(config.controller.unwrap().url.port, 5684);
+    let ControllerUrl::Coap(uri) = config.controller.unwrap().url else {
+        panic!()
+    };
+    assert_eq!(uri.port, 5684);
     // With every example uncommented it is still a configuration.
     let all: String = text
         .lines()
@@ -294,4 +311,97 @@ fn the_manual_lists_every_key() {
             key.name
         );
     }
+}
+
+#[test]
+fn a_controller_is_named_by_one_url_whatever_the_mtp() {
+    let with = |url: &str, more: &str| {
+        parse(&format!(
+            "{MINIMAL}{more}[controller]\nendpoint_id = \"self::c\"\nurl = \"{url}\"\n"
+        ))
+    };
+    let config = with("wss://c.example/usp", "").unwrap();
+    assert!(!config.coap, "no CoAP where nobody asked for it");
+    assert!(matches!(
+        config.controller.unwrap().url,
+        ControllerUrl::WebSocket(_)
+    ));
+    assert!(with("coaps://c/usp", "").unwrap().coap);
+    assert!(with("uds:/run/c.sock", "").is_ok());
+    for url in ["ws://c/usp", "stomp://b/queue/c", "mqtt://b/usp/c"] {
+        let error = with(url, "").unwrap_err().to_string();
+        assert!(
+            error.starts_with("`controller.url`") && error.contains("allow_insecure"),
+            "{error}"
+        );
+    }
+    for url in ["stomps://b/queue/c", "mqtts://b/usp/c"] {
+        let error = with(url, "").unwrap_err().to_string();
+        assert!(
+            error.starts_with("`trust.brokers`") && error.contains("R-SEC.4a"),
+            "{error}"
+        );
+        assert!(with(url, "brokers = \"broker.pem\"\n").is_ok());
+    }
+    let error = with("mqtts://b/usp/+", "brokers = \"broker.pem\"\n").unwrap_err();
+    assert!(error.to_string().contains("wildcards"), "{error}");
+    let error = with("http://c/", "").unwrap_err().to_string();
+    assert!(
+        error.contains("line 9") && error.contains("wss://"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_password_of_the_configuration_is_shown_nowhere() {
+    let config = parse(&format!(
+        "{MINIMAL}brokers = \"b.pem\"\n[controller]\nendpoint_id = \"self::c\"\nurl = \"stomps://b/queue/c\"\n\
+         username = \"agent\"\npassword = \"hush\"\n"
+    ))
+    .unwrap();
+    let broker = &config.controller.as_ref().unwrap().broker;
+    assert_eq!(broker.password.as_ref().unwrap().reveal(), "hush");
+    assert!(!format!("{config:?}").contains("hush"));
+    let alone =
+        "[controller]\nendpoint_id = \"self::c\"\nurl = \"coaps://c/usp\"\npassword = \"hush\"\n";
+    let error = parse(&format!("{MINIMAL}{alone}")).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Missing {
+                key: "controller.username",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_listener_without_tls_needs_allow_insecure() {
+    let plain = "[websocket]\nlisten = \"127.0.0.1:0\"\nencrypted = false\n";
+    let error = parse(&format!("{MINIMAL}{plain}")).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Invalid {
+                key: "websocket.encrypted",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let config = parse(&format!("allow_insecure = true\n{MINIMAL}{plain}")).unwrap();
+    assert_eq!(config.websocket.unwrap().path, "/usp");
+    let error = parse(&format!("{MINIMAL}[websocket]\npath = \"x\"\n")).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Missing {
+                key: "websocket.listen",
+                ..
+            }
+        ),
+        "{error}"
+    );
 }

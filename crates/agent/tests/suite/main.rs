@@ -9,6 +9,7 @@ mod clock;
 mod config;
 mod first_use;
 mod live;
+mod mtp;
 mod notify;
 mod onboarding;
 mod persistence;

@@ -6,7 +6,7 @@ use homefleet_usp::{
     record::{PayloadSarState, PayloadSecurity, RecordBody, SessionContext},
 };
 
-use homefleet_agent::engine::Inbound;
+use homefleet_agent::engine::{Inbound, Source};
 
 use crate::bench::{AGENT, Bench, CONTROLLER, FULL_ACCESS, STRANGER, id, record_with, settings};
 
@@ -252,15 +252,14 @@ fn an_unasked_response_changes_nothing() {
 fn an_answer_never_leaves_on_a_weaker_channel() {
     let mut bench = Bench::new();
     let record = plain(&request("1"));
-    let reply_to = "coap://192.0.2.1/usp".into();
-    bench.engine.handle_record(
-        bench.now,
-        Inbound {
-            record,
-            peer: Some(bench.peer.clone()),
-            reply_to,
-        },
-    );
+    let source = Source {
+        peer: Some(bench.peer.clone()),
+        channel: None,
+        reply_to: Some("coap://192.0.2.1/usp".parse().unwrap()),
+    };
+    bench
+        .engine
+        .handle_record(bench.now, Inbound { record, source });
     bench.drain();
     assert!(bench.answers.is_empty());
     assert_eq!(bench.engine.stats().records_ignored, 1);

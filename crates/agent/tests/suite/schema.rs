@@ -52,6 +52,7 @@ fn all_objects() -> Vec<&'static Object> {
     let providers = provider::all(&provider::Options::default());
     local_agent::OBJECTS
         .iter()
+        .chain(local_agent::TRANSPORTS)
         .chain(providers.iter().flat_map(|provider| provider.objects()))
         .collect()
 }
@@ -165,7 +166,7 @@ fn every_object_parameter_command_and_event_is_that_of_the_standard() {
 fn what_is_narrower_than_the_standard_is_narrower_on_purpose() {
     let standard = Standard::read();
     let mut narrower = BTreeSet::new();
-    for object in local_agent::OBJECTS {
+    for object in local_agent::OBJECTS.iter().chain(local_agent::TRANSPORTS) {
         for param in object.params {
             let path = format!("{}{}", object.path, param.name);
             if param.access == Access::ReadOnly
@@ -175,25 +176,82 @@ fn what_is_narrower_than_the_standard_is_narrower_on_purpose() {
             }
         }
     }
-    // The agent's own MTP is set by its configuration file.
-    let mtp = "Device.LocalAgent.MTP.{i}.";
-    let expected = [
-        "CoAP.EnableEncryption",
-        "CoAP.Path",
-        "CoAP.Port",
-        "Enable",
-        "Protocol",
+    assert_eq!(narrower, BTreeSet::new());
+}
+
+#[test]
+fn the_profiles_of_every_mtp_are_offered() {
+    let offered: BTreeSet<String> = all_objects()
+        .into_iter()
+        .flat_map(|object| {
+            let own = std::iter::once(object.path.to_owned());
+            own.chain(
+                object
+                    .params
+                    .iter()
+                    .map(|param| format!("{}{}", object.path, param.name)),
+            )
+        })
+        .collect();
+    // R-STOMP.0, R-STOMP.1, R-MQTT.5, R-UDS.1: what the profiles of Device:2.16 name, without what it has deprecated since.
+    let profiles = [
+        (
+            "Device.STOMP.Connection.{i}.",
+            "Alias Enable Status Host Port VirtualHost ServerRetryInitialInterval ServerRetryIntervalMultiplier ServerRetryMaxInterval EnableHeartbeats OutgoingHeartbeat IncomingHeartbeat Username Password",
+        ),
+        ("Device.LocalAgent.MTP.{i}.STOMP.", "Reference Destination"),
+        (
+            "Device.LocalAgent.Controller.{i}.MTP.{i}.STOMP.",
+            "Reference Destination",
+        ),
+        (
+            "Device.LocalAgent.MTP.{i}.WebSocket.",
+            "Port Path EnableEncryption KeepAliveInterval",
+        ),
+        (
+            "Device.LocalAgent.Controller.{i}.MTP.{i}.WebSocket.",
+            "Host Port Path EnableEncryption KeepAliveInterval CurrentRetryCount SessionRetryMinimumWaitInterval SessionRetryIntervalMultiplier",
+        ),
+        (
+            "Device.MQTT.Client.{i}.",
+            "Alias Name Enable Status ProtocolVersion BrokerAddress BrokerPort TransportProtocol KeepAliveTime ClientID Username Password ConnectRetryTime ConnectRetryIntervalMultiplier ConnectRetryMaxInterval",
+        ),
+        (
+            "Device.MQTT.Client.{i}.Subscription.{i}.",
+            "Alias Enable Status Topic QoS",
+        ),
+        (
+            "Device.LocalAgent.MTP.{i}.MQTT.",
+            "Reference ResponseTopicConfigured ResponseTopicDiscovered PublishQoS",
+        ),
+        (
+            "Device.LocalAgent.Controller.{i}.MTP.{i}.MQTT.",
+            "Reference Topic",
+        ),
+        (
+            "Device.UnixDomainSockets.UnixDomainSocket.{i}.",
+            "Alias Mode Path",
+        ),
+        ("Device.LocalAgent.MTP.{i}.UDS.", "UnixDomainSocketRef"),
+        (
+            "Device.LocalAgent.Controller.{i}.MTP.{i}.UDS.",
+            "UnixDomainSocketRef",
+        ),
     ];
-    assert_eq!(
-        narrower,
-        expected.iter().map(|name| format!("{mtp}{name}")).collect()
-    );
+    for (object, params) in profiles {
+        for param in params.split(' ') {
+            assert!(
+                offered.contains(&format!("{object}{param}")),
+                "{object}{param}"
+            );
+        }
+    }
 }
 
 #[test]
 fn every_non_functional_key_is_read_only_or_kept_for_life() {
     let text = include_str!("../data/tr-181-2-16-0-usp.tsv");
-    let kept = ["Alias", "ID", "Recipient"];
+    let kept = ["Alias", "ID", "Name", "Recipient"];
     for object in all_objects() {
         for line in text
             .lines()

@@ -32,6 +32,7 @@ fn agent(
         key: write("agent-key.pem", &key),
         data_dir: Some(directory.join("agent")),
         listen: Some("127.0.0.1:0".to_owned()),
+        ..Default::default()
     });
     let accurate =
         |name: &str| (name == "HOMEFLEET_AGENT_TRUST_TIME").then(|| "accurate".to_owned());

@@ -295,15 +295,6 @@ fn the_number_of_subscriptions_is_bounded() {
 }
 
 #[test]
-fn the_agents_own_mtp_is_not_added_to() {
-    let mut bench = Bench::new();
-    assert_eq!(
-        create_error(&mut bench, &[("Device.LocalAgent.MTP.", &[])]),
-        7019
-    );
-}
-
-#[test]
 fn a_table_has_a_bound() {
     let mut bench = Bench::new();
     for number in 0..256 {
