@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
 mod authority;
+mod client;
 mod codec;
 mod fuzz;
 mod interop;
