@@ -132,6 +132,7 @@ async fn peer_that_is_refused_can_say_the_rest_of_it_and_hears_why() {
         let mut stream = agent.connect(near, "localhost", None).await.unwrap();
         // More than is on its way when the server refuses.
         stream.write_all(&[7; 40_000]).await.unwrap();
+        stream.flush().await.unwrap();
         alert(Ok(stream)).await
     };
     let (heard, refused) = tokio::join!(client, controller.accept(far));

@@ -68,6 +68,7 @@ impl Court {
         homefleet_net::tls::TlsStream<DuplexStream>,
     ) {
         let (near, far) = shake(&self.agent, &self.controller, "localhost", None).await;
+        settle().await;
         (near.unwrap(), far.unwrap())
     }
 }
