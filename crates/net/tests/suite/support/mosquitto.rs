@@ -23,24 +23,24 @@ const START: Duration = Duration::from_secs(60);
 /// The password of every user.
 pub(crate) const PASSWORD: &str = "correct horse";
 
-/// Who may do what: a device hears its own topic and no other, and speaks to the Controller over one of its own, or over one
-/// that all share; the Controller hears and reaches every one. `%u` is the name that a client logged in with, or its
-/// certificate's.
+/// Who may do what: a device hears its own topic and no other, and speaks to the Controller over one of its own; the Controller
+/// hears and reaches every one. `%u` is the name that a client logged in with, or its certificate's. What stands below a topic
+/// is MQTT 3.1.1's way back. Besides, there are a topic that all share and one for each will.
 const ACL: &str = "\
 pattern read usp/agent/%u
 pattern read usp/agent/%u/#
-pattern write usp/from/%u
-pattern write usp/from/%u/#
-pattern write usp/controller
-pattern write usp/controller/#
+pattern write usp/controller/%u
+pattern write usp/controller/%u/#
+pattern write usp/shared
+pattern write usp/shared/#
 pattern write will/%u
 
 user controller
-topic read usp/from/#
-topic read usp/controller
 topic read usp/controller/#
-topic read will/#
 topic write usp/agent/#
+topic read usp/shared
+topic read usp/shared/#
+topic read will/#
 ";
 
 /// The broker's certificate chain and key, and the CA whose client certificates it takes, as PEM.
