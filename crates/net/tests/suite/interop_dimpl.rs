@@ -25,16 +25,29 @@ struct Peer {
     failed: bool,
     data: Vec<u8>,
     leaf: Vec<u8>,
+    /// All that it ever sent.
+    sent: Vec<Vec<u8>>,
 }
 
 impl Peer {
     fn new(net: &Net, issued: &Issued, version: Version, client: bool) -> Self {
+        let config = dimpl::Config::builder().build().unwrap();
+        Self::with(net, issued, version, client, config)
+    }
+
+    fn with(
+        net: &Net,
+        issued: &Issued,
+        version: Version,
+        client: bool,
+        config: dimpl::Config,
+    ) -> Self {
         let key = boring::pkey::PKey::private_key_from_pem(issued.key.as_bytes()).unwrap();
         let certificate = DtlsCertificate {
             certificate: chain_from_pem(&issued.chain).unwrap().remove(0),
             private_key: key.private_key_to_der_pkcs8().unwrap(),
         };
-        let config = Arc::new(dimpl::Config::builder().build().unwrap());
+        let config = Arc::new(config);
         let mut dtls = match version {
             Version::Dtls12 => Dtls::new_12(config, certificate, net.now),
             Version::Dtls13 => Dtls::new_13(config, certificate, net.now),
@@ -47,6 +60,7 @@ impl Peer {
             failed: false,
             data: Vec::new(),
             leaf: Vec::new(),
+            sent: Vec::new(),
         }
     }
 
@@ -60,7 +74,10 @@ impl Peer {
                 Output::PeerCert(der) => self.leaf = der.to_vec(),
                 Output::ApplicationData(data) => self.data.extend(data),
                 Output::CloseNotify => self.closed = true,
-                Output::Timeout(_) => return packets,
+                Output::Timeout(_) => {
+                    self.sent.extend_from_slice(&packets);
+                    return packets;
+                }
                 _ => {}
             }
         }
@@ -219,4 +236,107 @@ fn dimpl_client_of_another_ca_is_refused() {
             ..
         }
     )));
+}
+
+/// The low bits of the epoch of a protected record of DTLS 1.3 (RFC 9147 §4).
+fn epoch(datagram: &[u8]) -> Option<u8> {
+    let first = *datagram.first()?;
+    (first >> 5 == 1).then_some(first & 3)
+}
+
+#[test]
+fn after_key_updates_what_was_sent_before_is_delivered_once_or_not_at_all() {
+    let ca = Ca::new("Interop CA");
+    let (mut net, table, own) = (Net::new(1), addr(1), addr(50));
+    let controller = direct(&ca, CONTROLLER);
+    net.add(table, Config::default(), &controller, ca.verifier());
+    // New keys after so few records.
+    let config = dimpl::Config::builder().aead_encryption_limit(8);
+    let config = config.build().unwrap();
+    let mut peer = Peer::with(&net, &direct(&ca, AGENT), Version::Dtls13, true, config);
+    peer.run(&mut net, own, table);
+    assert!(peer.connected, "{:?}", net.node(table).events);
+
+    // Each message is a datagram of its own; the first is held back on its way, and the last but one.
+    let mut held_back = Vec::new();
+    let mut epochs = Vec::new();
+    let mut expected = Vec::new();
+    for number in 0..60_u8 {
+        let text = vec![number; 20];
+        peer.dtls.send_application_data(&text).unwrap();
+        let packets = peer.drain();
+        let [packet] = packets.as_slice() else {
+            panic!("{} datagrams", packets.len());
+        };
+        let epoch = epoch(packet).expect("a protected record");
+        if epochs.last() != Some(&epoch) {
+            epochs.push(epoch);
+        }
+        if number == 0 || number == 58 {
+            held_back.push((text, packet.clone()));
+        } else {
+            net.inject(own, table, packet);
+            expected.push(text);
+        }
+        peer.run(&mut net, own, table);
+    }
+    assert!(epochs.len() > 3, "{epochs:?}");
+    assert_eq!(net.node(table).data(), expected);
+
+    // All of it once more: nothing is delivered, and nobody is disturbed.
+    let sent = peer.sent.clone();
+    for datagram in sent
+        .iter()
+        .filter(|it| held_back.iter().all(|(_, held)| held != *it))
+    {
+        net.inject(own, table, datagram);
+    }
+    assert_eq!(net.node(table).data(), expected);
+    // What was late by many keys is lost; what was late by a little arrives, once.
+    let [(_, ancient), (text, late)] = held_back.as_slice() else {
+        unreachable!("two were held back")
+    };
+    net.inject(own, table, ancient);
+    assert_eq!(net.node(table).data(), expected);
+    net.inject(own, table, late);
+    net.inject(own, table, late);
+    expected.push(text.clone());
+    assert_eq!(net.node(table).data(), expected);
+    // The association lives.
+    let id = net.node(table).established()[0].session;
+    net.send(table, id, b"still here");
+    peer.run(&mut net, own, table);
+    assert_eq!(peer.data, b"still here");
+    assert!(net.node(table).closed().is_empty() && !peer.failed);
+}
+
+#[test]
+fn keys_of_before_a_key_update_end_after_a_while() {
+    let ca = Ca::new("Interop CA");
+    let (mut net, table, own) = (Net::new(1), addr(1), addr(50));
+    let controller = direct(&ca, CONTROLLER);
+    net.add(table, Config::default(), &controller, ca.verifier());
+    let config = dimpl::Config::builder().aead_encryption_limit(8);
+    let config = config.build().unwrap();
+    let mut peer = Peer::with(&net, &direct(&ca, AGENT), Version::Dtls13, true, config);
+    peer.run(&mut net, own, table);
+    peer.dtls.send_application_data(b"on its way").unwrap();
+    let on_its_way = peer.drain().remove(0);
+    let before = epoch(&on_its_way);
+    let mut messages = 0;
+    loop {
+        peer.dtls.send_application_data(b"next").unwrap();
+        let packet = peer.drain().remove(0);
+        net.inject(own, table, &packet);
+        messages += 1;
+        if epoch(&packet) != before {
+            break;
+        }
+        peer.run(&mut net, own, table);
+    }
+    assert_eq!(net.node(table).data().len(), messages);
+    // Four minutes (RFC 9147 §8: the keys are kept for reordered records, not for ever).
+    net.now += Duration::from_secs(241);
+    net.inject(own, table, &on_its_way);
+    assert_eq!(net.node(table).data().len(), messages);
 }
