@@ -17,7 +17,9 @@ TEST_PACKAGES := chromium chromium-driver curl gnutls-bin iproute2 iputils-ping 
 # The Python with aiocoap and websockets, for the interop tests.
 export HOMEFLEET_PYTHON ?= $(abspath $(PEERS)/venv/bin/python)
 
-.PHONY: help demo test lint bench fuzz deps deps-build deps-test deps-lint docs clean
+BENCHES := post datagrams store notify size
+
+.PHONY: help demo test lint bench $(BENCHES:%=bench-%) fuzz deps deps-build deps-test deps-lint docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -38,8 +40,22 @@ lint: deps-lint ## formatting, clippy, documentation, licences, purity of protoc
 	scripts/check-standards
 	scripts/check-docs
 
-bench: deps-test ## measure CPU per operation, beside the named peers in the same run
-	$(CARGO) bench --locked --package homefleet-coap --package homefleet-net --package homefleet-server --bench "*" $(ARGS)
+# One after the other, each with its own words: `make bench BENCH=notify ARGS="wss mqtt"`.
+BENCH ?= $(BENCHES)
+bench: $(BENCH:%=bench-%) ## CPU per operation beside the named peers, notifications stored per MTP, size; one part: BENCH=notify ARGS="wss mqtt"
+
+bench-post: deps-build # the CoAP engine alone
+	$(CARGO) bench --locked --package homefleet-coap --bench post -- $(ARGS)
+
+bench-datagrams: deps-test # requests, handshakes, sessions over UDP
+	$(CARGO) bench --locked --package homefleet-net --bench datagrams -- $(ARGS)
+
+bench-store bench-notify: bench-%: deps-test # durable writes; notifications in and stored over each MTP
+	$(CARGO) bench --locked --package homefleet-server --bench $* -- $(ARGS)
+
+bench-size: deps-build # the agent's binary, and its memory when idle
+	$(CARGO) build --locked --release --package homefleet-agent
+	scripts/measure-agent $(TARGET)/release/homefleet-agent
 
 fuzz: deps-build ## replay the corpora and many seeded mutations through every decoder and machine
 	HOMEFLEET_FUZZ_ROUNDS=$(or $(ROUNDS),200000) $(CARGO) test --locked --workspace --test suite fuzz -- --nocapture
