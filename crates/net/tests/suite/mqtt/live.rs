@@ -132,7 +132,7 @@ async fn what_an_agent_publishes_is_what_an_independent_client_reads() {
         "-P",
         PASSWORD,
         "-t",
-        "usp/shared/#",
+        "usp/controller/#",
         "-C",
         "2",
         "-q",
@@ -151,14 +151,14 @@ async fn what_an_agent_publishes_is_what_an_independent_client_reads() {
     let mut agent = Side::new(AGENT, untrusting);
     agent.mtp.open("main", device(V5, broker.port()));
     agent.up().await;
-    let line = format!("usp/shared usp.msg usp/agent/agent 1 {hex}");
+    let line = format!("usp/controller usp.msg usp/agent/agent 1 {hex}");
     assert!(reader.wait_for(&line, PATIENCE), "{}", reader.output());
 
     // In MQTT 3.1.1 the way back stands in the topic (R-MQTT.24).
     agent.mtp.open("main", device(V3, broker.port()));
     assert_eq!(agent.down().await, "its settings changed");
     agent.up().await;
-    let line = "usp/shared/reply-to=usp%2Fagent%2Fagent   1 ";
+    let line = "usp/controller/reply-to=usp%2Fagent%2Fagent   1 ";
     assert!(reader.wait_for(line, PATIENCE), "{}", reader.output());
     assert!(reader.wait(PATIENCE));
 
@@ -185,7 +185,7 @@ async fn what_an_agent_publishes_is_what_an_independent_client_reads() {
             "content-type",
             "application/vnd.bbf.usp.msg",
         ])
-        .args(["-D", "publish", "response-topic", "usp/shared"])
+        .args(["-D", "publish", "response-topic", "usp/controller"])
         .status();
     assert!(published.unwrap().success());
     let expected = (b"request".to_vec(), Some(route(CONTROLLER_TOPIC)));

@@ -26,7 +26,7 @@ pub(crate) const CONTROLLER: &str = "os::00256D-controller";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const V5: MqttVersion = MqttVersion::V5;
 pub(crate) const V3: MqttVersion = MqttVersion::V311;
-pub(crate) const CONTROLLER_TOPIC: &str = "usp/shared";
+pub(crate) const CONTROLLER_TOPIC: &str = "usp/controller";
 
 pub(crate) fn id(text: &str) -> EndpointId {
     text.parse().unwrap()

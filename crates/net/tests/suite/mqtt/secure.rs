@@ -132,7 +132,7 @@ async fn a_device_speaks_over_its_own_topic_and_as_nobody_else() {
         let mut controller = home.side(CONTROLLER, &verifier);
         let settings = MqttClient {
             response_topic: None,
-            senders: Some("usp/controller/{endpoint-id}".parse().unwrap()),
+            senders: Some("usp/from/{endpoint-id}".parse().unwrap()),
             ..home.controller(version)
         };
         controller.mtp.open("main", settings);
@@ -156,7 +156,7 @@ async fn a_device_speaks_over_its_own_topic_and_as_nobody_else() {
             .await
             .unwrap();
         let (message, reply_to) = agent.message().await;
-        let own = route(&format!("usp/controller/{AGENT}"));
+        let own = route(&format!("usp/from/{AGENT}"));
         assert_eq!(
             (&message[..], &reply_to),
             (&b"request"[..], &Some(own.clone()))
@@ -164,7 +164,7 @@ async fn a_device_speaks_over_its_own_topic_and_as_nobody_else() {
 
         // Another may write in its name, but not there.
         let forged = record(AGENT, CONTROLLER, b"forged");
-        let others = route(&format!("usp/controller/{OTHER}"));
+        let others = route(&format!("usp/from/{OTHER}"));
         other
             .mtp
             .send(&others, &id(CONTROLLER), forged.clone())

@@ -29,17 +29,17 @@ pub(crate) const PASSWORD: &str = "correct horse";
 const ACL: &str = "\
 pattern read usp/agent/%u
 pattern read usp/agent/%u/#
-pattern write usp/controller/%u
-pattern write usp/controller/%u/#
-pattern write usp/shared
-pattern write usp/shared/#
+pattern write usp/from/%u
+pattern write usp/from/%u/#
+pattern write usp/controller
+pattern write usp/controller/#
 pattern write will/%u
 
 user controller
-topic read usp/controller/#
+topic read usp/from/#
 topic write usp/agent/#
-topic read usp/shared
-topic read usp/shared/#
+topic read usp/controller
+topic read usp/controller/#
 topic read will/#
 ";
 
