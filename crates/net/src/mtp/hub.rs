@@ -154,21 +154,34 @@ impl Mtps {
 
     /// Takes leave of every peer and ends the MTPs.
     pub async fn shutdown(&self) {
-        if let Some(mqtt) = &self.mqtt {
-            mqtt.shutdown().await;
-        }
-        if let Some(stomp) = &self.stomp {
-            stomp.shutdown().await;
-        }
-        if let Some(coap) = &self.coap {
-            coap.shutdown().await;
-        }
-        if let Some(uds) = &self.uds {
-            uds.shutdown().await;
-        }
-        if let Some(websocket) = &self.websocket {
-            websocket.shutdown().await;
-        }
+        // None waits for another's farewells.
+        tokio::join!(
+            async {
+                if let Some(coap) = &self.coap {
+                    coap.shutdown().await;
+                }
+            },
+            async {
+                if let Some(mqtt) = &self.mqtt {
+                    mqtt.shutdown().await;
+                }
+            },
+            async {
+                if let Some(stomp) = &self.stomp {
+                    stomp.shutdown().await;
+                }
+            },
+            async {
+                if let Some(uds) = &self.uds {
+                    uds.shutdown().await;
+                }
+            },
+            async {
+                if let Some(websocket) = &self.websocket {
+                    websocket.shutdown().await;
+                }
+            },
+        );
     }
 
     /// The counters.

@@ -16,8 +16,9 @@ pub struct TlsConfig {
     pub decision_timeout: Duration,
     /// Handshakes of peers that came to us and are not done; at the bound the oldest is ended. Default 1024.
     pub max_half_open: usize,
-    /// Peers held while the decision about them waits for evidence; at the bound the oldest is ended. Connections that are
-    /// open already do not count. Default 256.
+    /// Peers held while the decision about them waits for evidence; at the bound the oldest is ended, and the oldest of those
+    /// that showed the same certificate when they are more than a quarter of the bound. Connections that are open already do not
+    /// count. Default 256.
     pub max_held: usize,
     /// New inbound handshakes per address prefix ([`Tls::accept_from`](super::Tls::accept_from)).
     pub prefix_budget: Budget,

@@ -27,7 +27,7 @@ mod stream;
 mod verifier;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -45,7 +45,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use self::engine::Engine;
-use self::link::{LINK, Link};
+use self::link::{Chain, LINK, Link};
 use self::stats::{Counters, count};
 use self::stream::Guard;
 use self::watch::{Standing, Watch};
@@ -61,6 +61,8 @@ pub use self::stream::TlsStream;
 /// alert.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 65_536;
+/// Longest wait, a hundred years: adding it to an instant cannot overflow.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Open connections judged anew before others get their turn.
 const AT_ONCE: usize = 32;
 
@@ -80,7 +82,8 @@ struct Shared {
     budgets: Mutex<Budgets>,
     half_open: Mutex<BTreeMap<u64, Arc<Notify>>>,
     watches: Mutex<BTreeMap<u64, Weak<Watch>>>,
-    waiting: Mutex<BTreeSet<u64>>,
+    /// Those whose decision is waited for, with the certificate that each showed.
+    waiting: Mutex<BTreeMap<u64, Chain>>,
     sweep: tokio::sync::Mutex<()>,
     sweeps_wanted: AtomicU64,
     sweeps_done: AtomicU64,
@@ -177,6 +180,10 @@ impl Tls {
         credentials: &Credentials,
         verifier: Arc<dyn Verifier>,
     ) -> io::Result<Self> {
+        let config = TlsConfig {
+            decision_timeout: config.decision_timeout.min(LONGEST),
+            ..config
+        };
         let engine = Engine::new(&config, credentials)?;
         let budgets = Budgets::new(&crate::dtls::Config {
             prefix_budget: config.prefix_budget,
@@ -376,7 +383,9 @@ impl Tls {
         };
         let watch = Arc::new(Watch::new(shared.id(), shared.clone(), link, verdict));
         let guard = Guard::new(shared.clone(), watch.clone());
-        let waiting = watch.is_held().then(|| Waiting::take(shared, watch.id));
+        let waiting = watch
+            .is_held()
+            .then(|| Waiting::take(shared, watch.id, watch.chain()));
         let mut standing = watch.subscribe();
         let decided = standing
             .wait_for(|standing| !matches!(standing, Standing::Held))
@@ -447,9 +456,7 @@ impl Tls {
 
     /// Closes connections of peers accepted on first use after this time without a byte from them, from now on (R-SEC.6).
     pub fn set_first_use_idle(&self, idle: Duration) {
-        let millis = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
-        // A century is as good as for ever, and can be added to a time.
-        let millis = millis.min(100 * 366 * 86_400_000);
+        let millis = u64::try_from(idle.min(LONGEST).as_millis()).unwrap_or(u64::MAX);
         self.shared.first_use_idle.store(millis, Ordering::Relaxed);
         for watch in self.shared.all() {
             watch.rearm();
@@ -478,15 +485,23 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn take(shared: &Arc<Shared>, id: u64) -> Self {
+    fn take(shared: &Arc<Shared>, id: u64, chain: &Chain) -> Self {
         let mut waiting = lock(&shared.waiting);
-        waiting.insert(id);
-        let mut oldest = None;
-        if waiting.len() > shared.config.max_held.max(1) {
-            oldest = waiting.pop_first();
-        }
+        waiting.insert(id, chain.clone());
+        let max = shared.config.max_held.max(1);
+        let leaf = chain.first();
+        let mut same = waiting
+            .iter()
+            .filter(|(_, other)| other.first() == leaf)
+            .map(|(id, _)| *id);
+        let oldest = same.next();
+        let over = match oldest.filter(|_| same.count() >= (max / 4).max(1)) {
+            Some(oldest) => waiting.remove(&oldest).map(|_| oldest),
+            None if waiting.len() > max => waiting.pop_first().map(|(oldest, _)| oldest),
+            None => None,
+        };
         drop(waiting);
-        let watch = oldest.and_then(|oldest| lock(&shared.watches).get(&oldest)?.upgrade());
+        let watch = over.and_then(|over| lock(&shared.watches).get(&over)?.upgrade());
         if let Some(watch) = watch {
             count(&shared.counters.undecided);
             watch.distrust(Distrust::Undecided);

@@ -327,6 +327,11 @@ impl Watch {
         self.lock().heard = Instant::now();
     }
 
+    /// The certificates that the peer showed, leaf first.
+    pub(super) fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
     pub(super) fn link(&self) -> &Arc<Link> {
         &self.link
     }

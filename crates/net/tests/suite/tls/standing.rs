@@ -29,6 +29,7 @@ async fn until(tls: &Tls, done: impl Fn(TlsStats) -> bool) {
 }
 
 struct Court {
+    ca: Ca,
     agent: Tls,
     controller: Tls,
     /// What the controller knows of the agent.
@@ -42,6 +43,7 @@ fn court(config: TlsConfig, known: Known) -> Court {
         agent: tls(&ca.endpoint(AGENT), ca.verifier()),
         controller: tls_with(config, &ca.endpoint(CONTROLLER), tribunal.clone()),
         tribunal,
+        ca,
     }
 }
 
@@ -132,9 +134,10 @@ async fn held_server_is_sent_nothing() {
 async fn beyond_the_bound_of_held_peers_the_oldest_is_ended() {
     let mut config = TlsConfig::default();
     config.max_held = 1;
-    let court = court(config, Known::Nothing);
+    let mut court = court(config, Known::Nothing);
     let (_coming, first) = court.come().await;
     until(&court.controller, |stats| stats.held == 1).await;
+    court.agent = tls(&court.ca.endpoint(AGENT), court.ca.verifier());
     let (_coming, second) = court.come().await;
     let error = first.await.unwrap().unwrap_err();
     assert!(matches!(error, TlsError::Undecided), "{error:?}");
@@ -142,6 +145,41 @@ async fn beyond_the_bound_of_held_peers_the_oldest_is_ended() {
     until(&court.controller, |stats| stats.held == 2).await;
     court.controller.judge_again().await;
     second.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn one_certificate_fills_no_more_than_a_quarter_of_the_held_places() {
+    let mut config = TlsConfig::default();
+    config.max_held = 8;
+    let court = court(config, Known::Nothing);
+    let mut held = Vec::new();
+    for number in 1..=3 {
+        held.push(court.come().await);
+        until(&court.controller, |stats| stats.held == number).await;
+    }
+    let (_coming, first) = held.remove(0);
+    let error = first.await.unwrap().unwrap_err();
+    assert!(matches!(error, TlsError::Undecided), "{error:?}");
+    court.tribunal.set(Known::Good);
+    court.controller.judge_again().await;
+    for (_coming, accepting) in held {
+        accepting.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn time_without_end_is_a_long_time() {
+    let mut config = TlsConfig::default();
+    config.decision_timeout = Duration::MAX;
+    config.handshake_timeout = Duration::MAX;
+    config.first_use_idle = Duration::MAX;
+    let court = court(config, Known::Nothing);
+    court.tribunal.set_basis(Basis::FirstUse);
+    let (_coming, accepting) = court.come().await;
+    until(&court.controller, |stats| stats.held == 1).await;
+    court.tribunal.set(Known::Good);
+    court.controller.judge_again().await;
+    accepting.await.unwrap().unwrap();
 }
 
 #[tokio::test]
