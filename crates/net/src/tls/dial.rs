@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::error::{Distrust, TlsError};
-use super::{Tls, TlsStream};
+use super::{Tls, TlsStream, Vouched};
 
 /// Time for a name to be resolved, and for one address to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -120,6 +120,8 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     /// A UNIX domain socket.
     Unix(UnixStream),
+    /// To a proxy that has ended the peer's TLS and vouches for it.
+    Vouched(Box<Vouched<Stream>>),
 }
 
 impl Stream {
@@ -127,27 +129,30 @@ impl Stream {
     pub fn identity(&self) -> Option<Arc<PeerIdentity>> {
         match self {
             Self::Tls(stream) => Some(stream.identity()),
+            Self::Vouched(stream) => Some(stream.identity()),
             Self::Tcp(_) | Self::Unix(_) => None,
         }
     }
 
     /// Resolves when the peer is not trusted any more, see [`TlsStream::distrusted`]; never without security.
     pub fn distrusted(&self) -> impl Future<Output = Distrust> + Send + 'static {
-        let distrusted = match self {
-            Self::Tls(stream) => Some(stream.distrusted()),
-            Self::Tcp(_) | Self::Unix(_) => None,
+        let (own, vouched) = match self {
+            Self::Tls(stream) => (Some(stream.distrusted()), None),
+            Self::Vouched(stream) => (None, Some(stream.distrusted())),
+            Self::Tcp(_) | Self::Unix(_) => (None, None),
         };
         async move {
-            match distrusted {
-                Some(distrusted) => distrusted.await,
-                None => std::future::pending().await,
+            match (own, vouched) {
+                (Some(distrusted), _) => distrusted.await,
+                (_, Some(distrusted)) => distrusted.await,
+                _ => std::future::pending().await,
             }
         }
     }
 
-    /// Whether it is TLS.
+    /// Whether the peer has proved who it is: TLS, here or at the proxy.
     pub fn is_secure(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        matches!(self, Self::Tls(_) | Self::Vouched(_))
     }
 
     /// The peer's address; `None` of a UNIX domain socket, or when it has gone.
@@ -155,6 +160,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok(),
             Self::Tls(stream) => stream.get_ref().peer_addr().ok(),
+            Self::Vouched(stream) => stream.get_ref().peer_addr(),
             Self::Unix(_) => None,
         }
     }
@@ -175,6 +181,10 @@ macro_rules! each {
                 $call
             }
             Stream::Unix($stream) => $call,
+            Stream::Vouched($stream) => {
+                let $stream = &mut **$stream;
+                $call
+            }
         }
     };
 }
@@ -211,6 +221,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Vouched(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -25,6 +25,7 @@ mod resume;
 mod stats;
 mod stream;
 mod verifier;
+mod vouched;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ pub use self::dial::{DialError, Stream, dial};
 pub use self::error::{Distrust, TlsError};
 pub use self::stats::TlsStats;
 pub use self::stream::TlsStream;
+pub use self::vouched::Vouched;
 
 /// How long, and for how many bytes, a refused peer is listened to, so that what is left of its flight does not cost it the
 /// alert.

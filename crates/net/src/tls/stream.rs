@@ -33,6 +33,21 @@ impl Guard {
             keeper,
         }
     }
+
+    /// Resolves when the peer is not trusted any more; never after the guard has gone.
+    pub(super) fn distrusted(&self) -> impl Future<Output = Distrust> + Send + 'static + use<> {
+        let mut standing = self.watch.subscribe();
+        async move {
+            let why = standing
+                .wait_for(|standing| matches!(standing, Standing::Distrusted(_)))
+                .await
+                .map(|standing| standing.clone());
+            match why {
+                Ok(Standing::Distrusted(why)) => why,
+                _ => std::future::pending().await,
+            }
+        }
+    }
 }
 
 impl Drop for Guard {
@@ -79,17 +94,7 @@ impl<S> TlsStream<S> {
     /// Resolves when the peer, judged again, is not trusted any more: the connection is to be closed then. Lives apart from
     /// the stream, so that it can be waited for when that is split; never resolves after the stream has gone.
     pub fn distrusted(&self) -> impl Future<Output = Distrust> + Send + 'static + use<S> {
-        let mut standing = self.guard.watch.subscribe();
-        async move {
-            let why = standing
-                .wait_for(|standing| matches!(standing, Standing::Distrusted(_)))
-                .await
-                .map(|standing| standing.clone());
-            match why {
-                Ok(Standing::Distrusted(why)) => why,
-                _ => std::future::pending().await,
-            }
-        }
+        self.guard.distrusted()
     }
 
     /// Whether the keys came from an earlier connection. The peer was judged again.

@@ -13,7 +13,9 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Error as WsError};
 
-use crate::tls::Stream;
+use crate::tls::{Stream, TlsError};
+
+use super::forwarded::ForwardedError;
 
 /// Why a connection does not become a session.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,18 @@ pub(super) enum Rejection {
     /// USP says no.
     #[error("{0}")]
     Usp(#[from] HandshakeError),
+    /// Only proxies come here without TLS.
+    #[error("not from a proxy")]
+    NoProxy,
+    /// A certificate in a header, from who is no proxy.
+    #[error("a certificate in a header, and not from a proxy")]
+    Foreign,
+    /// What the proxy hands on is no certificate.
+    #[error("{0}")]
+    Forwarded(#[from] ForwardedError),
+    /// The certificate that the proxy hands on is refused, or there is none (R-MTP.1, R-MTP.4).
+    #[error(transparent)]
+    Untrusted(TlsError),
     /// There are too many sessions.
     #[error("too many sessions")]
     Full,
@@ -38,7 +52,9 @@ pub(super) enum Rejection {
 impl Rejection {
     fn status(&self) -> Option<StatusCode> {
         Some(match self {
-            Self::Io(_) => return None,
+            Self::Io(_) | Self::NoProxy => return None,
+            Self::Foreign | Self::Forwarded(_) => StatusCode::BAD_REQUEST,
+            Self::Untrusted(_) => StatusCode::FORBIDDEN,
             Self::Http(WsError::Protocol(error)) => match error {
                 ProtocolError::WrongHttpMethod => StatusCode::METHOD_NOT_ALLOWED,
                 ProtocolError::MissingConnectionUpgradeHeader

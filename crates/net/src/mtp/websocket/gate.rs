@@ -59,18 +59,22 @@ impl Gate {
     }
 
     /// Lets a connection in, and tells how it learns that it has to make room for a newer one; `None` when its prefix has too
-    /// many.
-    pub(super) fn enter(self: &Arc<Self>, from: IpAddr) -> Option<(Ticket, oneshot::Receiver<()>)> {
+    /// many. A proxy comes for many, so that its prefix has no bound.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        from: IpAddr,
+        is_proxy: bool,
+    ) -> Option<(Ticket, oneshot::Receiver<()>)> {
         let prefix = self.prefix(from);
         let mut state = self.state();
         let state = &mut *state;
         let of_prefix = state.prefixes.entry(prefix).or_default();
-        if of_prefix.all >= self.limits.max_per_prefix {
+        if !is_proxy && of_prefix.all >= self.limits.max_per_prefix {
             return None;
         }
         of_prefix.all += 1;
         of_prefix.half_open += 1;
-        if of_prefix.half_open > self.limits.max_half_open_per_prefix {
+        if !is_proxy && of_prefix.half_open > self.limits.max_half_open_per_prefix {
             state.evict(|half| half.prefix == prefix);
         }
         if state.half_open.len() >= self.limits.max_half_open {
@@ -187,7 +191,7 @@ mod tests {
     }
 
     fn enter(gate: &Arc<Gate>, from: &str) -> (Ticket, oneshot::Receiver<()>) {
-        gate.enter(ip(from)).expect("let in")
+        gate.enter(ip(from), false).expect("let in")
     }
 
     fn is_evicted(evicted: &mut oneshot::Receiver<()>) -> bool {
@@ -228,8 +232,10 @@ mod tests {
         let first = enter(&gate, "192.0.2.1");
         first.0.is_established();
         let second = enter(&gate, "192.0.2.2");
-        assert!(gate.enter(ip("192.0.2.3")).is_none());
-        drop(second);
+        assert!(gate.enter(ip("192.0.2.3"), false).is_none());
+        let proxied = gate.enter(ip("192.0.2.4"), true);
+        assert!(proxied.is_some(), "a proxy comes for many");
+        drop((second, proxied));
         let third = enter(&gate, "192.0.2.3");
         drop((first, third));
         assert_eq!(gate.half_open(), 0);

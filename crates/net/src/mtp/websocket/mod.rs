@@ -5,6 +5,7 @@
 //! | `accept` | the server's side of the opening handshake |
 //! | `client` | sessions that we open, and open again |
 //! | `config` | what the binding is told |
+//! | `forwarded` | the certificate that a proxy hands on |
 //! | `gate` | how many connections peers may hold |
 //! | `peers` | the one session with each Endpoint |
 //! | `server` | sessions that peers open |
@@ -22,6 +23,7 @@
 mod accept;
 mod client;
 mod config;
+mod forwarded;
 mod gate;
 mod peers;
 mod server;
@@ -32,7 +34,7 @@ mod wire;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use homefleet_usp::EndpointId;
@@ -164,14 +166,39 @@ impl WebSocketMtp {
     ///
     /// # Errors
     /// When the address cannot be bound, when the name listens already, when TLS is wanted and not set up, or when it is not
-    /// wanted and [`WebSocketMtpConfig::allow_plain`] does not allow that.
+    /// wanted and [`WebSocketMtpConfig::allow_plain`] does not allow that. From anybody who hands a certificate on in a header
+    /// (RFC 9440), the request is refused.
     pub async fn listen(&self, name: &str, listener: WebSocketListener) -> io::Result<SocketAddr> {
+        self.listen_behind(name, listener, Vec::new()).await
+    }
+
+    /// The same, with proxies in front that end the clients' TLS and hand their certificates on as RFC 9440 says: who comes from
+    /// one of these addresses is who the certificate in its request says, by the same decision as if it had come here itself, and
+    /// is refused without one.
+    ///
+    /// The proxies have to see that a client holds the key of its certificate, to remove what the client itself puts into those
+    /// headers, and to bound the clients. With [`WebSocketListener::secure`] they prove who they are as every peer does, and others may
+    /// come too; without, nobody else is let in, and nobody else may be able to send from these addresses.
+    ///
+    /// # Errors
+    /// As [`Self::listen`], and when TLS, whose verifier decides, is not set up.
+    pub async fn listen_behind(
+        &self,
+        name: &str,
+        listener: WebSocketListener,
+        proxies: Vec<IpAddr>,
+    ) -> io::Result<SocketAddr> {
         let config = &self.inner.shared.config;
         let refused = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         if listener.secure && config.tls.is_none() {
             return refused("TLS is not set up");
         }
-        if !listener.secure && !config.allow_plain {
+        if !proxies.is_empty() && config.tls.is_none() {
+            return refused(
+                "nobody is set up who decides about the certificates that proxies hand on",
+            );
+        }
+        if !listener.secure && !config.allow_plain && proxies.is_empty() {
             return refused("sessions without TLS are not enabled");
         }
         if *self.inner.stop.borrow() {
@@ -184,14 +211,14 @@ impl WebSocketMtp {
             return refused("this listener is there already");
         }
         let (stop, stopped) = watch::channel(false);
-        let (shared, listener) = (Arc::clone(&self.inner.shared), Arc::new(listener));
-        let task = tokio::spawn(server::listen(
-            shared,
-            socket,
-            name.into(),
-            listener,
-            stopped,
-        ));
+        let place = server::Place {
+            name: name.to_owned(),
+            path: listener.path,
+            secure: listener.secure,
+            proxies,
+        };
+        let shared = Arc::clone(&self.inner.shared);
+        let task = tokio::spawn(server::listen(shared, socket, Arc::new(place), stopped));
         listening.insert(name.to_owned(), Listening { stop, task });
         Ok(address)
     }

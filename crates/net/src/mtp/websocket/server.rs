@@ -1,6 +1,6 @@
 //! Sessions that peers open (R-WS.6).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::tls::{Stream, TlsError};
 
 use super::Shared;
 use super::accept::{self, Head, Rejection};
-use super::config::WebSocketListener;
+use super::forwarded;
 use super::gate::Ticket;
-use super::peers::{Line, Seat};
+use super::peers::{Inbox, Line, Seat};
 use super::session::{self, Opened, Proof};
 use super::stats::count;
 
@@ -34,12 +34,23 @@ enum Failure {
     Rejected(#[from] Rejection),
 }
 
+/// An address that is listened at.
+pub(super) struct Place {
+    /// Names it.
+    pub(super) name: String,
+    /// Path of our resource.
+    pub(super) path: String,
+    /// TLS.
+    pub(super) secure: bool,
+    /// Who hands on certificates of others.
+    pub(super) proxies: Vec<IpAddr>,
+}
+
 /// Accepts connections until it is told to stop.
 pub(super) async fn listen(
     shared: Arc<Shared>,
     listener: TcpListener,
-    name: Arc<str>,
-    settings: Arc<WebSocketListener>,
+    place: Arc<Place>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
@@ -49,18 +60,20 @@ pub(super) async fn listen(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, from)) => match shared.gate.enter(from.ip()) {
-                Some((ticket, evicted)) => {
-                    let arrival = Arrival {
-                        shared: Arc::clone(&shared),
-                        listener: Arc::clone(&name),
-                        settings: Arc::clone(&settings),
-                        from,
-                    };
-                    tokio::spawn(arrival.serve(stream, ticket, evicted));
-                }
-                None => count(&shared.counters.turned_away),
-            },
+            Ok((stream, from)) => {
+                let is_proxy = place.proxies.contains(&from.ip().to_canonical());
+                let Some((ticket, evicted)) = shared.gate.enter(from.ip(), is_proxy) else {
+                    count(&shared.counters.turned_away);
+                    continue;
+                };
+                let arrival = Arrival {
+                    shared: Arc::clone(&shared),
+                    place: Arc::clone(&place),
+                    from,
+                    is_proxy,
+                };
+                tokio::spawn(arrival.serve(stream, ticket, evicted));
+            }
             Err(error) => {
                 tracing::warn!(%error, "a WebSocket connection cannot be accepted");
                 sleep(OUT_OF_FILES).await;
@@ -72,9 +85,9 @@ pub(super) async fn listen(
 /// A connection that a peer opened.
 struct Arrival {
     shared: Arc<Shared>,
-    listener: Arc<str>,
-    settings: Arc<WebSocketListener>,
+    place: Arc<Place>,
     from: SocketAddr,
+    is_proxy: bool,
 }
 
 /// What the client asked for, who it says it is, and what it is answered.
@@ -82,6 +95,7 @@ struct Admitted {
     head: Head,
     peer: Option<EndpointId>,
     response: Response,
+    line: (Arc<Line>, Inbox),
     seat: Seat,
 }
 
@@ -106,7 +120,11 @@ impl Arrival {
             Ok(Err(failure)) => {
                 count(match &failure {
                     Failure::Tls(_) => &counters.tls_failed,
-                    Failure::Rejected(Rejection::Full) => &counters.turned_away,
+                    Failure::Rejected(Rejection::Untrusted(_)) => &counters.tls_failed,
+                    Failure::Rejected(Rejection::Foreign) => &counters.certificates_refused,
+                    Failure::Rejected(Rejection::Full | Rejection::NoProxy) => {
+                        &counters.turned_away
+                    }
                     Failure::Rejected(_) => &counters.handshakes_refused,
                 });
                 tracing::debug!(%from, %failure, "a connection came to no WebSocket session");
@@ -122,15 +140,15 @@ impl Arrival {
         // Records are written whole; waiting for more only makes them late.
         let _best_effort = stream.set_nodelay(true);
         let config = &self.shared.config;
-        let mut stream = match &config.tls {
-            Some(tls) if self.settings.secure => tls.accept_from(stream, self.from).await?.into(),
+        let stream = match &config.tls {
+            // The clients behind it share its address, and it bounds them.
+            Some(tls) if self.place.secure && self.is_proxy => tls.accept(stream).await?.into(),
+            Some(tls) if self.place.secure => tls.accept_from(stream, self.from).await?.into(),
             _ => Stream::Tcp(stream),
         };
-        let secure = stream.is_secure();
-        let line = Line::new(&config.session, Opener::Peer, secure, Some(&self.listener));
-        let admitted = match self.admit(&mut stream, &line.0).await {
+        let (stream, admitted) = match self.admit(stream).await {
             Ok(admitted) => admitted,
-            Err(rejection) => {
+            Err((mut stream, rejection)) => {
                 // Whether the peer reads it is its own affair.
                 let _said = accept::refuse(&mut stream, &rejection).await;
                 return Err(rejection.into());
@@ -140,7 +158,7 @@ impl Arrival {
         let frames = accept::frames(config.session.max_record);
         let opened = Opened {
             stream: accept::answer(stream, admitted.head, &admitted.response, frames).await?,
-            line,
+            line: admitted.line,
             connection: None,
             peer: admitted.peer.or_else(|| proof.sole_endpoint()),
             proof,
@@ -151,24 +169,63 @@ impl Arrival {
     }
 
     /// Reads what the client asks for, and decides.
-    async fn admit(&self, stream: &mut Stream, line: &Arc<Line>) -> Result<Admitted, Rejection> {
-        let (config, peers) = (&self.shared.config, &self.shared.peers);
+    async fn admit(&self, mut stream: Stream) -> Result<(Stream, Admitted), (Stream, Rejection)> {
+        let (head, chain) = match self.read(&mut stream).await {
+            Ok(read) => read,
+            Err(rejection) => return Err((stream, rejection)),
+        };
+        let stream = match (&self.shared.config.tls, self.is_proxy) {
+            (Some(tls), true) => match tls.vouch(stream, chain).await {
+                Ok(vouched) => Stream::Vouched(Box::new(vouched)),
+                Err((error, stream)) => return Err((stream, Rejection::Untrusted(error))),
+            },
+            _ => stream,
+        };
+        match self.decide(&stream, head) {
+            Ok(admitted) => Ok((stream, admitted)),
+            Err(rejection) => Err((stream, rejection)),
+        }
+    }
+
+    /// Reads the request, and the certificates that a proxy hands on.
+    async fn read(&self, stream: &mut Stream) -> Result<(Head, Vec<Vec<u8>>), Rejection> {
+        let config = &self.shared.config;
+        // A listener without TLS that has proxies is theirs alone.
+        if !self.is_proxy && !stream.is_secure() && !self.place.proxies.is_empty() {
+            return Err(Rejection::NoProxy);
+        }
         let head = accept::read(stream, config.limits.max_head).await?;
+        let chain = forwarded::certificates(head.request.headers());
+        if !self.is_proxy && chain != Ok(Vec::new()) {
+            return Err(Rejection::Foreign);
+        }
+        Ok((head, chain?))
+    }
+
+    fn decide(&self, stream: &Stream, head: Head) -> Result<Admitted, Rejection> {
+        let (config, peers) = (&self.shared.config, &self.shared.peers);
         let identity = stream.identity();
         let certifies = |id: &EndpointId| proves(identity.as_deref(), id);
-        let path = &self.settings.path;
+        let path = &self.place.path;
         let (admission, response) = accept::admit(&head, path, &config.endpoint_id, certifies)?;
         // Who comes again does not make them more.
-        let again = admission
-            .peer
-            .as_ref()
-            .is_some_and(|id| peers.with(id).is_some());
+        let named = admission.peer.as_ref();
+        let again = named.is_some_and(|id| peers.with(id).is_some());
         let max = config.limits.max_sessions + usize::from(again);
+        let secure = stream.is_secure();
+        let line = Line::new(
+            &config.session,
+            Opener::Peer,
+            secure,
+            Some(&self.place.name),
+        );
+        let seat = peers.enter(&line.0, max).ok_or(Rejection::Full)?;
         Ok(Admitted {
             head,
             peer: admission.peer,
             response,
-            seat: peers.enter(line, max).ok_or(Rejection::Full)?,
+            line,
+            seat,
         })
     }
 }

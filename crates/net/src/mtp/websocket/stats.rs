@@ -41,6 +41,8 @@ counters! {
     dials_failed,
     /// Connections of peers whose TLS handshake failed or whose certificate was refused.
     tls_failed,
+    /// Requests with a certificate in a header (RFC 9440) from who is no proxy of ours; refused.
+    certificates_refused,
     /// Opening handshakes of peers that were answered with an error: not a WebSocket request, another path, no subprotocol, a
     /// wrong Endpoint ID.
     handshakes_refused,

@@ -1,6 +1,7 @@
 //! USP over WebSocket (R-WS): between two of ours, byte by byte, and with an independent library.
 
 mod opening;
+mod proxy;
 mod python;
 mod raw;
 mod records;
