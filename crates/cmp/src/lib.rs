@@ -17,7 +17,8 @@
 //!
 //! # Module map
 //! [`asn1`] (the types), [`oid`] (what names them) → [`crypto`] (hashes, MACs, signatures, keys) → `certificate` (what is in a certificate
-//! or PKCS #10 request) → [`protection`], [`possession`] → `rules` (headers) → [`authority`], [`client`] (transactions) → `refusal`, `error`
+//! or PKCS #10 request) → [`protection`], [`possession`], [`key_delivery`] (private keys that the CA
+//! generated) → `rules` (headers) → [`authority`], [`client`] (transactions) → `refusal`, `error`
 //! (why not).
 
 #![forbid(unsafe_code)]
@@ -30,6 +31,7 @@ pub mod crypto;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod key_delivery;
 pub mod oid;
 pub mod possession;
 pub mod protection;

@@ -120,4 +120,32 @@ oids! {
     SUBJECT_KEY_IDENTIFIER = "2.5.29.14";
     /// `id-ce-cRLReasons`: the reason of a revocation.
     REASON_CODE = "2.5.29.21";
+
+    // Private keys in messages: CMS (RFC 5652), encryption (RFC 9481 §4, §5), key packages (RFC 5958).
+    /// `id-data`.
+    DATA = "1.2.840.113549.1.7.1";
+    /// `id-signedData`.
+    SIGNED_DATA = "1.2.840.113549.1.7.2";
+    /// `id-ct-KP-aKeyPackage`.
+    KEY_PACKAGE = "2.16.840.1.101.2.1.2.78.5";
+    /// `id-contentType`.
+    CONTENT_TYPE = "1.2.840.113549.1.9.3";
+    /// `id-messageDigest`.
+    MESSAGE_DIGEST = "1.2.840.113549.1.9.4";
+    /// `id-RSAES-OAEP`.
+    RSAES_OAEP = "1.2.840.113549.1.1.7";
+    /// `dhSinglePass-stdDH-sha256kdf-scheme`.
+    ECDH_SHA256 = "1.3.132.1.11.1";
+    /// `dhSinglePass-stdDH-sha384kdf-scheme`.
+    ECDH_SHA384 = "1.3.132.1.11.2";
+    /// `dhSinglePass-stdDH-sha512kdf-scheme`.
+    ECDH_SHA512 = "1.3.132.1.11.3";
+    /// `id-aes128-wrap`.
+    AES128_WRAP = "2.16.840.1.101.3.4.1.5";
+    /// `id-aes256-wrap`.
+    AES256_WRAP = "2.16.840.1.101.3.4.1.45";
+    /// `id-aes128-CBC`.
+    AES128_CBC = "2.16.840.1.101.3.4.1.2";
+    /// `id-aes256-CBC`.
+    AES256_CBC = "2.16.840.1.101.3.4.1.42";
 }

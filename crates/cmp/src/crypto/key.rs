@@ -3,8 +3,9 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    encoding::{AsDer, PublicKeyX509Der},
+    encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
     rand::SystemRandom,
+    rsa::KeySize,
     signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
         Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair,
@@ -95,6 +96,34 @@ impl KeyPair {
             inner,
             public,
         })
+    }
+
+    /// A fresh key in PKCS #8. Its random numbers are the cryptographic library's own. RSA keys have 3072 bits, which takes its time.
+    pub fn generate_pkcs8(kind: KeyKind) -> Result<Vec<u8>, KeyError> {
+        let failed = |_| KeyError;
+        let pkcs8 = match kind {
+            KeyKind::P256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)
+                .and_then(|key| key.to_pkcs8v1())
+                .map_err(failed)?
+                .as_ref()
+                .to_vec(),
+            KeyKind::P384 => EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING)
+                .and_then(|key| key.to_pkcs8v1())
+                .map_err(failed)?
+                .as_ref()
+                .to_vec(),
+            KeyKind::Rsa | KeyKind::RsaPss => {
+                let key = RsaKeyPair::generate(KeySize::Rsa3072).map_err(failed)?;
+                let der: Pkcs8V1Der<'_> = key.as_der().map_err(failed)?;
+                der.as_ref().to_vec()
+            }
+            KeyKind::Ed25519 => Ed25519KeyPair::generate()
+                .and_then(|key| key.to_pkcs8v1())
+                .map_err(failed)?
+                .as_ref()
+                .to_vec(),
+        };
+        Ok(pkcs8)
     }
 
     /// Which kind.

@@ -6,6 +6,7 @@ mod client;
 mod codec;
 mod fuzz;
 mod interop;
+mod key_delivery;
 mod openssl;
 mod protection;
 mod recorded;
