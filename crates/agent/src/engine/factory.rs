@@ -199,7 +199,8 @@ fn enter_way(
             let connection = enter_stomp(tree, place, controller)?;
             let own = own_mtp(tree, "STOMP", "Reference", &connection)?;
             let destination = controller.broker.subscribe.clone();
-            let destination = destination.unwrap_or_else(|| format!("/queue/{}", plain(own_id)));
+            let destination =
+                destination.unwrap_or_else(|| format!("/topic/usp.agent.{}", plain(own_id)));
             put(tree, &own.child("STOMP"), &[("Destination", &destination)])?;
             let values = [
                 ("Reference", connection.as_str()),

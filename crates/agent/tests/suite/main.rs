@@ -9,6 +9,9 @@ mod clock;
 mod config;
 mod first_use;
 mod live;
+mod live_mtps;
+#[path = "../../../net/tests/suite/support/mosquitto.rs"]
+mod mosquitto;
 mod mtp;
 mod notify;
 mod onboarding;
@@ -16,6 +19,8 @@ mod persistence;
 mod pki;
 mod provider;
 mod provider_live;
+#[path = "../../../net/tests/suite/support/rabbitmq.rs"]
+mod rabbitmq;
 mod records;
 mod requests;
 mod revocation;

@@ -76,6 +76,21 @@ impl Ca {
         self.issue_from(endpoint_id, params)
     }
 
+    /// The certificate of a broker by the name of `localhost`.
+    pub(crate) fn issue_broker(&self) -> Issued {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Test broker");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate().unwrap();
+        Issued {
+            chain: params.signed_by(&key, &self.0).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     /// A certificate with this serial number, that says where the list of revoked ones is.
     pub(crate) fn issue_revocable(
         &self,
@@ -120,6 +135,9 @@ impl Ca {
         params.subject_alt_names.push(SanType::URI(
             format!("urn:bbf:usp:id:{endpoint_id}").try_into().unwrap(),
         ));
+        params
+            .distinguished_name
+            .push(DnType::CommonName, endpoint_id);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,

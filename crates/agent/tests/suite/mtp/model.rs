@@ -251,7 +251,10 @@ fn the_controller_of_the_file_is_reached_as_its_url_says() {
     let bench = Bench::started(settings.clone(), Store::in_memory().unwrap());
     let link = &bench.plan().stomp["Device.STOMP.Connection.1"];
     assert_eq!((link.host.as_str(), link.port), ("broker.example", 61614));
-    assert_eq!(link.destination.as_deref(), Some("/queue/proto::agent"));
+    assert_eq!(
+        link.destination.as_deref(),
+        Some("/topic/usp.agent.proto::agent")
+    );
     settings.controller.as_mut().unwrap().url = "mqtts://b.example/usp/c".parse().unwrap();
     let bench = Bench::started(settings.clone(), Store::in_memory().unwrap());
     let link = &bench.plan().mqtt["Device.MQTT.Client.1"];
