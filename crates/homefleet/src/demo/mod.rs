@@ -20,6 +20,7 @@ use crate::serve::{Ended, runtime, with_causes};
 
 mod home;
 pub mod pki;
+pub mod rabbitmq;
 
 pub use home::{Home, Running};
 

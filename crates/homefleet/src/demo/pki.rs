@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use homefleet_trust::{Connection, Context, Policy, Time};
+use homefleet_trust::{Connection, Context, PeerIdentity, Policy, Time};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -111,28 +111,54 @@ impl Authority {
         Ok(files)
     }
 
+    /// The certificate of a host that is no Endpoint, such as a broker, likewise.
+    ///
+    /// # Errors
+    /// [`PkiError`] when a file cannot be read or written, or a name cannot be put into a certificate.
+    pub fn host(&self, dir: &Path, name: &str, hosts: &[&str]) -> Result<Issued, PkiError> {
+        let files = Issued {
+            certificate: dir.join(format!("{name}.pem")),
+            key: dir.join(format!("{name}.key")),
+        };
+        let is_good = |host: &&str| {
+            let connection = Connection::Initiated {
+                host,
+                endpoint_id: None,
+            };
+            self.judged(&files.certificate, connection).is_some()
+        };
+        if files.key.exists() && hosts.iter().all(is_good) {
+            return Ok(files);
+        }
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let pem = host_params(name, hosts)?
+            .signed_by(&key, &self.issuer)?
+            .pem();
+        write(&files.key, &key.serialize_pem(), 0o600)?;
+        write(&files.certificate, &pem, 0o644)?;
+        Ok(files)
+    }
+
     /// Whether the certificate in the file would be accepted for this Endpoint ID, now and for some time.
     fn is_good(&self, certificate: &Path, endpoint_id: &str) -> bool {
-        let (Ok(chain), Ok(anchors)) = (read(certificate), read(&self.certificate)) else {
-            return false;
-        };
-        let (Ok(chain), Ok(anchors)) = (
-            homefleet_trust::chain_from_pem(&chain),
-            homefleet_trust::anchors_from_pem(&anchors),
-        ) else {
-            return false;
-        };
+        self.judged(certificate, Connection::Accepted)
+            .is_some_and(|peer| peer.is_endpoint(endpoint_id))
+    }
+
+    /// Who has the certificate in the file, if it would be accepted now and for some time.
+    fn judged(&self, certificate: &Path, connection: Connection<'_>) -> Option<PeerIdentity> {
+        let chain = homefleet_trust::chain_from_pem(&read(certificate).ok()?).ok()?;
+        let anchors = homefleet_trust::anchors_from_pem(&read(&self.certificate).ok()?).ok()?;
         let soon = OffsetDateTime::now_utc() + RENEW_BEFORE;
         let policy = Policy::default();
         let context = Context::new(
             &anchors,
             Time::Accurate(SystemTime::from(soon)),
-            Connection::Accepted,
+            connection,
             &policy,
         );
-        homefleet_trust::decide(&chain, &context)
-            .peer
-            .is_some_and(|peer| peer.is_endpoint(endpoint_id))
+        let decision = homefleet_trust::decide(&chain, &context);
+        decision.is_established().then_some(decision.peer).flatten()
     }
 }
 
@@ -146,11 +172,17 @@ fn ca_params() -> CertificateParams {
 }
 
 fn endpoint_params(endpoint_id: &str, hosts: &[&str]) -> Result<CertificateParams, PkiError> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = named(endpoint_id);
+    let mut params = host_params(endpoint_id, hosts)?;
     // First, because agents in the field look at the first name only.
     let urn = format!("urn:bbf:usp:id:{endpoint_id}");
-    params.subject_alt_names = vec![SanType::URI(urn.as_str().try_into()?)];
+    let urn = SanType::URI(urn.as_str().try_into()?);
+    params.subject_alt_names.insert(0, urn);
+    Ok(params)
+}
+
+fn host_params(common_name: &str, hosts: &[&str]) -> Result<CertificateParams, PkiError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(common_name);
     for host in hosts {
         params.subject_alt_names.push(match host.parse() {
             Ok(address) => SanType::IpAddress(address),

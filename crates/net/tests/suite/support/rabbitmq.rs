@@ -228,6 +228,8 @@ fn start(directory: &Path, program: &str, args: &[&str], epmd: u16, dist: u16) -
         .env("HOME", path("home"))
         .env("ERL_EPMD_PORT", epmd.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        // Ours is there; one that RabbitMQ started would stay.
+        .env("ERL_FLAGS", "-start_epmd false")
         .env("RABBITMQ_NODENAME", format!("homefleet-{dist}@localhost"))
         .env("RABBITMQ_DIST_PORT", dist.to_string())
         .env("RABBITMQ_MNESIA_BASE", path("mnesia"))
@@ -239,7 +241,7 @@ fn start(directory: &Path, program: &str, args: &[&str], epmd: u16, dist: u16) -
         .env("detached", "1")
         .env(
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-            "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} \
+            "-kernel inet_dist_use_interface {127,0,0,1} \
              +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
         )
         .stdin(Stdio::null())
