@@ -14,6 +14,9 @@ BUILD_PACKAGES := build-essential ca-certificates clang cmake libclang-dev pkg-c
 TEST_PACKAGES := chromium chromium-driver curl gnutls-bin haproxy iproute2 iputils-ping libcoap3-bin \
   mosquitto mosquitto-clients openssl procps python3 python3-venv rabbitmq-server sqlite3
 
+# The broker of a demo over STOMP or MQTT.
+DEMO_PACKAGES := $(if $(filter stomp,$(MTP)),rabbitmq-server) $(if $(filter mqtt,$(MTP)),mosquitto)
+
 # The Python with aiocoap and websockets, for the interop tests.
 export HOMEFLEET_PYTHON ?= $(abspath $(PEERS)/venv/bin/python)
 
@@ -24,8 +27,9 @@ BENCHES := post datagrams store notify size
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
-demo: deps-build ## build, then run a server and an agent for this machine; prints the console's address
-	$(CARGO) run --locked --quiet --bin homefleet -- demo $(ARGS)
+demo: deps-build ## build, then run a server and an agent for this machine; prints the console's address. MTP=coap, mqtt, stomp or websocket
+	@scripts/install-packages $(DEMO_PACKAGES)
+	$(CARGO) run --locked --quiet --bin homefleet -- demo $(MTP:%=--mtp %) $(ARGS)
 
 test: deps-test ## every test, with the real peers
 	$(CARGO) test --locked --workspace $(ARGS)

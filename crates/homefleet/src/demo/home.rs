@@ -7,17 +7,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use homefleet_agent::{Agent, config as agent_config};
-use homefleet_api::{Device, NewTask, NewToken, Operation, Role, Task};
+use homefleet_api::{Device, LinkState, NewTask, NewToken, Operation, Role, Task};
 use homefleet_server::{Access, Config, CoreError, RunningServer, Server, config::Tls};
 
 use super::failed;
 use super::pki::{Authority, Issued, write};
+use super::way::{Mtp, Way};
 use crate::failure::Failure;
 
 /// Endpoint ID of the demo's server as a USP Controller.
 pub(crate) const CONTROLLER_ID: &str = "proto::homefleet-demo";
 /// How long each side has to stop.
 const STOP_TIME: Duration = Duration::from_secs(1);
+/// How long the server has to connect to its broker before the agent starts.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How often the registry is looked at while the first contact is awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a token of the demo is good.
@@ -32,6 +35,7 @@ pub struct Home {
     server: Issued,
     agent: Issued,
     device_id: String,
+    way: Way,
 }
 
 impl Home {
@@ -65,7 +69,22 @@ impl Home {
             agent,
             device_id,
             authority,
+            way: Way::Coap,
         })
+    }
+
+    /// The same with server and agent talking over `mtp`. A broker, where it takes one, runs for as long as the home.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] when its broker is not installed, or does not start.
+    pub async fn over(mut self, mtp: Mtp) -> Result<Self, Failure> {
+        self.way = Way::open(mtp, &self.dir, &self.authority, &self.device_id).await?;
+        Ok(self)
+    }
+
+    /// How server and agent talk.
+    pub fn mtp(&self) -> Mtp {
+        self.way.mtp()
     }
 
     /// The directory.
@@ -93,6 +112,7 @@ impl Home {
         let mut config = Config::new(CONTROLLER_ID.to_owned(), self.dir.join("server"), tls);
         config.http.listen = http;
         config.coap.listen = coap;
+        self.way.enter(&mut config);
         config
     }
 
@@ -102,10 +122,11 @@ impl Home {
     /// [`Failure::Failed`] when its file cannot be written.
     pub fn agent_config(&self, coap: SocketAddr) -> Result<agent_config::Config, Failure> {
         let text = agent_config::template(&agent_config::Init {
-            controller: Some(format!("coaps://{coap}/usp")),
+            controller: Some(self.way.controller(coap, &self.device_id)),
             controller_id: Some(CONTROLLER_ID.to_owned()),
             endpoint_id: Some(self.device_id.clone()),
             ca: Some(self.authority.certificate.clone()),
+            brokers: self.way.broker(),
             certificate: Some(self.agent.certificate.clone()),
             key: Some(self.agent.key.clone()),
             data_dir: Some(self.dir.join("agent")),
@@ -115,8 +136,11 @@ impl Home {
         let file = self.dir.join("agent.toml");
         write(&file, &text, 0o600).map_err(|error| failed(&error))?;
         // Both sides look at this machine's one clock, so that it is accurate is beyond doubt here.
-        let environment =
-            |name: &str| (name == "HOMEFLEET_AGENT_TRUST_TIME").then(|| "accurate".to_owned());
+        let environment = |name: &str| match name {
+            "HOMEFLEET_AGENT_TRUST_TIME" => Some("accurate".to_owned()),
+            "HOMEFLEET_AGENT_CONTROLLER_SUBSCRIBE" => self.way.agent(&self.device_id),
+            _ => None,
+        };
         let mut config = agent_config::Config::parse(&text, &file, environment)
             .map_err(|error| failed(&error))?;
         // A demo never restarts its visitor's machine nor changes its network.
@@ -131,6 +155,7 @@ impl Home {
     /// [`Failure::Failed`] when one of them does not start; the other is stopped again.
     pub async fn start(&self, http: SocketAddr, coap: SocketAddr) -> Result<Running, Failure> {
         let running = self.start_server(http, coap).await?;
+        running.connected(CONNECT_TIME).await;
         match self.start_agent(running.server.coap_addr()).await {
             Ok(agent) => Ok(Running {
                 agent: Some(agent),
@@ -303,6 +328,23 @@ impl Running {
             }
         };
         tokio::time::timeout(limit, known).await.ok()
+    }
+
+    /// Waits until the server is connected to its broker, if it has one: what an agent says before is said to nobody.
+    async fn connected(&self, limit: Duration) {
+        let connected = async {
+            while let Ok(list) = self.access.mtps()
+                && list
+                    .mtps
+                    .iter()
+                    .flat_map(|mtp| &mtp.links)
+                    .any(|link| !matches!(link.state, LinkState::Listening | LinkState::Up))
+            {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        // The agent tries until it is heard.
+        let _in_time = tokio::time::timeout(limit, connected).await;
     }
 
     /// Asks something of the device and waits for its answer.

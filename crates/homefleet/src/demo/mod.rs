@@ -1,7 +1,7 @@
 //! `homefleet demo`: a server and an agent for this very machine, in one process, on loopback.
 //!
 //! Nothing is simulated. The two sides have a certificate each, from an authority of the demo's own, and
-//! speak CoAP over DTLS through a socket; only the network between them is short. Everything is kept in
+//! speak USP through sockets, over DTLS or TLS, through a real broker where it takes one; only the network between them is short. Everything is kept in
 //! one directory, so that the second run finds the device, its values and its tasks again.
 
 use std::io::ErrorKind;
@@ -18,11 +18,13 @@ use crate::failure::Failure;
 use crate::output;
 use crate::serve::{Ended, runtime, with_causes};
 
+mod broker;
 mod home;
 pub mod pki;
-pub mod rabbitmq;
+mod way;
 
 pub use home::{Home, Running};
+pub use way::Mtp;
 
 /// How many ports after a taken one are tried.
 const PORTS_TRIED: u16 = 100;
@@ -36,6 +38,7 @@ const OPERATION_TIME: Duration = Duration::from_secs(10);
 #[command(after_help = "Examples:
   homefleet demo
   homefleet demo --dir /tmp/home --http-port 9000
+  homefleet demo --mtp stomp   the same through a RabbitMQ of its own
   homefleet demo --once        starts everything, reads this machine's uptime over DTLS, ends")]
 pub(crate) struct Demo {
     /// Directory for certificates, keys, store and log; used again by the next run
@@ -47,6 +50,9 @@ pub(crate) struct Demo {
     /// UDP port on which the server awaits devices; the next free one when it is taken
     #[arg(long, value_name = "PORT", default_value_t = 5684)]
     coap_port: u16,
+    /// How server and agent talk
+    #[arg(long, value_enum, default_value_t)]
+    mtp: Mtp,
     /// Read the uptime from the device once it is there, then end
     #[arg(long)]
     once: bool,
@@ -62,17 +68,21 @@ impl Demo {
         let coap = free_port("--coap-port", self.coap_port, |at| {
             UdpSocket::bind(at).map(drop)
         })?;
-        runtime()?.block_on(self.demonstrate(global, &home, http, coap))
+        runtime()?.block_on(self.demonstrate(global, home, http, coap))
     }
 
     async fn demonstrate(
         &self,
         global: &Global,
-        home: &Home,
+        home: Home,
         http: SocketAddr,
         coap: SocketAddr,
     ) -> Result<(), Failure> {
         let mut ended = Ended::new()?;
+        let home = &tokio::select! {
+            home = home.over(self.mtp) => home?,
+            () = ended.wait() => return Ok(()),
+        };
         let running = home.start(http, coap).await?;
         let shown = self.show(global, home, &running, &mut ended).await;
         running.stop().await;
@@ -125,13 +135,14 @@ fn words(home: &Home, running: &Running, contact: Option<&Device>) -> String {
     let id = running.device_id();
     let agent = match contact {
         Some(device) => format!(
-            "{id}  connected over DTLS, {} values read",
+            "{id}  connected over {}, {} values read",
+            home.mtp().words(),
             device.parameter_count
         ),
         None => format!("{id}  NO CONTACT YET: see {}", home.log_file().display()),
     };
     format!(
-        "\nHomefleet demo: this machine, managed over CoAP in DTLS\n\
+        "\nHomefleet demo: this machine, managed over {mtp}\n\
          \n  server    {coap}  as {server}\
          \n  agent     {agent}\
          \n  kept in   {dir}  (delete it to begin anew)\n\
@@ -147,6 +158,7 @@ fn words(home: &Home, running: &Running, contact: Option<&Device>) -> String {
          \n      ProtocolVersion=Any NumberOfRepetitions=3 Timeout=1000 DataBlockSize=64\
          \n  {program} device watch '{id}' Device.DeviceInfo.MemoryStatus.Free\n\
          \nCtrl-C ends it.\n",
+        mtp = home.mtp().words(),
         coap = running.coap_url(),
         server = home::CONTROLLER_ID,
         dir = home.dir().display(),

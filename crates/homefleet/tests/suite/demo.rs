@@ -1,11 +1,14 @@
 //! `homefleet demo`, as a visitor starts it.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use homefleet_cli::demo::Home;
+use homefleet_api::{self as api, Operation, TaskState};
+use homefleet_cli::demo::{Home, Mtp};
 
 use crate::support::{command, finish, fresh_dir, run, signal};
 
@@ -116,4 +119,49 @@ fn two_demos_in_one_directory_are_one_too_many() {
     let _first = Home::open(&dir).unwrap();
     let ran = run(&["demo", "--once", "--dir", dir.to_str().unwrap()]).code(1);
     assert!(ran.err.contains("another demo is running"), "{ran:?}");
+}
+
+/// One home that changes from one MTP to the next.
+#[test]
+fn over_every_mtp_the_device_connects_and_answers() {
+    let dir = fresh_dir("demo-mtps");
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    for (mtp, shown, broker) in [
+        (Mtp::Websocket, api::Mtp::Websocket, None),
+        (
+            Mtp::Stomp,
+            api::Mtp::Stomp,
+            Some("/usr/lib/rabbitmq/bin/rabbitmq-server"),
+        ),
+        (Mtp::Coap, api::Mtp::Coap, None),
+        (Mtp::Mqtt, api::Mtp::Mqtt, Some("/usr/sbin/mosquitto")),
+    ] {
+        if let Some(broker) = broker.filter(|broker| !Path::new(broker).exists()) {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "a peer is missing and CI is set: {broker}"
+            );
+            println!("SKIPPED, A PEER IS MISSING: {broker}");
+            continue;
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let home = Home::open(&dir).unwrap().over(mtp).await.unwrap();
+            let running = home.start(any, any).await.unwrap();
+            let contact = running.first_contact(Duration::from_secs(60)).await;
+            assert!(contact.is_some(), "{mtp:?}");
+            let operation = Operation::Get {
+                paths: vec!["Device.DeviceInfo.UpTime".to_owned()],
+                max_depth: 0,
+            };
+            let task = running.ask(operation, Duration::from_secs(60)).await;
+            assert_eq!(task.unwrap().state, TaskState::Done, "{mtp:?}");
+            let list = running.access().mtps().unwrap();
+            for status in list.mtps {
+                let used = status.records_in > 0 && status.records_out > 0;
+                assert_eq!(used, status.mtp == shown, "{mtp:?}: {status:?}");
+            }
+            running.stop().await;
+        });
+    }
 }
