@@ -14,6 +14,8 @@ pub enum Kind {
     Boolean,
     /// A whole number.
     Integer,
+    /// A list of whole numbers; separated by commas in a variable.
+    Integers,
     /// A list of texts; separated by commas in a variable.
     List,
     /// A text.
@@ -66,16 +68,27 @@ impl Key {
                 .parse()
                 .map(Value::Integer)
                 .map_err(|_| format!("found `{text}`, expected a whole number")),
+            Kind::Integers => items(text)
+                .map(|item| {
+                    let number = item.parse().map(Value::Integer);
+                    number.map_err(|_| format!("found `{item}`, expected whole numbers"))
+                })
+                .collect::<Result<_, _>>()
+                .map(Value::Array),
             Kind::List => Ok(Value::Array(
-                text.split(',')
-                    .map(str::trim)
-                    .filter(|item| !item.is_empty())
+                items(text)
                     .map(|item| Value::String(item.to_owned()))
                     .collect(),
             )),
             Kind::Text => Ok(Value::String(text.to_owned())),
         }
     }
+}
+
+/// The items of a list in a variable.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    let items = text.split(',').map(str::trim);
+    items.filter(|item| !item.is_empty())
 }
 
 fn variable(path: &str) -> String {
@@ -253,6 +266,18 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         "\"wss://192.0.2.7:5443/usp\"",
         "Where it listens.",
+    ),
+    key(
+        "uds.listen",
+        Kind::Text,
+        "\"/run/homefleet/usp.sock\"",
+        "Socket file where agents on this machine connect, without certificates: for our own user, root, and uds.allow_uids.\nOff unless set.",
+    ),
+    key(
+        "uds.allow_uids",
+        Kind::Integers,
+        "[]",
+        "User IDs of agents on this machine that do not run as our own user. Whoever is let in may be any device that was\nnever seen with a certificate.",
     ),
     needed(
         "stomp[].name",

@@ -14,7 +14,7 @@ mod mtp;
 mod template;
 
 pub use keys::{KEYS, Key, Kind};
-pub use mtp::{ListeningAgent, Mqtt, Passwords, Stomp, Url, Version, WebSocket};
+pub use mtp::{ListeningAgent, Mqtt, Passwords, Stomp, Uds, Url, Version, WebSocket};
 pub use template::template;
 
 /// The whole configuration.
@@ -42,6 +42,9 @@ pub struct Config {
     /// Devices at MQTT brokers.
     #[serde(default)]
     pub mqtt: Vec<Mqtt>,
+    /// Devices on this machine.
+    #[serde(default)]
+    pub uds: Uds,
     /// Own certificate and trusted CAs.
     pub tls: Tls,
     /// REST API and console.
@@ -420,6 +423,7 @@ impl Config {
                 ..Coap::default()
             },
             websocket: WebSocket::default(),
+            uds: Uds::default(),
             stomp: Vec::new(),
             mqtt: Vec::new(),
             tls,

@@ -1,9 +1,10 @@
-//! The MTPs besides CoAP: `[websocket]`, `[[stomp]]`, `[[mqtt]]`.
+//! The MTPs besides CoAP: `[websocket]`, `[[stomp]]`, `[[mqtt]]`, `[uds]`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use homefleet_net::mtp::uds;
 use homefleet_usp::mtp::mqtt::topic::check_name;
 use homefleet_usp::mtp::stomp::{Senders, SendersError};
 use homefleet_usp::{EndpointId, mtp::mqtt::MqttVersion};
@@ -103,6 +104,16 @@ pub struct Mqtt {
     /// Seconds for which the broker keeps what is for us while we are away; 0 = not at all.
     #[serde(default = "hour")]
     pub session_expiry: u32,
+}
+
+/// `[uds]`. Off unless a path is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Uds {
+    /// Socket file for agents on this machine.
+    pub listen: Option<PathBuf>,
+    /// User IDs besides our own whose processes may connect; the file is then open to all, and the kernel says who it is.
+    pub allow_uids: Vec<u32>,
 }
 
 /// `version` of `[[mqtt]]`.
@@ -275,6 +286,13 @@ impl Config {
         let path = &self.websocket.path;
         if path.contains(|c: char| c.is_whitespace() || c.is_control() || "?#".contains(c)) {
             return wrong("websocket.path", format!("`{path}` is not a path"));
+        }
+        if let Some(path) = &self.uds.listen {
+            let length = path.as_os_str().len();
+            if length == 0 || length > uds::MAX_PATH {
+                let problem = format!("found {length} bytes, expected 1 to {}", uds::MAX_PATH);
+                return wrong("uds.listen", problem);
+            }
         }
         if self.websocket.agent.len() > MAX_ENTRIES {
             return wrong("websocket.agent", too_many(self.websocket.agent.len()));

@@ -82,6 +82,7 @@ mod tests {
         (websocket.advertise, websocket.agent) = (None, Vec::new());
         assert_eq!(tls, plain.tls);
         assert_eq!(websocket, plain.websocket);
+        assert_eq!(shown.uds.allow_uids, plain.uds.allow_uids);
         assert_eq!(shown.log, plain.log);
     }
 
@@ -112,6 +113,7 @@ mod tests {
         for key in KEYS {
             let value = match key.kind {
                 Kind::List => "Device.X.Y".to_owned(),
+                Kind::Integers => "1000, 1001".to_owned(),
                 _ => key.example.trim_matches('"').to_owned(),
             };
             let variable = key.variable();

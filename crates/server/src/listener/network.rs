@@ -11,8 +11,8 @@ use homefleet_net::mtp::mqtt::{MqttClient, MqttMtp, MqttMtpConfig};
 use homefleet_net::mtp::stomp::{StompConnection, StompMtp, StompMtpConfig};
 use homefleet_net::mtp::websocket::{Limits, WebSocketConnection, WebSocketListener};
 use homefleet_net::mtp::{
-    CoapMtp, CoapMtpConfig, Event, Interface, Mtps, NoGreeting, Route, State, Status, WebSocketMtp,
-    WebSocketMtpConfig,
+    CoapMtp, CoapMtpConfig, Event, Interface, Mtps, NoGreeting, Route, State, Status, UdsListener,
+    UdsMtp, UdsMtpConfig, WebSocketMtp, WebSocketMtpConfig,
 };
 use homefleet_net::tls::Tls;
 use homefleet_usp::EndpointId;
@@ -88,8 +88,8 @@ impl Network {
             stomp: means.stomp(&tls, &passwords, &mut shown),
             mqtt: means.mqtt(&tls, &passwords, &mut shown),
             websocket: means.websocket(&tls, &mut shown).await?,
+            uds: means.uds(&mut shown).await?,
             tls: Some(tls),
-            ..Mtps::default()
         };
         Ok(Self {
             mtps,
@@ -190,6 +190,18 @@ impl Network {
                 records_failed: stats.publish_errors,
                 erroneous: stats.erroneous,
                 forged: stats.untrusted,
+            });
+        }
+        if let Some(stats) = stats.uds {
+            mtps.push(api::MtpStatus {
+                mtp: api::Mtp::Uds,
+                links: listening(api::Mtp::Uds).collect(),
+                devices: Some(devices(api::Mtp::Uds)),
+                records_in: stats.records_in,
+                records_out: stats.records_out,
+                records_failed: stats.records_failed,
+                erroneous: stats.erroneous,
+                forged: stats.forged,
             });
         }
         api::MtpList { mtps }
@@ -357,6 +369,36 @@ impl Means<'_> {
             mtp.open(&agent.endpoint_id, connection);
         }
         shown.agents.clone_from(&websocket.agent);
+        Ok(Some(mtp))
+    }
+
+    async fn uds(&self, shown: &mut Shown) -> Result<Option<UdsMtp>, StartError> {
+        let Some(path) = &self.config.uds.listen else {
+            return Ok(None);
+        };
+        let config = UdsMtpConfig {
+            max_sessions: self.config.device.max,
+            ..UdsMtpConfig::new(self.endpoint_id.clone(), self.events.clone())
+        };
+        let mtp = UdsMtp::new(config);
+        let mut listener = UdsListener::new(path);
+        if !self.config.uds.allow_uids.is_empty() {
+            let own = rustix::process::geteuid().as_raw();
+            let others = self.config.uds.allow_uids.iter().copied();
+            listener.allowed_uids = Some(others.chain([0, own]).collect());
+            listener.mode = 0o666;
+        }
+        let listening = mtp.listen("listen", listener).await;
+        listening.map_err(|error| ConfigError::Value {
+            key: "uds.listen",
+            problem: error.to_string(),
+        })?;
+        shown.listening.push(Listening {
+            mtp: api::Mtp::Uds,
+            name: "listen",
+            uri: format!("uds:{}", path.display()),
+            secure: false,
+        });
         Ok(Some(mtp))
     }
 

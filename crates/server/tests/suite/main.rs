@@ -13,3 +13,4 @@ mod registry;
 mod renewal;
 mod rest;
 mod store;
+mod uds;
