@@ -10,7 +10,7 @@ use homefleet_net::mtp::stomp::{StompConnection, StompMtp, StompMtpConfig};
 use homefleet_net::mtp::websocket::{Limits, WebSocketConnection};
 use homefleet_net::mtp::{
     Channel, CoapMtp, CoapMtpConfig, Connect, Event, Greeter, Interface, Mtps, Outgoing, Route,
-    WebSocketMtp, WebSocketMtpConfig,
+    UdsConnection, UdsMtp, UdsMtpConfig, WebSocketMtp, WebSocketMtpConfig,
 };
 use homefleet_net::tls::Tls;
 use homefleet_usp::message::{Body, Message, Request, Response};
@@ -91,13 +91,13 @@ impl Greeter for Greets {
                 (Route::WebSocket { secure }, RecordBody::WebSocketConnect)
             }
             Connect::Stomp { destination } => (
-                stomp_route(),
+                stomp_route(&self.0),
                 RecordBody::StompConnect {
                     destination: destination.clone(),
                 },
             ),
             Connect::Mqtt { version, topic } => (
-                mqtt_route(),
+                mqtt_route(&self.0),
                 RecordBody::MqttConnect {
                     version: *version,
                     topic: topic.clone(),
@@ -113,17 +113,18 @@ impl Greeter for Greets {
     }
 }
 
-fn stomp_route() -> Route {
+/// Each has a destination and a topic of its own, as the broker has it.
+fn stomp_route(id: &EndpointId) -> Route {
     Route::Stomp {
         connection: "bench".to_owned(),
-        destination: "/topic/usp.controller".to_owned(),
+        destination: format!("/topic/usp.controller.{id}"),
     }
 }
 
-fn mqtt_route() -> Route {
+fn mqtt_route(id: &EndpointId) -> Route {
     Route::Mqtt {
         connection: "bench".to_owned(),
-        topic: "usp/controller".to_owned(),
+        topic: format!("usp/controller/{id}"),
     }
 }
 
@@ -190,19 +191,19 @@ impl Agent {
                 let login = match secure {
                     true => Login::Certificate,
                     false => Login::Password {
-                        login: "bench".to_owned(),
+                        login: name.clone(),
                         passcode: PASSWORD.to_owned(),
                     },
                 };
                 let connection = StompConnection {
                     port,
                     encryption: secure,
-                    destination: Some(format!("/topic/usp.agent.{n}")),
+                    destination: Some(format!("/topic/usp.agent.{name}")),
                     ..StompConnection::new(host, login)
                 };
                 mtp.open("bench", connection);
                 mtps.stomp = Some(mtp);
-                stomp_route()
+                stomp_route(&id)
             }
             Way::Mqtt { secure } => {
                 let mtp = MqttMtp::new(MqttMtpConfig {
@@ -221,11 +222,21 @@ impl Agent {
                 };
                 mtp.open("bench", client);
                 mtps.mqtt = Some(mtp);
-                mqtt_route()
+                mqtt_route(&id)
+            }
+            Way::Uds => {
+                let config = UdsMtpConfig {
+                    greeter,
+                    ..UdsMtpConfig::new(id.clone(), events)
+                };
+                let mtp = UdsMtp::new(config);
+                mtp.open("bench", UdsConnection::new(at)).await;
+                mtps.uds = Some(mtp);
+                Route::Uds
             }
         };
         let mut agent = Self {
-            id,
+            id: id.clone(),
             mtps,
             route,
             events: inbox,

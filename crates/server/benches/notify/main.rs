@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo bench -p homefleet-server --bench notify              # every MTP; some two minutes
-//! cargo bench -p homefleet-server --bench notify -- wss mqtt  # some: coap, coaps, ws, wss, stomp, stomps, mqtt, mqtts
+//! cargo bench -p homefleet-server --bench notify -- wss mqtt  # some: coap, coaps, ws, wss, stomp, stomps, mqtt, mqtts, uds
 //! ```
 //!
 //! The server is a process of its own (this program again, with `serve`) with its store on a disk; its CPU time and memory are its
@@ -42,9 +42,10 @@ pub(crate) enum Way {
     WebSocket { secure: bool },
     Stomp { secure: bool },
     Mqtt { secure: bool },
+    Uds,
 }
 
-const WAYS: [(&str, Way, &str); 8] = [
+const WAYS: [(&str, Way, &str); 9] = [
     ("coap", Way::Coap { secure: false }, "CoAP"),
     ("coaps", Way::Coap { secure: true }, "CoAP, DTLS"),
     ("ws", Way::WebSocket { secure: false }, "WebSocket"),
@@ -69,6 +70,7 @@ const WAYS: [(&str, Way, &str); 8] = [
         Way::Mqtt { secure: true },
         "MQTT 5.0 through mosquitto, QoS 1, TLS",
     ),
+    ("uds", Way::Uds, "UNIX domain socket"),
 ];
 
 fn main() {
@@ -108,7 +110,7 @@ enum Broker {
 impl Broker {
     fn start(way: Way, ca: &pki::Ca) -> Option<Self> {
         Some(match way {
-            Way::Coap { .. } | Way::WebSocket { .. } => Self::None,
+            Way::Coap { .. } | Way::WebSocket { .. } | Way::Uds => Self::None,
             Way::Stomp { secure } => {
                 if !Rabbit::is_installed() {
                     return missing("rabbitmq-server");
@@ -119,16 +121,10 @@ impl Broker {
                     chain: broker.chain,
                     key: broker.key,
                 };
-                let anybody = |name: &str, password: Option<&str>| User {
-                    name: name.to_owned(),
-                    password: password.map(str::to_owned),
-                    write: ".*".to_owned(),
-                    read: ".*".to_owned(),
-                };
-                // With a certificate, its common name is the user's.
-                let mut users = vec![anybody("bench", Some(pki::PASSWORD))];
-                users.extend((0..AGENTS).map(|n| anybody(&pki::agent(n), None)));
-                users.push(anybody(pki::CONTROLLER, None));
+                let password = (!secure).then_some(pki::PASSWORD);
+                let devices = (0..AGENTS).map(|n| User::device(&pki::agent(n), password));
+                let controller = User::controller(pki::CONTROLLER, password);
+                let users: Vec<User> = devices.chain([controller]).collect();
                 Self::Rabbit(Rabbit::start(&users, secure.then_some(&tls)))
             }
             Way::Mqtt { secure } => {
@@ -189,6 +185,7 @@ fn run(way: Way, label: &str) {
         Way::Coap { secure: true } => format!("coaps://{coaps}/usp"),
         Way::Coap { secure: false } => format!("coap://127.0.0.1:{plain_port}/usp"),
         Way::WebSocket { .. } => websocket.to_owned(),
+        Way::Uds => serve::socket(directory.path()),
         Way::Stomp { .. } | Way::Mqtt { .. } => format!("localhost:{}", broker.port(way)),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -32,13 +32,14 @@ pub(crate) fn configure(directory: &Path, ca: &Ca, way: Way, port: u16) -> u16 {
                 String::new()
             } else {
                 format!(
-                    "login = \"bench\"\npassword_file = {:?}\n",
+                    "login = {CONTROLLER:?}\npassword_file = {:?}\n",
                     path("password")
                 )
             };
             format!(
                 "[[stomp]]\nname = \"bench\"\nhost = \"localhost\"\nport = {port}\ntls = {secure}\n\
-                 destination = \"/topic/usp.controller\"\n{login}"
+                 destination = \"/topic/usp.controller.#\"\n\
+                 senders = \"/topic/usp.controller.{{endpoint-id}}\"\n{login}"
             )
         }
         Way::Mqtt { secure } => {
@@ -52,9 +53,10 @@ pub(crate) fn configure(directory: &Path, ca: &Ca, way: Way, port: u16) -> u16 {
             };
             format!(
                 "[[mqtt]]\nname = \"bench\"\nhost = \"localhost\"\nport = {port}\ntls = {secure}\n\
-                 topic = \"usp/controller\"\nsession_expiry = 0\n{login}"
+                 topic = \"usp/controller/#\"\nsession_expiry = 0\n{login}"
             )
         }
+        Way::Uds => format!("[uds]\nlisten = {:?}\n", socket(directory)),
     };
     // The server tells its secure address only.
     let plain_port = free_port();
@@ -74,6 +76,11 @@ pub(crate) fn configure(directory: &Path, ca: &Ca, way: Way, port: u16) -> u16 {
     );
     write(FILE, &config);
     plain_port
+}
+
+/// The socket file.
+pub(crate) fn socket(directory: &Path) -> String {
+    directory.join("usp.sock").to_str().unwrap().to_owned()
 }
 
 /// A UDP port that was free a moment ago.
