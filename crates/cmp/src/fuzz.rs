@@ -59,7 +59,7 @@ fn look(message: &Message, limits: &Limits) {
     match &*message.body {
         Body::Ir(requests) | Body::Cr(requests) | Body::Kur(requests) => {
             for request in requests {
-                let _possession = possession::verify(request, &protection);
+                let _possession = possession::verify(request, &protection, &policy.mac);
                 for control in request.cert_req.controls.iter().flatten() {
                     let _control = Control::read(control);
                 }

@@ -3,9 +3,12 @@
 use der::{Decode, Encode, asn1::BitString};
 
 use crate::{
-    asn1::{CertReqMsg, CertRequest, Kept, ProofOfPossession, PublicKeyInfo, SigningKeyProof},
+    asn1::{
+        AuthInfo, CertReqMsg, CertRequest, Kept, ProofOfPossession, PublicKeyInfo, SignatureInput,
+        SigningKeyProof,
+    },
     certificate::RequestParts,
-    crypto::{SignError, Signer, verify_signature},
+    crypto::{Mac, MacPolicy, SignError, Signer, verify_signature},
     protection::Protection,
     refusal::Refusal,
 };
@@ -22,7 +25,11 @@ pub enum Possession {
 }
 
 /// Verifies the proof of a request over the received bytes.
-pub fn verify(request: &CertReqMsg, protection: &Protection) -> Result<Possession, Refusal> {
+pub fn verify(
+    request: &CertReqMsg,
+    protection: &Protection,
+    policy: &MacPolicy,
+) -> Result<Possession, Refusal> {
     let template = &request.cert_req.cert_template;
     let key = template.public_key.as_ref();
     let absent = key.is_none_or(is_without_bits);
@@ -32,7 +39,7 @@ pub fn verify(request: &CertReqMsg, protection: &Protection) -> Result<Possessio
             "a key that the CA generates cannot be proven",
         )),
         (Some(ProofOfPossession::Signature(proof)), Some(key)) => {
-            verify_signing(request, proof, key, protection)?;
+            verify_signing(request, proof, key, protection, policy)?;
             Ok(Possession::Proven(key.clone()))
         }
         (Some(ProofOfPossession::RaVerified(_)), Some(key)) => {
@@ -54,6 +61,7 @@ fn verify_signing(
     proof: &SigningKeyProof,
     key: &PublicKeyInfo,
     protection: &Protection,
+    policy: &MacPolicy,
 ) -> Result<(), Refusal> {
     let template = &request.cert_req.cert_template;
     let signed = match &proof.input {
@@ -68,10 +76,13 @@ fn verify_signing(
             if input.public_key != *key {
                 return Err(Refusal::Possession("poposkInput is about another key"));
             }
-            if !names(&input.auth_info, protection) {
+            if !is_authentic(input, protection, policy) {
                 return Err(Refusal::Possession("poposkInput is by another sender"));
             }
-            implicit_input(input)?
+            // The SEQUENCE that it is, without its tag [0]. Its parts are kept as received, and DER has one way to write the rest.
+            input
+                .to_der()
+                .map_err(|_| Refusal::Possession("poposkInput cannot be encoded"))?
         }
     };
     let signature = proof
@@ -82,21 +93,21 @@ fn verify_signing(
         .map_err(|_| Refusal::Possession("the signature does not verify"))
 }
 
-/// `poposkInput` is signed as the SEQUENCE that it is, without its tag [0].
-fn implicit_input(input: &crate::asn1::SignatureInput) -> Result<Vec<u8>, Refusal> {
-    input
-        .to_der()
-        .map_err(|_| Refusal::Possession("poposkInput cannot be encoded"))
-}
-
-fn names(info: &crate::asn1::AuthInfo, protection: &Protection) -> bool {
-    match (info, protection) {
-        (crate::asn1::AuthInfo::Sender(name), Protection::Certificate { parts, .. }) => {
+/// The sender that the protection proves, or a MAC over the key with the secret of the protection (RFC 4211 §4.1).
+fn is_authentic(input: &SignatureInput, protection: &Protection, policy: &MacPolicy) -> bool {
+    match (&input.auth_info, protection) {
+        (AuthInfo::Sender(name), Protection::Certificate { parts, .. }) => {
             name.as_directory().as_ref() == Some(&parts.subject)
         }
-        (crate::asn1::AuthInfo::Sender(_), _) => false,
-        // A MAC over the key with the shared secret: the algorithm was judged with the message's protection.
-        (crate::asn1::AuthInfo::PublicKeyMac(_), _) => false,
+        (AuthInfo::PublicKeyMac(value), Protection::Secret { secret, .. }) => {
+            let (Ok(mac), Some(tag)) =
+                (Mac::read(&value.algorithm, policy), value.value.as_bytes())
+            else {
+                return false;
+            };
+            mac.verify(secret, &input.public_key.to_der(), tag)
+        }
+        _ => false,
     }
 }
 

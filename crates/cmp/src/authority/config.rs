@@ -22,7 +22,8 @@ pub struct AuthorityConfig {
     pub time: TimePolicy,
     /// Open transactions at most; more are told systemUnavail.
     pub max_transactions: usize,
-    /// Transactions that are over and remembered, so that their first messages are refused when they are replayed.
+    /// Transactions that are over and remembered, so that their first messages are refused when they are replayed. What is forgotten is
+    /// kept out by `messageTime` alone.
     pub max_finished: usize,
     /// How long a decision may take until the requester is told to wait and poll.
     pub decide_within: Duration,
@@ -42,7 +43,7 @@ pub struct AuthorityConfig {
 }
 
 impl AuthorityConfig {
-    /// 4,096 transactions, as many remembered; 5 s to decide, then polling each 30 s and at least each day; 5 minutes to confirm.
+    /// 4,096 transactions, 65,536 remembered; 5 s to decide, then polling each 30 s and at least each day; 5 minutes to confirm.
     pub fn new(protector: Protector) -> Self {
         Self {
             limits: Limits::default(),
@@ -50,7 +51,7 @@ impl AuthorityConfig {
             protector,
             time: TimePolicy::default(),
             max_transactions: 4_096,
-            max_finished: 4_096,
+            max_finished: 65_536,
             decide_within: Duration::from_secs(5),
             check_after: Duration::from_secs(30),
             poll_within: Duration::from_secs(86_400),

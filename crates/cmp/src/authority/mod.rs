@@ -20,7 +20,7 @@ mod request;
 mod transaction;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     time::Instant,
 };
 
@@ -51,6 +51,8 @@ pub struct Authority {
     config: AuthorityConfig,
     rng: ChaCha20Rng,
     transactions: HashMap<TransactionId, Transaction>,
+    /// When something is due in each of them.
+    deadlines: BTreeSet<(Instant, TransactionId)>,
     finished: Finished,
     transmits: VecDeque<(ExchangeId, Vec<u8>)>,
     events: VecDeque<Event>,
@@ -64,6 +66,7 @@ impl Authority {
             config,
             rng: ChaCha20Rng::from_seed(seed),
             transactions: HashMap::new(),
+            deadlines: BTreeSet::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -184,6 +187,7 @@ impl Authority {
             },
             deadline: moment.now + self.config.decide_within,
         };
+        self.deadlines.insert((transaction.deadline, id.clone()));
         self.transactions.insert(id, transaction);
         self.events.push_back(event);
         Ok(())
@@ -258,7 +262,7 @@ impl Authority {
                     reason: reason.clone().map(|text| vec![text]),
                 }]);
                 transaction.seen = vec![nonce.clone()];
-                transaction.deadline = moment.now + self.config.poll_within;
+                self.set_deadline(&id, moment.now + self.config.poll_within);
                 self.answer(moment, exchange, &id, body, &nonce, Vec::new(), &[]);
                 Ok(())
             }
@@ -428,7 +432,7 @@ impl Authority {
                     check_after,
                     reason: reason.clone(),
                 };
-                transaction.deadline = moment.now + self.config.poll_within;
+                self.set_deadline(&id, moment.now + self.config.poll_within);
                 let mut status = StatusInfo::new(Status::WAITING);
                 status.status_string = reason.map(|text| vec![text]);
                 let body = rejection_body(kind, cert_req_id, status);
@@ -495,7 +499,7 @@ impl Authority {
         transaction.state = State::Confirming {
             certificate: issued.certificate.clone(),
         };
-        transaction.deadline = moment.now + self.config.confirm_within;
+        self.set_deadline(&id, moment.now + self.config.confirm_within);
         let info = if implicit {
             Info::ImplicitConfirm.write().ok()
         } else {
@@ -644,22 +648,18 @@ impl Authority {
 
     /// When [`Authority::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.transactions
-            .values()
-            .map(|transaction| transaction.deadline)
-            .min()
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// Does what is due: waiting is announced, certificates that nobody confirmed are to be revoked, transactions that nobody polls end.
     pub fn handle_timeout(&mut self, moment: Moment) {
-        let mut due: Vec<(Instant, TransactionId)> = self
-            .transactions
+        let due: Vec<TransactionId> = self
+            .deadlines
             .iter()
-            .filter(|(_, transaction)| transaction.deadline <= moment.now)
-            .map(|(id, transaction)| (transaction.deadline, id.clone()))
+            .take_while(|(at, _)| *at <= moment.now)
+            .map(|(_, id)| id.clone())
             .collect();
-        due.sort();
-        for (_, id) in due {
+        for id in due {
             let Some(transaction) = self.transactions.get(&id) else {
                 continue;
             };
@@ -701,9 +701,19 @@ impl Authority {
         }
     }
 
+    fn set_deadline(&mut self, id: &TransactionId, at: Instant) {
+        if let Some(transaction) = self.transactions.get_mut(id) {
+            self.deadlines.remove(&(transaction.deadline, id.clone()));
+            transaction.deadline = at;
+            self.deadlines.insert((at, id.clone()));
+        }
+    }
+
     fn finish(&mut self, id: &TransactionId) -> Option<Transaction> {
         self.finished.push(id.clone());
-        self.transactions.remove(id)
+        let transaction = self.transactions.remove(id)?;
+        self.deadlines.remove(&(transaction.deadline, id.clone()));
+        Some(transaction)
     }
 }
 

@@ -65,9 +65,21 @@ pub(super) fn read(
     config: &AuthorityConfig,
 ) -> Result<Event, Refusal> {
     let request = match &*message.body {
-        Body::Ir(requests) => crmf(requests, RequestKind::Initialization, message, requester)?,
-        Body::Cr(requests) => crmf(requests, RequestKind::Certification, message, requester)?,
-        Body::Kur(requests) => crmf(requests, RequestKind::KeyUpdate, message, requester)?,
+        Body::Ir(requests) => crmf(
+            requests,
+            RequestKind::Initialization,
+            message,
+            requester,
+            config,
+        )?,
+        Body::Cr(requests) => crmf(
+            requests,
+            RequestKind::Certification,
+            message,
+            requester,
+            config,
+        )?,
+        Body::Kur(requests) => crmf(requests, RequestKind::KeyUpdate, message, requester, config)?,
         Body::P10cr(request) => pkcs10(request, message, requester)?,
         Body::Rr(details) => {
             let details = revocation(details, config.revocation_needs_reason)?;
@@ -98,6 +110,7 @@ fn crmf(
     kind: RequestKind,
     message: &Message,
     requester: &Protection,
+    config: &AuthorityConfig,
 ) -> Result<CertificateRequest, Refusal> {
     let [request] = requests else {
         return Err(Refusal::Count {
@@ -113,7 +126,7 @@ fn crmf(
     }
     let template = &cert_req.cert_template;
     check_template(template)?;
-    let possession = possession::verify(request, requester)?;
+    let possession = possession::verify(request, requester, &config.protection.mac)?;
     let old_certificate = old_certificate(request, kind, requester)?;
     let controls = cert_req
         .controls

@@ -6,20 +6,20 @@ use der::asn1::{Any, GeneralizedTime, Int, Null, OctetString};
 use homefleet_cmp::{
     CertificateParts, DecodeError, Refusal, TimePolicy,
     asn1::{
-        Algorithm, Body, BodyKind, CertId, CertReqMsg, CertRequest, CertStatus, CertTemplate,
-        Control, ErrorMsg, Extensions, Failure, GeneralName, InfoTypeAndValue, Kept, Message, Name,
-        PollRequest, PrivateKeyProof, ProofOfPossession, PublicKeyInfo, RevDetails, Status,
-        StatusInfo,
+        Algorithm, AuthInfo, Body, BodyKind, CertId, CertReqMsg, CertRequest, CertStatus,
+        CertTemplate, Control, ErrorMsg, Extensions, Failure, GeneralName, InfoTypeAndValue, Kept,
+        MacValue, Message, Name, PollRequest, PrivateKeyProof, ProofOfPossession, PublicKeyInfo,
+        RevDetails, SignatureInput, SigningKeyProof, Status, StatusInfo,
     },
     authority::{AuthorityConfig, Decision, Event, UnknownTransaction},
-    crypto::{Hash, MacError, Signer},
+    crypto::{Hash, Mac, MacError, Secret, Signer},
     oid,
     possession::{Possession, prove},
     protection::{ProtectionPolicy, Protector},
 };
 
 use crate::{
-    openssl::pki,
+    openssl::{SECRET, pki},
     transactions::revocation,
     world::{Ca, Requester, authority_config, by_key, by_secret, grant, nobody},
 };
@@ -302,7 +302,6 @@ fn a_bad_mac_or_signature_is_bad_message_check() {
 
 #[test]
 fn a_weak_mac_is_bad_alg() {
-    use homefleet_cmp::crypto::{Mac, Secret};
     let weak = Mac::PasswordBased {
         salt: vec![1; 16],
         owf: Hash::Sha256,
@@ -459,6 +458,117 @@ fn a_proof_without_key_is_bad_pop() {
         body,
         Refusal::Possession("a key that the CA generates cannot be proven"),
     );
+}
+
+#[test]
+fn a_proof_over_the_key_and_its_sender_is_verified() {
+    let mac_over = |secret: &str, key: &PublicKeyInfo, iterations| {
+        let mac = Mac::PasswordBased {
+            salt: vec![3; 16],
+            owf: Hash::Sha256,
+            iterations,
+            mac: Hash::Sha256,
+        };
+        let tag = mac.compute(&Secret::new(secret), &key.to_der());
+        AuthInfo::PublicKeyMac(MacValue {
+            algorithm: mac.write().unwrap(),
+            value: der::asn1::BitString::from_bytes(&tag).unwrap(),
+        })
+    };
+    let sender = |name: &str| {
+        let parts = CertificateParts::read(&pki().certificate(name)).unwrap();
+        AuthInfo::Sender(parts.subject_name().unwrap())
+    };
+    let key = pki().key("new").public_key();
+    let other = pki().key("device").public_key();
+    let another_key = Some("poposkInput is about another key");
+    let another_sender = Some("poposkInput is by another sender");
+    let does_not_verify = Some("the signature does not verify");
+    let cases = [
+        (by_key("device"), sender("device"), &key, "new", None),
+        (
+            by_key("device"),
+            sender("server"),
+            &key,
+            "new",
+            another_sender,
+        ),
+        (by_secret(), sender("device"), &key, "new", another_sender),
+        (
+            by_secret(),
+            mac_over(SECRET, &key, 1_000),
+            &key,
+            "new",
+            None,
+        ),
+        (
+            by_secret(),
+            mac_over("wrong", &key, 1_000),
+            &key,
+            "new",
+            another_sender,
+        ),
+        (
+            by_secret(),
+            mac_over(SECRET, &other, 1_000),
+            &key,
+            "new",
+            another_sender,
+        ),
+        (
+            by_secret(),
+            mac_over(SECRET, &key, 999),
+            &key,
+            "new",
+            another_sender,
+        ),
+        (
+            by_key("device"),
+            mac_over(SECRET, &key, 1_000),
+            &key,
+            "new",
+            another_sender,
+        ),
+        (
+            by_key("device"),
+            sender("device"),
+            &other,
+            "new",
+            another_key,
+        ),
+        (
+            by_key("device"),
+            sender("device"),
+            &key,
+            "device",
+            does_not_verify,
+        ),
+    ];
+    for (protector, auth_info, public_key, signer, refusal) in cases {
+        let input = SignatureInput {
+            auth_info,
+            public_key: public_key.clone(),
+        };
+        let signature = pki()
+            .key(signer)
+            .sign(&der::Encode::to_der(&input).unwrap())
+            .unwrap();
+        let popo = ProofOfPossession::Signature(SigningKeyProof {
+            input: Some(input),
+            algorithm: pki().key(signer).algorithm(),
+            signature: der::asn1::BitString::from_bytes(&signature).unwrap(),
+        });
+        let body = Body::Cr(vec![CertReqMsg {
+            popo: Some(popo),
+            ..request(0, template(), Vec::new())
+        }]);
+        let mut ca = Ca::new();
+        let message = Requester::new(protector, 1).message(body, None, |_| {});
+        match refusal {
+            Some(why) => assert_refused(&mut ca, &message, Refusal::Possession(why)),
+            None => assert_eq!(ca.send(&message), None),
+        }
+    }
 }
 
 #[test]

@@ -7,11 +7,12 @@ use der::{
 use homefleet_cmp::{
     DecodeError,
     asn1::{
-        Algorithm, Body, BodyKind, CertReqMsg, CertReqTemplate, CertRequest, CertTemplate,
-        CertificateList, Control, CrlSource, CrlStatus, DistributionPointName, EncodedMessage,
-        EncryptedKey, EnvelopedData, ErrorMsg, FailInfo, Failure, GeneralName, GeneralNames,
-        Header, Info, InfoTypeAndValue, Kept, Limits, MacValue, Message, Name, PrivateKeyProof,
-        ProofOfPossession, RootCaKeyUpdate, Status, StatusInfo,
+        Algorithm, Body, BodyKind, CaKeyUpdate, CaKeyUpdateV2, CertId, CertReqMsg, CertReqTemplate,
+        CertRequest, CertTemplate, CertificateList, Control, CrlSource, CrlStatus,
+        DistributionPointName, EncodedMessage, EncryptedKey, EnvelopedData, ErrorMsg, FailInfo,
+        Failure, GeneralName, GeneralNames, Header, Info, InfoTypeAndValue, Kept, Limits, MacValue,
+        Message, Name, PrivateKeyProof, ProofOfPossession, RevocationAnnouncement, RootCaKeyUpdate,
+        Status, StatusInfo,
     },
     oid,
 };
@@ -286,6 +287,40 @@ fn general_information_of_another_type_is_refused() {
             info_value: Some(Any::encode_from(&7_u8).unwrap()),
         };
         assert!(Info::read(&entry).is_err(), "{info_type}");
+    }
+}
+
+#[test]
+fn announcements_are_read_and_written() {
+    let ca = pki().certificate("ca");
+    let time = GeneralizedTime::from_unix_duration(std::time::Duration::from_secs(1)).unwrap();
+    let bodies = [
+        Body::Ckuann(CaKeyUpdate::V2(CaKeyUpdateV2 {
+            old_with_new: ca.clone(),
+            new_with_old: ca.clone(),
+            new_with_new: ca.clone(),
+        })),
+        Body::Ckuann(CaKeyUpdate::V3(RootCaKeyUpdate {
+            new_with_new: ca.clone(),
+            new_with_old: None,
+            old_with_new: Some(ca.clone()),
+        })),
+        Body::Cann(ca),
+        Body::Rann(RevocationAnnouncement {
+            status: Status::REVOCATION_WARNING.0,
+            cert_id: CertId {
+                issuer: null_name(),
+                serial_number: Int::new(&[5]).unwrap(),
+            },
+            will_be_revoked_at: time,
+            bad_since_date: time,
+            crl_details: None,
+        }),
+        Body::Crlann(vec![CertificateList::from_der(&[0x30, 0]).unwrap()]),
+    ];
+    for body in bodies {
+        let bytes = message(body.clone()).encode().unwrap();
+        assert_eq!(*check_lossless(&bytes).unwrap().body, body);
     }
 }
 
