@@ -20,7 +20,9 @@ mod config;
 mod dial;
 mod engine;
 mod error;
+mod handshake;
 mod link;
+mod places;
 mod resume;
 mod stats;
 mod stream;
@@ -30,26 +32,22 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use homefleet_trust::{Alert, Refusal};
-use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
-use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use self::engine::Engine;
-use self::link::{Chain, LINK, Link};
+use self::link::{Chain, Link};
+use self::places::Place;
 use self::stats::{Counters, count};
-use self::stream::Guard;
-use self::watch::{Standing, Watch};
+use self::watch::Watch;
 use crate::dtls::{Budgets, Credentials, OverBudget, Purpose, Verifier};
 
 pub use self::config::{TlsConfig, TlsVersions};
@@ -59,10 +57,6 @@ pub use self::stats::TlsStats;
 pub use self::stream::TlsStream;
 pub use self::vouched::Vouched;
 
-/// How long, and for how many bytes, a refused peer is listened to, so that what is left of its flight does not cost it the
-/// alert.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 65_536;
 /// Longest wait, a hundred years: adding it to an instant cannot overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Open connections judged anew before others get their turn.
@@ -126,43 +120,6 @@ impl Shared {
             .collect()
     }
 }
-
-/// The place of a handshake among those under way.
-struct Place {
-    shared: Arc<Shared>,
-    id: u64,
-    evicted: Arc<Notify>,
-}
-
-impl Place {
-    fn take(shared: &Arc<Shared>) -> Self {
-        let id = shared.id();
-        let evicted = Arc::new(Notify::new());
-        let mut places = lock(&shared.half_open);
-        places.insert(id, evicted.clone());
-        while places.len() > shared.config.max_half_open.max(1)
-            && let Some((_, oldest)) = places.pop_first()
-        {
-            count(&shared.counters.half_open_evicted);
-            oldest.notify_one();
-        }
-        drop(places);
-        Self {
-            shared: shared.clone(),
-            id,
-            evicted,
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        lock(&self.shared.half_open).remove(&self.id);
-    }
-}
-
-/// What the engine gives back: the stream, or the connection underneath with what went wrong.
-type Shaken<S> = Result<tokio_rustls::TlsStream<S>, (io::Error, S)>;
 
 impl Tls {
     /// With the usual bounds.
@@ -294,128 +251,6 @@ impl Tls {
         }
     }
 
-    async fn shake<S>(
-        &self,
-        link: Arc<Link>,
-        handshake: impl Future<Output = Shaken<S>>,
-        place: Option<Place>,
-    ) -> Result<TlsStream<S>, TlsError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
-    {
-        let evicted = async {
-            match &place {
-                Some(place) => place.evicted.notified().await,
-                None => std::future::pending().await,
-            }
-        };
-        let limit = self.shared.config.handshake_timeout;
-        let shaken = tokio::select! {
-            biased;
-            shaken = timeout(limit, LINK.scope(link.clone(), handshake)) => shaken,
-            () = evicted => return Err(TlsError::Evicted),
-        };
-        match shaken {
-            Err(_) => {
-                count(&self.shared.counters.handshake_timeouts);
-                Err(TlsError::Timeout)
-            }
-            Ok(Err((error, stream))) => {
-                let error = self.failure(&link, error);
-                linger(stream).await;
-                Err(error)
-            }
-            Ok(Ok(stream)) => {
-                drop(place);
-                self.settle(link, stream).await
-            }
-        }
-    }
-
-    fn failure(&self, link: &Link, error: io::Error) -> TlsError {
-        let counters = &self.shared.counters;
-        let engine = error
-            .get_ref()
-            .and_then(|error| error.downcast_ref::<rustls::Error>());
-        match engine {
-            Some(rustls::Error::AlertReceived(alert)) => {
-                count(&counters.peer_alerts);
-                return TlsError::Alert(u8::from(*alert));
-            }
-            Some(rustls::Error::NoCertificatesPresented) => {
-                // R-MTP.1: decided all the same, so that the refusal carries its reasons.
-                link.decide(Arc::from([]), false);
-            }
-            _ => {}
-        }
-        if let Some(verdict) = link.verdict()
-            && verdict.decision.refusal().is_some()
-        {
-            count(&counters.refused);
-            return TlsError::Refused(Box::new(verdict.decision));
-        }
-        count(&counters.handshake_errors);
-        match engine {
-            Some(engine) => TlsError::Engine(engine.to_string()),
-            None => TlsError::Io(Arc::new(error)),
-        }
-    }
-
-    /// The handshake is done: the decision, or the wait for it.
-    async fn settle<S>(
-        &self,
-        link: Arc<Link>,
-        stream: tokio_rustls::TlsStream<S>,
-    ) -> Result<TlsStream<S>, TlsError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
-    {
-        let shared = &self.shared;
-        let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-        let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let verdict = link.verdict().filter(|verdict| {
-            verdict.decision.refusal().is_none()
-                && verdict.chain.iter().eq(shown.iter().map(AsRef::as_ref))
-        });
-        let Some(verdict) = verdict else {
-            count(&shared.counters.handshake_errors);
-            return Err(TlsError::Engine(
-                "the peer was not decided about".to_owned(),
-            ));
-        };
-        let watch = Arc::new(Watch::new(shared.id(), shared.clone(), link, verdict));
-        let guard = Guard::new(shared.clone(), watch.clone());
-        let waiting = watch
-            .is_held()
-            .then(|| Waiting::take(shared, watch.id, watch.chain()));
-        let mut standing = watch.subscribe();
-        let decided = standing
-            .wait_for(|standing| !matches!(standing, Standing::Held))
-            .await
-            .map(|standing| standing.clone());
-        drop(waiting);
-        match (decided, watch.identity()) {
-            (Ok(Standing::Trusted), Some(identity)) => {
-                watch.establish();
-                count(&shared.counters.established);
-                if resumed {
-                    count(&shared.counters.resumed);
-                }
-                Ok(TlsStream::new(stream, guard, identity, resumed))
-            }
-            (Ok(Standing::Distrusted(Distrust::Refused(decision))), _) => {
-                count(&shared.counters.refused);
-                let alert = decision.refusal().map_or(Alert(80), Refusal::alert);
-                goodbye(stream, alert).await;
-                Err(TlsError::Refused(Box::new((*decision).clone())))
-            }
-            _ => {
-                goodbye(stream, Alert::CERTIFICATE_UNKNOWN).await;
-                Err(TlsError::Undecided)
-            }
-        }
-    }
-
     /// Has the decision about every peer made anew: those that are waited for first. For when evidence about revocation has come,
     /// the time has become accurate, or the verifier's grounds have changed. Calls that come while one is under way are
     /// served together by the next.
@@ -480,47 +315,6 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// The place of a peer among those who wait for a decision.
-struct Waiting {
-    shared: Arc<Shared>,
-    id: u64,
-}
-
-impl Waiting {
-    fn take(shared: &Arc<Shared>, id: u64, chain: &Chain) -> Self {
-        let mut waiting = lock(&shared.waiting);
-        waiting.insert(id, chain.clone());
-        let max = shared.config.max_held.max(1);
-        let leaf = chain.first();
-        let mut same = waiting
-            .iter()
-            .filter(|(_, other)| other.first() == leaf)
-            .map(|(id, _)| *id);
-        let oldest = same.next();
-        let over = match oldest.filter(|_| same.count() >= (max / 4).max(1)) {
-            Some(oldest) => waiting.remove(&oldest).map(|_| oldest),
-            None if waiting.len() > max => waiting.pop_first().map(|(oldest, _)| oldest),
-            None => None,
-        };
-        drop(waiting);
-        let watch = over.and_then(|over| lock(&shared.watches).get(&over)?.upgrade());
-        if let Some(watch) = watch {
-            count(&shared.counters.undecided);
-            watch.distrust(Distrust::Undecided);
-        }
-        Self {
-            shared: shared.clone(),
-            id,
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        lock(&self.shared.waiting).remove(&self.id);
-    }
-}
-
 /// The name to ask for: none is sent for address literals (RFC 6066 §3).
 fn server_name(host: &str) -> Option<ServerName<'static>> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -530,33 +324,4 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
     }
     let name = bare.trim_end_matches('.').to_owned();
     ServerName::try_from(name).ok()
-}
-
-/// Tells a peer why it is refused after all. Whether it hears of it is its own affair.
-async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: tokio_rustls::TlsStream<S>,
-    alert: Alert,
-) {
-    let said = timeout(LINGER, alert::send(stream, alert.code())).await;
-    if let Ok(Some(stream)) = said {
-        linger(stream).await;
-    }
-}
-
-/// Closes our side and waits until the peer has closed its own: what it still sends would have it lose our last words.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    let bye = async {
-        stream.shutdown().await?;
-        let mut left = LINGER_BYTES;
-        let mut buffer = [0; 2048];
-        while left > 0 {
-            match stream.read(&mut buffer).await? {
-                0 => break,
-                read => left = left.saturating_sub(read),
-            }
-        }
-        io::Result::Ok(())
-    };
-    // However it ends, it is over.
-    let _over = timeout(LINGER, bye).await;
 }
