@@ -122,7 +122,9 @@ mod tests {
     #[test]
     fn the_text_of_a_route_is_read_back_as_the_same_route() {
         for text in [
-            "coaps://[2001:db8::1]:5684/usp",
+            // The port of the scheme is not said.
+            "coaps://[2001:db8::1]/usp",
+            "coap://192.0.2.1:5699/a/b",
             "wss:",
             "ws:",
             "uds:",
