@@ -4,13 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use homefleet_trust::{Alert, Refusal};
+use homefleet_trust::{Alert, PeerIdentity, Refusal};
 use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::error::{Distrust, TlsError};
-use super::link::{LINK, Link};
+use super::link::{LINK, Link, Verdict};
 use super::places::{Place, Waiting};
 use super::stats::count;
 use super::stream::{Guard, TlsStream};
@@ -115,6 +115,31 @@ impl Tls {
                 "the peer was not decided about".to_owned(),
             ));
         };
+        match self.decided(link, verdict).await {
+            Ok((guard, identity)) => {
+                if resumed {
+                    count(&shared.counters.resumed);
+                }
+                Ok(TlsStream::new(stream, guard, identity, resumed))
+            }
+            Err(error) => {
+                let alert = match &error {
+                    TlsError::Refused(decision) => decision.refusal().map(Refusal::alert),
+                    _ => None,
+                };
+                goodbye(stream, alert.unwrap_or(Alert::CERTIFICATE_UNKNOWN)).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for the decision if it is still to be made; then the peer is in, or refused.
+    pub(super) async fn decided(
+        &self,
+        link: Arc<Link>,
+        verdict: Verdict,
+    ) -> Result<(Guard, Arc<PeerIdentity>), TlsError> {
+        let shared = &self.shared;
         let watch = Arc::new(Watch::new(shared.id(), shared.clone(), link, verdict));
         let guard = Guard::new(shared.clone(), watch.clone());
         let waiting = watch
@@ -130,21 +155,13 @@ impl Tls {
             (Ok(Standing::Trusted), Some(identity)) => {
                 watch.establish();
                 count(&shared.counters.established);
-                if resumed {
-                    count(&shared.counters.resumed);
-                }
-                Ok(TlsStream::new(stream, guard, identity, resumed))
+                Ok((guard, identity))
             }
             (Ok(Standing::Distrusted(Distrust::Refused(decision))), _) => {
                 count(&shared.counters.refused);
-                let alert = decision.refusal().map_or(Alert(80), Refusal::alert);
-                goodbye(stream, alert).await;
                 Err(TlsError::Refused(Box::new((*decision).clone())))
             }
-            _ => {
-                goodbye(stream, Alert::CERTIFICATE_UNKNOWN).await;
-                Err(TlsError::Undecided)
-            }
+            _ => Err(TlsError::Undecided),
         }
     }
 }

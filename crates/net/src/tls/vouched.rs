@@ -10,12 +10,11 @@ use std::task::{Context, Poll, ready};
 use homefleet_trust::PeerIdentity;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Tls;
 use super::error::{Distrust, TlsError};
 use super::link::Link;
-use super::stats::count;
 use super::stream::Guard;
-use super::watch::{Direction, Standing, Watch};
-use super::{Tls, Waiting};
+use super::watch::Direction;
 use crate::dtls::Purpose;
 
 impl Tls {
@@ -31,38 +30,18 @@ impl Tls {
         stream: S,
         chain: Vec<Vec<u8>>,
     ) -> Result<Vouched<S>, (TlsError, S)> {
-        let shared = &self.shared;
-        let link = Link::new(shared.verifier.clone(), Purpose::Accepted);
+        let link = Link::new(self.shared.verifier.clone(), Purpose::Accepted);
         link.decide(chain.into(), false);
         let Some(verdict) = link.verdict() else {
             return Err((TlsError::Undecided, stream));
         };
-        let watch = Arc::new(Watch::new(shared.id(), shared.clone(), link, verdict));
-        let guard = Guard::new(shared.clone(), watch.clone());
-        let waiting = watch
-            .is_held()
-            .then(|| Waiting::take(shared, watch.id, watch.chain()));
-        let mut standing = watch.subscribe();
-        let decided = standing
-            .wait_for(|standing| !matches!(standing, Standing::Held))
-            .await
-            .map(|standing| standing.clone());
-        drop(waiting);
-        match (decided, watch.identity()) {
-            (Ok(Standing::Trusted), Some(identity)) => {
-                watch.establish();
-                count(&shared.counters.established);
-                Ok(Vouched {
-                    inner: stream,
-                    guard,
-                    identity,
-                })
-            }
-            (Ok(Standing::Distrusted(Distrust::Refused(decision))), _) => {
-                count(&shared.counters.refused);
-                Err((TlsError::Refused(Box::new((*decision).clone())), stream))
-            }
-            _ => Err((TlsError::Undecided, stream)),
+        match self.decided(link, verdict).await {
+            Ok((guard, identity)) => Ok(Vouched {
+                inner: stream,
+                guard,
+                identity,
+            }),
+            Err(error) => Err((error, stream)),
         }
     }
 }
