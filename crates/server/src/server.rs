@@ -136,7 +136,7 @@ impl Server {
             config.tls.clone(),
             config.endpoint_id.clone(),
             Box::new(Certificates {
-                ways: network.mtps.clone(),
+                network: network.clone(),
                 verifier,
                 evidence,
             }),

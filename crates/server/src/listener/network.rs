@@ -46,8 +46,8 @@ pub(crate) struct Network {
 struct Shown {
     listening: Vec<Listening>,
     agents: Vec<ListeningAgent>,
-    stomp: Vec<Stomp>,
-    mqtt: Vec<Mqtt>,
+    stomp: Vec<(Stomp, StompConnection)>,
+    mqtt: Vec<(Mqtt, MqttClient)>,
     /// Brokers without TLS: nothing for a device that ever was secure goes there.
     plain: BTreeSet<(api::Mtp, String)>,
 }
@@ -151,7 +151,7 @@ impl Network {
             });
         }
         if let (Some(stats), Some(stomp)) = (stats.stomp, &self.mtps.stomp) {
-            let brokers = self.shown.stomp.iter().map(|broker| {
+            let brokers = self.shown.stomp.iter().map(|(broker, _)| {
                 let reached_at = stomp.subscription(&broker.name);
                 let address = authority(&broker.host, broker.port());
                 let status = stomp.status(&broker.name);
@@ -171,7 +171,7 @@ impl Network {
             });
         }
         if let (Some(stats), Some(mqtt)) = (stats.mqtt, &self.mtps.mqtt) {
-            let brokers = self.shown.mqtt.iter().map(|broker| {
+            let brokers = self.shown.mqtt.iter().map(|(broker, _)| {
                 let (status, reached_at) = match mqtt.status(&broker.name) {
                     Some(status) => (Some(status.status), status.reply_to),
                     None => (None, None),
@@ -205,6 +205,22 @@ impl Network {
             });
         }
         api::MtpList { mtps }
+    }
+
+    /// Connects to every broker anew: whether it vouches for others is decided when it is connected to.
+    pub(crate) async fn meet_brokers_again(&self) {
+        if let Some(stomp) = &self.mtps.stomp {
+            for (broker, spec) in self.shown.stomp.iter().filter(|(broker, _)| broker.tls) {
+                stomp.close(&broker.name).await;
+                stomp.open(&broker.name, spec.clone());
+            }
+        }
+        if let Some(mqtt) = &self.mtps.mqtt {
+            for (broker, settings) in self.shown.mqtt.iter().filter(|(broker, _)| broker.tls) {
+                mqtt.close(&broker.name).await;
+                mqtt.open(&broker.name, settings.clone());
+            }
+        }
     }
 
     /// Tells peers goodbye.
@@ -436,12 +452,12 @@ impl Means<'_> {
                 retry: RetryPolicy::stomp(BROKER_RETRY, 2000, BROKER_RETRY_MOST),
                 ..StompConnection::new(broker.host.clone(), login)
             };
-            mtp.open(&broker.name, spec);
+            mtp.open(&broker.name, spec.clone());
+            shown.stomp.push((broker.clone(), spec));
             if !broker.tls {
                 shown.plain.insert((api::Mtp::Stomp, broker.name.clone()));
             }
         }
-        shown.stomp.clone_from(brokers);
         Some(mtp)
     }
 
@@ -480,12 +496,12 @@ impl Means<'_> {
                 publish_qos: qos,
                 ..MqttClient::new(broker.version.into(), &broker.host, broker.port())
             };
-            mtp.open(&broker.name, settings);
+            mtp.open(&broker.name, settings.clone());
+            shown.mqtt.push((broker.clone(), settings));
             if !broker.tls {
                 shown.plain.insert((api::Mtp::Mqtt, broker.name.clone()));
             }
         }
-        shown.mqtt.clone_from(brokers);
         Some(mtp)
     }
 }

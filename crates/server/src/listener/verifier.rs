@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use homefleet_net::dtls::{Credentials, Role, TrustVerifier, Verifier};
-use homefleet_net::mtp::Mtps;
 use homefleet_trust::{Anchor, Basis, Decision, Refusal};
 
+use super::network::Network;
 use crate::metrics::Sample;
 use crate::tls::{Evidence, List, Refusals, Target};
 
@@ -70,7 +70,7 @@ impl Verifier for DeviceVerifier {
 /// Takes over new certificates.
 pub(crate) struct Certificates {
     /// Shows the own one.
-    pub(crate) ways: Mtps,
+    pub(crate) network: Network,
     /// Judges the peers'.
     pub(crate) verifier: Arc<DeviceVerifier>,
     /// Knows which were revoked.
@@ -83,7 +83,8 @@ impl Target for Certificates {
         new: Credentials,
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
         Box::pin(async move {
-            self.ways
+            self.network
+                .mtps
                 .replace_credentials(&new)
                 .await
                 .map_err(|error| error.to_string())
@@ -93,14 +94,14 @@ impl Target for Certificates {
     fn anchors(&self, new: Vec<Anchor>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             self.verifier.trust.replace_anchors(new);
-            self.ways.judge_again().await;
+            self.network.mtps.judge_again().await;
         })
     }
 
     fn brokers(&self, new: Vec<Anchor>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             self.verifier.trust.replace_brokers(new);
-            self.ways.judge_again().await;
+            self.network.meet_brokers_again().await;
         })
     }
 
@@ -108,7 +109,7 @@ impl Target for Certificates {
         Box::pin(async move {
             if let Some(evidence) = &self.evidence {
                 evidence.take(&new);
-                self.ways.judge_again().await;
+                self.network.mtps.judge_again().await;
             }
         })
     }

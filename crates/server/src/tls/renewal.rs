@@ -34,7 +34,7 @@ pub(crate) trait Target: Send + Sync {
     /// Trusts these, and judges the peers of open sessions again.
     fn anchors(&self, new: Vec<Anchor>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-    /// Has these brokers vouch for who sends through them, and judges open connections again.
+    /// Has these brokers vouch for who sends through them, and no other, on connections made anew.
     fn brokers(&self, new: Vec<Anchor>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
     /// Knows these lists of revoked certificates too, and judges the peers of open sessions again.

@@ -1,6 +1,12 @@
 //! The server's tests.
 #![allow(clippy::unwrap_used)]
 
+/// Brokers, as the tests of the MTPs have them.
+#[path = "../../../net/tests/suite/support/mosquitto.rs"]
+mod mosquitto;
+#[path = "../../../net/tests/suite/support/rabbitmq.rs"]
+mod rabbitmq;
+
 mod bounds;
 mod common;
 mod controller;
@@ -8,6 +14,7 @@ mod durability;
 mod full;
 mod live;
 mod mtps;
+mod over;
 mod queue;
 mod registry;
 mod renewal;
