@@ -131,7 +131,6 @@ impl Home {
             key: Some(self.agent.key.clone()),
             data_dir: Some(self.dir.join("agent")),
             listen: Some("127.0.0.1:0".to_owned()),
-            ..agent_config::Init::default()
         });
         let file = self.dir.join("agent.toml");
         write(&file, &text, 0o600).map_err(|error| failed(&error))?;

@@ -123,6 +123,7 @@ fn two_demos_in_one_directory_are_one_too_many() {
 
 /// One home that changes from one MTP to the next.
 #[test]
+#[allow(clippy::print_stdout, reason = "a missing peer is told")]
 fn over_every_mtp_the_device_connects_and_answers() {
     let dir = fresh_dir("demo-mtps");
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
