@@ -238,6 +238,18 @@ pub const KEYS: &[Key] = &[
         "WebSocket without security, for laboratories only, as coap.plain_listen. Off unless set.",
     ),
     key(
+        "websocket.proxy_listen",
+        Kind::Text,
+        "\"127.0.0.1:5081\"",
+        "Where proxies in front connect that end the devices' TLS and hand their certificates on in Client-Cert and\nClient-Cert-Chain (RFC 9440). Off unless set.",
+    ),
+    key(
+        "websocket.proxies",
+        Kind::List,
+        "[\"127.0.0.1\"]",
+        "Addresses of these proxies: nobody else is let in there. Whoever can send from them can be any device.",
+    ),
+    key(
         "websocket.path",
         Kind::Text,
         "\"usp\"",

@@ -1,7 +1,7 @@
 //! The MTPs besides CoAP: `[websocket]`, `[[stomp]]`, `[[mqtt]]`, `[uds]`.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use homefleet_net::mtp::uds;
@@ -23,6 +23,10 @@ pub struct WebSocket {
     pub listen: Option<SocketAddr>,
     /// Address for WebSocket without security; for laboratories only.
     pub plain_listen: Option<SocketAddr>,
+    /// Address for proxies in front that end the devices' TLS and hand their certificates on (RFC 9440).
+    pub proxy_listen: Option<SocketAddr>,
+    /// Who these proxies are; nobody else is let in there.
+    pub proxies: Vec<String>,
     /// Path of the USP resource (R-WS.2).
     pub path: String,
     /// `host` or `host:port` that devices are to connect to, shown to operators.
@@ -153,6 +157,8 @@ impl Default for WebSocket {
         Self {
             listen: None,
             plain_listen: None,
+            proxy_listen: None,
+            proxies: Vec::new(),
             path: "usp".to_owned(),
             advertise: None,
             keep_alive: 60,
@@ -164,7 +170,20 @@ impl Default for WebSocket {
 impl WebSocket {
     /// Whether there is anything to do.
     pub fn is_on(&self) -> bool {
-        self.listen.is_some() || self.plain_listen.is_some() || !self.agent.is_empty()
+        let listens = [self.listen, self.plain_listen, self.proxy_listen];
+        listens.iter().any(Option::is_some) || !self.agent.is_empty()
+    }
+
+    /// Who the proxies are.
+    ///
+    /// # Errors
+    /// When one is no address.
+    pub fn proxy_addresses(&self) -> Result<Vec<IpAddr>, String> {
+        let address = |text: &String| {
+            let parsed = text.parse().map(|address: IpAddr| address.to_canonical());
+            parsed.map_err(|error| format!("`{text}`: {error}"))
+        };
+        self.proxies.iter().map(address).collect()
     }
 
     /// The path as it stands in a request.
@@ -293,6 +312,16 @@ impl Config {
                 let problem = format!("found {length} bytes, expected 1 to {}", uds::MAX_PATH);
                 return wrong("uds.listen", problem);
             }
+        }
+        let proxies = self.websocket.proxy_addresses();
+        let proxies = proxies.map_err(|problem| ConfigError::Value {
+            key: "websocket.proxies",
+            problem,
+        })?;
+        if self.websocket.proxy_listen.is_some() == proxies.is_empty() {
+            let problem =
+                "websocket.proxy_listen needs the addresses of the proxies, and they need it";
+            return wrong("websocket.proxies", problem.to_owned());
         }
         if self.websocket.agent.len() > MAX_ENTRIES {
             return wrong("websocket.agent", too_many(self.websocket.agent.len()));
@@ -494,6 +523,21 @@ mod tests {
         config.tls.allow_untrusted_brokers = true;
         assert_eq!(key(&config), None);
         assert_eq!(config.mqtt[0].port(), 8883);
+    }
+
+    #[test]
+    fn a_listener_for_proxies_needs_to_know_who_they_are() {
+        let mut config = config("");
+        config.websocket.proxy_listen = Some(SocketAddr::from(([127, 0, 0, 1], 5081)));
+        assert!(config.websocket.is_on());
+        assert_eq!(key(&config), Some("websocket.proxies"));
+        config.websocket.proxies = vec!["127.0.0.1".to_owned(), "::1".to_owned()];
+        assert_eq!(key(&config), None);
+        config.websocket.proxies.push("localhost".to_owned());
+        assert_eq!(key(&config), Some("websocket.proxies"));
+        config.websocket.proxies.pop();
+        config.websocket.proxy_listen = None;
+        assert_eq!(key(&config), Some("websocket.proxies"));
     }
 
     #[test]

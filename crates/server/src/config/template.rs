@@ -79,6 +79,7 @@ mod tests {
         let (mut tls, mut websocket) = (shown.tls.clone(), shown.websocket.clone());
         tls.brokers = None;
         (websocket.listen, websocket.plain_listen) = (None, None);
+        (websocket.proxy_listen, websocket.proxies) = (None, Vec::new());
         (websocket.advertise, websocket.agent) = (None, Vec::new());
         assert_eq!(tls, plain.tls);
         assert_eq!(websocket, plain.websocket);

@@ -336,13 +336,32 @@ impl Means<'_> {
                 ..Limits::default()
             },
         });
-        for (key, name, address, secure) in [
-            ("websocket.listen", "listen", websocket.listen, true),
+        let proxies = websocket.proxy_addresses();
+        let proxies = proxies.map_err(|problem| ConfigError::Value {
+            key: "websocket.proxies",
+            problem,
+        })?;
+        for (key, name, address, secure, proxies) in [
+            (
+                "websocket.listen",
+                "listen",
+                websocket.listen,
+                true,
+                Vec::new(),
+            ),
             (
                 "websocket.plain_listen",
                 "plain_listen",
                 websocket.plain_listen,
                 false,
+                Vec::new(),
+            ),
+            (
+                "websocket.proxy_listen",
+                "proxy_listen",
+                websocket.proxy_listen,
+                false,
+                proxies,
             ),
         ] {
             let Some(address) = address else { continue };
@@ -352,7 +371,9 @@ impl Means<'_> {
                 path: path.clone(),
                 secure,
             };
-            let bound = mtp.listen(name, listener).await;
+            // Devices speak TLS with the proxies.
+            let secure = secure || !proxies.is_empty();
+            let bound = mtp.listen_behind(name, listener, proxies).await;
             let bound = bound.map_err(|error| StartError::Listen {
                 key,
                 address,

@@ -239,6 +239,11 @@ fn websocket_samples(websocket: &WebSocketStats) -> Vec<Sample> {
             websocket.handshakes_refused,
         ),
         (
+            "websocket_certificates_refused",
+            "Requests with a certificate in a header from who is no proxy",
+            websocket.certificates_refused,
+        ),
+        (
             "websocket_turned_away",
             "Connections turned away because there were too many",
             websocket.turned_away,
