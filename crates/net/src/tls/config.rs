@@ -33,7 +33,7 @@ pub struct TlsConfig {
     /// Whether sessions are kept and resumed. A peer that resumes one is judged again from the chain of the first. Default
     /// true.
     pub resumption: bool,
-    /// Sessions of peers that came to us that are kept for resumption, some 3 kB each. Default 1024.
+    /// Sessions of peers that came to us that are kept for resumption, some 3 kB each and never more than 20. Default 1024.
     pub max_sessions: usize,
     /// Servers whose sessions are kept for resumption, two each. Default 64.
     pub max_servers: usize,

@@ -2,7 +2,10 @@
 
 use homefleet_usp::{
     EndpointId, ErrorCode, Record,
-    record::{MAX_RECORD, RecordBody, RecordErrorKind, WireError},
+    record::{
+        MAX_RECORD, MqttVersion, PayloadSarState, RecordBody, RecordErrorKind, SessionContext,
+        WireError,
+    },
 };
 use proptest::prelude::*;
 
@@ -34,6 +37,50 @@ fn raw(version: &str, to: &str, from: &str, rest: &[Vec<u8>]) -> Vec<u8> {
 
 fn no_session() -> Vec<u8> {
     field(7, &field(2, b"x"))
+}
+
+/// R-MTP.4b. An enumeration's 0 is what proto3 sends by saying nothing.
+#[test]
+fn every_required_field_of_every_kind_of_record_is_sent() {
+    let number = |field: u8, value: u8| vec![field << 3, value];
+    let context = SessionContext {
+        session_id: 7,
+        sequence_id: 1,
+        expected_id: 1,
+        retransmit_id: 0,
+        payload_sar_state: PayloadSarState::None,
+        payloadrec_sar_state: PayloadSarState::None,
+        payload: Vec::new(),
+    };
+    let inside = [number(1, 7), number(2, 1), number(3, 1)].concat();
+    let v5 = [number(1, 1), field(2, b"t")].concat();
+    let (topic, destination) = ("t".to_owned(), "d".to_owned());
+    let cases = [
+        (
+            RecordBody::NoSession(b"m".to_vec()),
+            field(7, &field(2, b"m")),
+        ),
+        (RecordBody::Session(context), field(8, &inside)),
+        (RecordBody::WebSocketConnect, field(9, b"")),
+        (
+            RecordBody::MqttConnect {
+                version: MqttVersion::V5,
+                topic,
+            },
+            field(10, &v5),
+        ),
+        (
+            RecordBody::StompConnect { destination },
+            field(11, &field(2, b"d")),
+        ),
+        (RecordBody::UdsConnect, field(13, b"")),
+    ];
+    let (to, from) = (agent(), controller());
+    for (body, sent) in cases {
+        let record = Record::with(to.clone(), from.clone(), body);
+        let expected = raw("1.4", to.as_str(), from.as_str(), &[sent]);
+        assert_eq!(record.encode(), expected, "{:?}", record.body);
+    }
 }
 
 #[test]
