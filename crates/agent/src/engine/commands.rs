@@ -20,6 +20,7 @@ use crate::{
     provider::{Now, OperateError, Operation},
     request::{self, Caller, Failure, Invocation, Operated},
     store::Batch,
+    transport,
 };
 
 pub(super) type Output = Result<BTreeMap<String, String>, OperateError>;
@@ -88,12 +89,29 @@ impl Engine {
             "Device.LocalAgent.Certificate.{i}.Delete()" => self.delete_certificate(call),
             "Device.LocalAgent.Certificate.{i}.GetFingerprint()" => self.fingerprint(call),
             "Device.LocalAgent.Request.{i}.Cancel()" => self.cancel(call),
+            "Device.MQTT.Client.{i}.ForceReconnect()" => self.reconnect(Some(call.object.clone())),
+            "Device.LocalAgent.Controller.{i}.MTP.{i}.WebSocket.Reset()" => {
+                self.reconnect(call.object.parent())
+            }
             _ => self.run_provider(call),
         };
         match result {
             Ok(output) => Operated::Done(output),
             Err(error) => Operated::Failed(error),
         }
+    }
+
+    /// Once it is answered, this connection is made anew.
+    fn reconnect(&mut self, row: Option<ObjectPath>) -> Output {
+        let name = row.as_ref().map(transport::name).unwrap_or_default();
+        if !self.published.mqtt.contains_key(&name) && !self.published.websocket.contains_key(&name)
+        {
+            return Err(OperateError::failed(
+                "there is no such connection: it is not enabled, or not used",
+            ));
+        }
+        self.reconnects.insert(name);
+        Ok(BTreeMap::new())
     }
 
     fn run_provider(&mut self, call: &Invocation) -> Output {

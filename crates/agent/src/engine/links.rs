@@ -1,7 +1,10 @@
 //! How the MTPs and their connections stand, for the `Status` parameters.
 
 use homefleet_model::{path::ObjectPath, value::date_time};
-use homefleet_net::mtp::{Connect, State, Status};
+use homefleet_net::mtp::{
+    Connect, State, Status,
+    mqtt::{MqttStats, MqttTimes},
+};
 
 use super::Engine;
 use crate::{
@@ -26,6 +29,8 @@ pub struct Link {
     pub told: Option<String>,
     /// Topic Filters that the broker does not serve.
     pub refused: Vec<String>,
+    /// What an MQTT client has counted.
+    pub counted: Option<(MqttStats, MqttTimes)>,
 }
 
 impl Link {
@@ -35,6 +40,7 @@ impl Link {
             status,
             told: None,
             refused: Vec::new(),
+            counted: None,
         }
     }
 }
@@ -115,10 +121,11 @@ impl Engine {
             "Unsubscribed"
         };
         let told = self.told(&name);
-        let refused = self
-            .link(&name)
-            .map(|link| link.refused)
-            .unwrap_or_default();
+        let link = self.link(&name);
+        if let Some((stats, times)) = link.as_ref().and_then(|link| link.counted) {
+            self.fill_stats(&row.child("Stats"), stats, times);
+        }
+        let refused = link.map(|link| link.refused).unwrap_or_default();
         self.fill(row, "Status", status);
         self.fill(row, "ResponseInformation", &told);
         for row in self.device.tree.rows(&row.child("Subscription")) {
@@ -133,6 +140,33 @@ impl Engine {
                 subscribed
             };
             self.fill(&row, "Status", if on { subscribed } else { "Unsubscribed" });
+        }
+    }
+
+    fn fill_stats(&mut self, object: &ObjectPath, stats: MqttStats, times: MqttTimes) {
+        let counters = [
+            ("PublishSent", stats.publish_sent),
+            ("PublishReceived", stats.publish_received),
+            ("SubscribeSent", stats.subscribe_sent),
+            ("UnSubscribeSent", stats.unsubscribe_sent),
+            ("MQTTMessagesSent", stats.packets_sent),
+            ("MQTTMessagesReceived", stats.packets_received),
+            // These two have 32 bits.
+            ("ConnectionErrors", stats.connection_errors & 0xFFFF_FFFF),
+            ("PublishErrors", stats.publish_errors & 0xFFFF_FFFF),
+        ];
+        for (param, value) in counters {
+            self.fill(object, param, &value.to_string());
+        }
+        let times = [
+            ("BrokerConnectionEstablished", times.established),
+            ("LastPublishMessageSent", times.last_sent),
+            ("LastPublishMessageReceived", times.last_received),
+        ];
+        for (param, time) in times {
+            if let Some(time) = time {
+                self.fill(object, param, &date_time(time));
+            }
         }
     }
 

@@ -11,7 +11,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -237,6 +237,8 @@ pub enum Action {
     /// From now on the MTPs do this. What was to be transmitted before goes out over the old channels first; then
     /// [`Engine::handle_applied`] is told.
     Plan(Plan),
+    /// The connection of this name is made anew, when what was to be transmitted before is out.
+    Reconnect(String),
 }
 
 impl std::fmt::Debug for Action {
@@ -247,6 +249,7 @@ impl std::fmt::Debug for Action {
             Self::Abort(request) => write!(f, "Abort({request})"),
             Self::Trust(trusted) => trusted.fmt(f),
             Self::Plan(plan) => plan.fmt(f),
+            Self::Reconnect(name) => write!(f, "Reconnect({name})"),
         }
     }
 }
@@ -352,6 +355,8 @@ pub struct Engine {
     plan: Plan,
     published: Plan,
     plan_changed: bool,
+    /// Connections that are to be made anew.
+    reconnects: BTreeSet<String>,
     /// Who asked for what is being settled, when it may cut its way.
     asked: Option<Asked>,
     trial: Option<Trial>,
@@ -419,6 +424,7 @@ impl Engine {
             plan: Plan::default(),
             published: Plan::default(),
             plan_changed: true,
+            reconnects: BTreeSet::new(),
             asked: None,
             trial: None,
             random,

@@ -68,6 +68,13 @@ impl Engine {
         if std::mem::take(&mut self.plan_changed) {
             self.publish_plan();
         }
+        for name in std::mem::take(&mut self.reconnects) {
+            let channels = self.channels.iter();
+            let channels = channels.filter(|channel| channel.connection.as_ref() == Some(&name));
+            let channels: Vec<_> = channels.map(|channel| channel.id).collect();
+            self.take_leave(&channels, "a controller wants the connection made anew");
+            self.actions.push_back(Action::Reconnect(name));
+        }
     }
 
     /// Tells the MTPs what to do when that has changed, and those whose channels end with it (R-MTP.7).

@@ -179,9 +179,24 @@ impl Engine {
     }
 
     /// The MTPs have followed the latest [`Action::Plan`](super::Action::Plan): what was to end has ended.
-    pub fn handle_applied(&mut self) {
-        if let Some(trial) = &mut self.trial {
-            trial.applied = true;
+    pub fn handle_applied(&mut self, now: Now) {
+        let Some(trial) = &mut self.trial else { return };
+        trial.applied = true;
+        // CoAP has no connection that would show that the Controller is there, nor would it know the agent's new address: so it is
+        // told something, and who is told can answer.
+        let waited = trial.waits_for.clone();
+        let row = self.controllers.iter().find(|(_, known)| {
+            known.enabled
+                && waited.as_ref() == Some(&known.endpoint_id)
+                && known
+                    .ways
+                    .iter()
+                    .any(|way| matches!(way.route, Route::Coap(_)))
+        });
+        if let Some((row, _)) = row {
+            let row = row.clone();
+            self.request_onboarding(&row);
+            self.settle(now, None);
         }
     }
 

@@ -2,10 +2,10 @@
 //! and UNIX domain sockets that these refer to.
 //!
 //! Not offered: mDNS (`EnableMDNS`), binding to some interfaces only (`Interfaces`), what the standard has deprecated, and
-//! MQTT's client as anything but a USP MTP (`UserProperty.`, `Stats.`, WebSocket as its transport).
+//! MQTT's client as anything but a USP MTP (`UserProperty.`, WebSocket as its transport).
 
 use homefleet_model::{
-    schema::{Object, ObjectAccess, Param},
+    schema::{Command, Object, ObjectAccess, Param},
     value::{ListType, Strength, Type},
 };
 
@@ -132,6 +132,12 @@ pub static TRANSPORTS: &[Object] = &[
             Param::rw("SessionRetryMinimumWaitInterval", RETRY_SECONDS).default("5"),
             Param::rw("SessionRetryIntervalMultiplier", MULTIPLIER).default("2000"),
         ],
+        commands: &[Command {
+            name: "Reset()",
+            is_async: false,
+            input: &[],
+            output: &[],
+        }],
         ..Object::EMPTY
     },
     Object {
@@ -245,11 +251,36 @@ pub static TRANSPORTS: &[Object] = &[
             Param::rw("ClientID", TOPIC),
             Param::rw("Username", Type::string(256)),
             Param::rw("Password", Type::string(256)).secret(),
+            // Of MQTT 3.1 alone, which is not spoken here.
+            Param::rw("MessageRetryTime", SECONDS).default("5"),
             Param::rw("ConnectRetryTime", SECONDS).default("5"),
             Param::rw("ConnectRetryIntervalMultiplier", MULTIPLIER).default("2000"),
             Param::rw("ConnectRetryMaxInterval", SECONDS).default("30720"),
             Param::ro("ResponseInformation", TOPIC),
             Param::ro("SubscriptionNumberOfEntries", NUMBER),
+        ],
+        commands: &[Command {
+            name: "ForceReconnect()",
+            is_async: false,
+            input: &[],
+            output: &[],
+        }],
+        ..Object::EMPTY
+    },
+    Object {
+        path: "Device.MQTT.Client.{i}.Stats.",
+        params: &[
+            Param::ro("BrokerConnectionEstablished", Type::DateTime),
+            Param::ro("LastPublishMessageSent", Type::DateTime).quiet(),
+            Param::ro("LastPublishMessageReceived", Type::DateTime).quiet(),
+            Param::ro("PublishSent", Type::UnsignedLong).quiet(),
+            Param::ro("PublishReceived", Type::UnsignedLong).quiet(),
+            Param::ro("SubscribeSent", Type::UnsignedLong).quiet(),
+            Param::ro("UnSubscribeSent", Type::UnsignedLong).quiet(),
+            Param::ro("MQTTMessagesSent", Type::UnsignedLong).quiet(),
+            Param::ro("MQTTMessagesReceived", Type::UnsignedLong).quiet(),
+            Param::ro("ConnectionErrors", NUMBER).quiet(),
+            Param::ro("PublishErrors", NUMBER).quiet(),
         ],
         ..Object::EMPTY
     },

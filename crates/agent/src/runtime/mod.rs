@@ -116,6 +116,12 @@ pub struct Agent {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// Something for the MTPs.
+enum Order {
+    Plan(Box<Plan>),
+    Reconnect(String),
+}
+
 /// Something for the engine.
 enum Event {
     Mtp(mtp::Event),
@@ -437,11 +443,11 @@ pub(crate) fn settings(config: &Config, trust: &Trust, port: u16) -> Settings {
 
 /// Does what the engine plans, one plan after the other.
 async fn follow_plans(
-    mut plans: mpsc::Receiver<(Plan, Vec<oneshot::Receiver<()>>)>,
+    mut plans: mpsc::Receiver<(Order, Vec<oneshot::Receiver<()>>)>,
     network: Network,
     events: mpsc::Sender<Event>,
 ) {
-    while let Some((plan, flushed)) = plans.recv().await {
+    while let Some((order, flushed)) = plans.recv().await {
         // The answer to whoever asked for the change, and what is said on leaving, go out before.
         let all = async {
             for one in flushed {
@@ -452,7 +458,10 @@ async fn follow_plans(
         if tokio::time::timeout(FLUSH, all).await.is_err() {
             tracing::debug!("not everything could be sent before the MTPs changed");
         }
-        network.apply(plan).await;
+        match order {
+            Order::Plan(plan) => network.apply(*plan).await,
+            Order::Reconnect(name) => network.reconnect(&name).await,
+        }
         if events.send(Event::Applied).await.is_err() {
             return;
         }
@@ -523,7 +532,7 @@ struct Host {
     senders: Senders,
     /// What the MTPs were told last.
     plan: Plan,
-    plans: mpsc::Sender<(Plan, Vec<oneshot::Receiver<()>>)>,
+    plans: mpsc::Sender<(Order, Vec<oneshot::Receiver<()>>)>,
     commands: BTreeMap<ObjectPath, JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
     orderly: Arc<AtomicBool>,
@@ -647,7 +656,9 @@ impl Host {
             coap: self.plan.coap.clone(),
             ..Plan::default()
         };
-        let sent = self.plans.send((self.plan.clone(), Vec::new()));
+        let sent = self
+            .plans
+            .send((Order::Plan(Box::new(self.plan.clone())), Vec::new()));
         // Without its reader the agent has ended.
         self.handle.block_on(sent).ok();
         for command in std::mem::take(&mut self.commands).into_values() {
@@ -677,7 +688,16 @@ impl Host {
                     let old = std::mem::replace(&mut self.plan, plan.clone());
                     let flushed = self.senders.flush(|route| is_affected(&old, &plan, route));
                     // With many plans under way the engine waits; without its reader the agent has ended.
-                    let sent = self.plans.send((plan, flushed));
+                    let sent = self.plans.send((Order::Plan(Box::new(plan)), flushed));
+                    self.handle.block_on(sent).ok();
+                }
+                Action::Reconnect(name) => {
+                    let over = |route: &Route| match route {
+                        Route::Mqtt { connection, .. } => *connection == name,
+                        route => matches!(route, Route::WebSocket { .. }),
+                    };
+                    let flushed = self.senders.flush(over);
+                    let sent = self.plans.send((Order::Reconnect(name), flushed));
                     self.handle.block_on(sent).ok();
                 }
                 Action::Spawn { request, running } => {
@@ -746,7 +766,7 @@ fn handle(engine: &mut Engine, verifier: &ControllerVerifier, now: Now, event: E
             transmit,
             delivered,
         } => engine.handle_delivery(now, *transmit, delivered),
-        Event::Applied => engine.handle_applied(),
+        Event::Applied => engine.handle_applied(now),
         Event::Completed { request, result } => engine.handle_completed(now, &request, result),
         Event::Wake => engine.handle_wake(now),
         Event::Clock { accurate } => engine.handle_clock(now, accurate),

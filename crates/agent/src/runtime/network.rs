@@ -114,6 +114,22 @@ impl Network {
         self.drop_unused().await;
     }
 
+    /// Makes this connection anew.
+    pub(super) async fn reconnect(&self, name: &str) {
+        let (plan, mtps) = {
+            let state = self.state();
+            (state.plan.clone(), state.mtps.clone())
+        };
+        if let (Some(mqtt), Some(link)) = (&mtps.mqtt, plan.mqtt.get(name)) {
+            mqtt.close(name).await;
+            mqtt.open(name, spec::mqtt(link));
+        }
+        if let (Some(websocket), Some(link)) = (&mtps.websocket, plan.websocket.get(name)) {
+            websocket.close(name).await;
+            websocket.open(name, spec::websocket(link));
+        }
+    }
+
     /// Ends what is not wanted any more.
     async fn close(&self, old: &Plan, plan: &Plan) {
         let mtps = self.mtps();
@@ -431,6 +447,7 @@ impl Links for Network {
             let refused = refused.filter(|(_, status)| *status == SubscriptionStatus::Error);
             return Some(Link {
                 told: client.response_information,
+                counted: Some((client.stats, client.times)),
                 refused: refused.map(|(filter, _)| filter).collect(),
                 ..Link::new(client.status)
             });

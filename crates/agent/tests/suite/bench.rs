@@ -234,6 +234,8 @@ pub(crate) struct Bench {
     pub(crate) trusted: Vec<Trusted>,
     /// What the MTPs were to do, the latest last.
     pub(crate) plans: Vec<Plan>,
+    /// Connections that were to be made anew.
+    pub(crate) reconnects: Vec<String>,
     /// Connect and Disconnect Records: route, receiver, body.
     pub(crate) others: Vec<(String, String, RecordBody)>,
     /// Everything that was sent, in order: route, and `connect`, `disconnect`, `notify` or `answer`.
@@ -319,6 +321,7 @@ impl Bench {
             next_id: 1,
             trusted: Vec::new(),
             plans: Vec::new(),
+            reconnects: Vec::new(),
             others: Vec::new(),
             order: Vec::new(),
             greetings,
@@ -338,6 +341,7 @@ impl Bench {
             match action {
                 Action::Transmit(transmit) => self.transmitted(transmit),
                 Action::Plan(plan) => self.plans.push(plan),
+                Action::Reconnect(name) => self.reconnects.push(name),
                 Action::Spawn { request, running } => self.running.push((request, running)),
                 Action::Abort(request) => self.aborted.push(request),
                 Action::Trust(trusted) => self.trusted.push(trusted),

@@ -199,7 +199,10 @@ fn the_profiles_of_every_mtp_are_offered() {
             "Device.STOMP.Connection.{i}.",
             "Alias Enable Status Host Port VirtualHost ServerRetryInitialInterval ServerRetryIntervalMultiplier ServerRetryMaxInterval EnableHeartbeats OutgoingHeartbeat IncomingHeartbeat Username Password",
         ),
-        ("Device.LocalAgent.MTP.{i}.STOMP.", "Reference Destination"),
+        (
+            "Device.LocalAgent.MTP.{i}.STOMP.",
+            "Reference Destination DestinationFromServer",
+        ),
         (
             "Device.LocalAgent.Controller.{i}.MTP.{i}.STOMP.",
             "Reference Destination",
@@ -214,7 +217,17 @@ fn the_profiles_of_every_mtp_are_offered() {
         ),
         (
             "Device.MQTT.Client.{i}.",
-            "Alias Name Enable Status ProtocolVersion BrokerAddress BrokerPort TransportProtocol KeepAliveTime ClientID Username Password ConnectRetryTime ConnectRetryIntervalMultiplier ConnectRetryMaxInterval",
+            "CleanSession MessageRetryTime ResponseInformation SubscriptionNumberOfEntries WillEnable WillTopic WillValue WillQoS WillRetain Alias Name Enable Status ProtocolVersion BrokerAddress BrokerPort TransportProtocol KeepAliveTime ClientID Username Password ConnectRetryTime ConnectRetryIntervalMultiplier ConnectRetryMaxInterval",
+        ),
+        ("Device.STOMP.", "ConnectionNumberOfEntries"),
+        ("Device.MQTT.", "ClientNumberOfEntries"),
+        (
+            "Device.MQTT.Capabilities.",
+            "ProtocolVersionsSupported TransportProtocolSupported",
+        ),
+        (
+            "Device.MQTT.Client.{i}.Stats.",
+            "BrokerConnectionEstablished MQTTMessagesSent MQTTMessagesReceived ConnectionErrors LastPublishMessageSent LastPublishMessageReceived PublishSent PublishReceived SubscribeSent UnSubscribeSent PublishErrors",
         ),
         (
             "Device.MQTT.Client.{i}.Subscription.{i}.",
@@ -226,7 +239,7 @@ fn the_profiles_of_every_mtp_are_offered() {
         ),
         (
             "Device.LocalAgent.Controller.{i}.MTP.{i}.MQTT.",
-            "Reference Topic",
+            "Reference Topic AgentMTPReference",
         ),
         (
             "Device.UnixDomainSockets.UnixDomainSocket.{i}.",

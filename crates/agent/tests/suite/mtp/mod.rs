@@ -1,5 +1,6 @@
 //! Several MTPs: what the engine does with channels, ways and plans. Time is virtual, MTPs are scripted.
 
+mod brokers;
 mod errors;
 mod model;
 mod rollback;

@@ -3,7 +3,7 @@
 use homefleet_agent::engine::OwnMtp;
 use homefleet_agent::store::Store;
 use homefleet_usp::message::Body;
-use homefleet_usp::message::{add, create_object, delete};
+use homefleet_usp::message::{add, create_object, delete, operate};
 
 use crate::bench::{Bench, CONTROLLER, settings, stomp, websocket};
 use crate::mtp::{ROW, add_stomp, add_websocket};
@@ -271,4 +271,30 @@ fn the_controller_of_the_file_is_reached_as_its_url_says() {
     settings.controller.as_mut().unwrap().url = "wss://c.example/usp".parse().unwrap();
     let bench = Bench::started(settings, Store::in_memory().unwrap());
     assert_eq!(bench.plan().websocket.len(), 1);
+}
+
+#[test]
+fn a_connection_is_made_anew_after_the_answer_when_a_controller_wants_that() {
+    let mut bench = Bench::new();
+    let mtp = add_websocket(&mut bench);
+    let name = mtp.trim_end_matches('.').to_owned();
+    bench.up(websocket(Some(&name)));
+    bench.order.clear();
+    bench.ask(operate(
+        format!("{mtp}WebSocket.Reset()"),
+        "",
+        true,
+        Default::default(),
+    ));
+    assert_eq!(bench.reconnects, [name]);
+    let kinds: Vec<&str> = bench.order.iter().map(|(_, kind)| *kind).collect();
+    assert_eq!(kinds, ["answer", "disconnect"]);
+    bench.set(&mtp, "Enable", "false");
+    bench.ask(operate(
+        format!("{mtp}WebSocket.Reset()"),
+        "",
+        true,
+        Default::default(),
+    ));
+    assert_eq!(bench.reconnects.len(), 1, "there is nothing to make anew");
 }

@@ -95,7 +95,9 @@ fn a_change_that_cuts_the_way_it_came_by_is_undone_in_time() {
     assert_eq!(remote.host(), "nowhere.example");
     assert_eq!(remote.bench.engine.stats().trials, 1);
     remote.bench.down(remote.channel);
-    remote.bench.engine.handle_applied();
+    let now = remote.bench.now;
+    remote.bench.engine.handle_applied(now);
+    remote.bench.drain();
     remote.bench.pass(TIMEOUT - Duration::from_secs(1));
     assert_eq!(remote.host(), "nowhere.example");
     remote.bench.pass(Duration::from_secs(2));
@@ -241,4 +243,24 @@ fn a_rollback_is_told_to_who_subscribed() {
         told.contains(&(format!("{connection}Host"), "broker.example".to_owned())),
         "{told:?}"
     );
+}
+
+#[test]
+fn a_coap_listener_that_moves_is_told_to_the_controller_which_confirms_it() {
+    for delivered in [true, false] {
+        let mut bench = Bench::new();
+        bench.set("Device.LocalAgent.MTP.1.CoAP.", "Port", "5999");
+        assert_eq!(bench.engine.stats().trials, 1);
+        assert!(
+            bench.notifications.is_empty(),
+            "not before the sockets have moved"
+        );
+        bench.engine.handle_applied(bench.now);
+        bench.drain();
+        let sent = bench.notifications.remove(0);
+        bench.delivered(&sent, delivered);
+        bench.pass(TIMEOUT);
+        let port = bench.plan().coaps.as_ref().unwrap().port;
+        assert_eq!(port, if delivered { 5999 } else { 5684 });
+    }
 }

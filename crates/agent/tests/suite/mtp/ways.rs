@@ -381,3 +381,20 @@ fn an_unprotected_way_is_not_used_unless_the_configuration_allows_it() {
         assert_eq!(routes(&bench).len(), usize::from(allowed));
     }
 }
+
+#[test]
+fn r_sec_19_no_session_is_opened_before_there_is_accurate_time() {
+    let mut settings = settings();
+    settings.wait_for_time = Duration::from_secs(60);
+    settings.controller.as_mut().unwrap().url = "wss://c.example/usp".parse().unwrap();
+    let store = || homefleet_agent::store::Store::in_memory().unwrap();
+    let mut bench = Bench::started(settings.clone(), store());
+    assert!(bench.plan().websocket.is_empty() && bench.plan().coaps.is_some());
+    bench.engine.handle_clock(bench.now, true);
+    bench.drain();
+    assert_eq!(bench.plan().websocket.len(), 1);
+    // Without it they are opened after a while.
+    let mut bench = Bench::started(settings, store());
+    bench.pass(Duration::from_secs(61));
+    assert_eq!(bench.plan().websocket.len(), 1);
+}
