@@ -206,7 +206,7 @@ impl Refusal {
     pub fn status_info(&self) -> StatusInfo {
         let text = match self {
             Self::Internal(_) => "internal failure".to_owned(),
-            // A guesser learns nothing about which references there are.
+            // The answer does not tell which references there are.
             Self::SecretUnknown => Self::BadProtection.to_string(),
             other => other.to_string(),
         };

@@ -5,7 +5,12 @@
 use std::{path::Path, process::Command};
 
 use der::{Decode, Encode};
-use homefleet_cmp::asn1::{Body, Info, Limits, Message};
+use homefleet_cmp::{
+    Refusal,
+    asn1::{Body, Certificate, Info, Limits, Message},
+    crypto::{MacPolicy, Secret},
+    protection::{Distrust, Peers, Protection, ProtectionPolicy, verify},
+};
 
 /// Decodes, and compares what the decoded values encode to with what was received, part by part.
 pub fn check_lossless(bytes: &[u8]) -> Result<Message, String> {
@@ -93,6 +98,19 @@ fn is_der(path: &Path) -> bool {
         .success()
 }
 
+/// Whoever signs, and the secret of the recording's test system, which `HOMEFLEET_CMP_SECRET` names.
+struct Anybody(Option<String>);
+
+impl Peers for Anybody {
+    fn secret(&self, _: &[u8]) -> Option<Secret> {
+        self.0.clone().map(Secret::new)
+    }
+
+    fn judge(&self, _: &Certificate, _: &[Certificate]) -> Result<(), Distrust> {
+        Ok(())
+    }
+}
+
 #[test]
 fn every_recorded_message_decodes_without_loss() {
     match std::env::var_os("HOMEFLEET_CMP_CORPUS") {
@@ -102,4 +120,31 @@ fn every_recorded_message_decodes_without_loss() {
         }
         None => eprintln!("SKIPPED: HOMEFLEET_CMP_CORPUS names no folder of recorded messages"),
     }
+}
+
+#[test]
+fn no_recorded_protection_fails_to_verify() {
+    let Some(folder) = std::env::var_os("HOMEFLEET_CMP_CORPUS") else {
+        eprintln!("SKIPPED: HOMEFLEET_CMP_CORPUS names no folder of recorded messages");
+        return;
+    };
+    let anybody = Anybody(std::env::var("HOMEFLEET_CMP_SECRET").ok());
+    let policy = ProtectionPolicy {
+        mac: MacPolicy::lenient(),
+        ..ProtectionPolicy::default()
+    };
+    let mut verified = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let Ok(message) = Message::decode(&bytes, &Limits::default()) else {
+            continue;
+        };
+        match verify(&message, &policy, &anybody) {
+            Ok(Protection::None) => {}
+            Ok(_) => verified += 1,
+            Err(refusal) => assert_ne!(refusal, Refusal::BadProtection, "{}", path.display()),
+        }
+    }
+    eprintln!("{verified} recorded messages with protection that verifies");
 }
