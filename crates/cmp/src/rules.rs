@@ -62,13 +62,19 @@ pub(crate) fn check(
     let sender_nonce =
         octets(header.sender_nonce.as_ref()).map_err(|bytes| Refusal::SenderNonce { bytes })?;
     check_time(header, moment, policy)?;
-    for info in header.general_info.iter().flatten() {
-        Info::read(info).map_err(|_| Refusal::GeneralInfo(info.info_type))?;
-    }
+    read_infos(header.general_info.as_deref().unwrap_or_default())?;
     Ok(Checked {
         transaction,
         sender_nonce,
     })
+}
+
+/// General information, every value of its type.
+pub(crate) fn read_infos(infos: &[InfoTypeAndValue]) -> Result<Vec<Info>, Refusal> {
+    infos
+        .iter()
+        .map(|info| Info::read(info).map_err(|_| Refusal::GeneralInfo(info.info_type)))
+        .collect()
 }
 
 /// At least 128 bits, and no more than 64 bytes, which nobody needs.

@@ -4,9 +4,7 @@ use std::{fmt, time::Duration};
 
 use super::CertificateRequest;
 use crate::{
-    asn1::{
-        Certificate, EncryptedKey, InfoTypeAndValue, RevDetails, RevRepContent, Status, StatusInfo,
-    },
+    asn1::{Certificate, EncryptedKey, Info, RevDetails, RevRepContent, Status, StatusInfo},
     protection::Protection,
     refusal::Refusal,
 };
@@ -61,8 +59,8 @@ pub enum Event {
     InfoRequested {
         /// The transaction to decide about.
         transaction: TransactionId,
-        /// What is asked for.
-        infos: Vec<InfoTypeAndValue>,
+        /// What is asked for. Types that are not known are among it; they are to be answered with [`Info::UnsupportedOids`].
+        infos: Vec<Info>,
         /// The profile that the question is about.
         profile: Option<String>,
         /// Who asks.
@@ -133,7 +131,7 @@ pub enum Decision {
     /// What became of a request for revocation.
     Revoked(RevRepContent),
     /// The information asked for.
-    Answer(Vec<InfoTypeAndValue>),
+    Answer(Vec<Info>),
 }
 
 impl Decision {

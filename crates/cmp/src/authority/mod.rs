@@ -445,7 +445,15 @@ impl Authority {
                 self.conclude(moment, exchange, &id, Body::Rp(content), recip_nonce);
             }
             (Decision::Answer(infos), None) if kind == BodyKind::Genm => {
-                self.conclude(moment, exchange, &id, Body::Genp(infos), recip_nonce);
+                let written: der::Result<Vec<_>> = infos.iter().map(Info::write).collect();
+                let body = match written {
+                    Ok(infos) => Body::Genp(infos),
+                    Err(error) => {
+                        let refusal = Refusal::Internal(error.to_string());
+                        Body::Error(ErrorMsg::from(refusal.status_info()))
+                    }
+                };
+                self.conclude(moment, exchange, &id, body, recip_nonce);
             }
             (Decision::Reject(status), _) => {
                 let body = rejection_body(kind, cert_req_id, status);

@@ -92,7 +92,7 @@ pub(super) fn read(
         Body::Genm(infos) => {
             return Ok(Event::InfoRequested {
                 transaction,
-                infos: infos.clone(),
+                infos: rules::read_infos(infos)?,
                 profile: rules::profile(&message.header),
                 requester: requester.clone(),
             });

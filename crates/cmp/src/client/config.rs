@@ -4,8 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     asn1::{
-        CertTemplate, CertificationRequest, GeneralName, InfoTypeAndValue, Limits, RevDetails,
-        TypeAndValue,
+        CertTemplate, CertificationRequest, GeneralName, Info, Limits, RevDetails, TypeAndValue,
     },
     authority::RequestKind,
     crypto::Signer,
@@ -80,7 +79,7 @@ pub enum Request {
     /// A revocation: rr.
     Revocation(Box<RevDetails>),
     /// Information: genm.
-    Info(Vec<InfoTypeAndValue>),
+    Info(Vec<Info>),
 }
 
 impl fmt::Debug for Request {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    asn1::{Certificate, EncryptedKey, InfoTypeAndValue, RevRepContent, Status, StatusInfo},
+    asn1::{Certificate, EncryptedKey, Info, RevRepContent, Status, StatusInfo},
     refusal::Refusal,
 };
 
@@ -54,7 +54,7 @@ pub enum Outcome {
     /// What became of a request for revocation.
     Revoked(RevRepContent),
     /// The information asked for.
-    Info(Vec<InfoTypeAndValue>),
+    Info(Vec<Info>),
     /// The other side refused.
     Rejected(StatusInfo),
     /// Without an answer.

@@ -235,7 +235,7 @@ impl Client {
                 })
             }
             (Body::Genp(infos), Asked::Request) if self.kind == BodyKind::Genm => {
-                Ok(Step::Done(Outcome::Info(infos.clone())))
+                Ok(Step::Done(Outcome::Info(rules::read_infos(infos)?)))
             }
             (Body::Pkiconf(_), Asked::Confirmation(result)) => Ok(Step::Done(match result {
                 Ok(offer) => Outcome::Certificate(offer.clone()),
@@ -555,6 +555,9 @@ fn body(request: Request) -> Result<(Body, i64, Option<PublicKeyInfo>, i64), Pro
             (Body::P10cr(request), -1, Some(key), 2)
         }
         Request::Revocation(details) => (Body::Rr(vec![*details]), -1, None, 2),
-        Request::Info(infos) => (Body::Genm(infos), -1, None, 2),
+        Request::Info(infos) => {
+            let infos: der::Result<Vec<_>> = infos.iter().map(Info::write).collect();
+            (Body::Genm(infos?), -1, None, 2)
+        }
     })
 }

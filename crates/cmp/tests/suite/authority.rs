@@ -674,6 +674,15 @@ fn a_revocation_without_details_is_add_info_not_available() {
     );
 }
 
+#[test]
+fn a_question_that_is_not_of_its_type_is_bad_data_format() {
+    let body = Body::Genm(vec![InfoTypeAndValue {
+        info_type: oid::ROOT_CA_CERT,
+        info_value: Some(Any::null()),
+    }]);
+    assert_body_refused(body, Refusal::GeneralInfo(oid::ROOT_CA_CERT));
+}
+
 // Transactions.
 
 #[test]

@@ -5,8 +5,8 @@ use homefleet_cmp::{
     DecodeError, Refusal,
     asn1::{
         Body, BodyKind, CertOrEncCert, CertRepMessage, CertResponse, CertifiedKeyPair,
-        EncryptedKey, EnvelopedData, ErrorMsg, Failure, Header, Limits, Message, PollResponse,
-        Status, StatusInfo,
+        EncryptedKey, EnvelopedData, ErrorMsg, Failure, Header, Info, InfoTypeAndValue, Limits,
+        Message, PollResponse, Status, StatusInfo,
     },
     authority::{Decision, RequestKind},
     client::{Client, ClientConfig, ClientEvent, Outcome, Request},
@@ -333,6 +333,29 @@ fn responses_that_do_not_fit_the_request_are_ignored() {
     asked.assert_ignored(Refusal::Possession(
         "an encrypted certificate was not asked for",
     ));
+}
+
+#[test]
+fn information_that_is_not_of_its_type_is_ignored() {
+    let mut asked = Asked::new(Request::Info(vec![Info::CaCerts(None)]));
+    let answer = |info_value| {
+        Body::Genp(vec![InfoTypeAndValue {
+            info_type: oid::CA_CERTS,
+            info_value,
+        }])
+    };
+    asked.answer(answer(Some(der::asn1::Any::null())), |_| {});
+    assert_eq!(
+        asked.client.poll_event(),
+        Some(ClientEvent::Ignored(Refusal::GeneralInfo(oid::CA_CERTS)))
+    );
+    asked.answer(answer(None), |_| {});
+    assert_eq!(
+        asked.client.poll_event(),
+        Some(ClientEvent::Finished(Outcome::Info(vec![Info::CaCerts(
+            None
+        )])))
+    );
 }
 
 #[test]

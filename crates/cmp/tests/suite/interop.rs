@@ -178,7 +178,7 @@ fn yes(event: &Event) -> Option<Decision> {
         })),
         Event::InfoRequested { .. } => {
             let types = Info::KeyPairTypes(oid::SIGN_KEY_PAIR_TYPES, None);
-            Some(Decision::Answer(vec![types.write().unwrap()]))
+            Some(Decision::Answer(vec![types]))
         }
         _ => None,
     }
