@@ -123,7 +123,8 @@ impl Way {
                 client_id: None,
                 username: None,
                 password_file: None,
-                topic: Some("usp/controller".to_owned()),
+                topic: None,
+                senders: Some("usp/from/{endpoint-id}".to_owned()),
                 qos: 1,
                 keep_alive: 60,
                 session_expiry: 0,
@@ -148,7 +149,9 @@ impl Way {
     pub(super) fn controller(&self, coap: SocketAddr, device: &str) -> String {
         match self {
             Self::Coap => format!("coaps://{coap}/usp"),
-            Self::Mqtt(broker, _) => format!("mqtts://{HOST}:{}/usp/controller", broker.port()),
+            Self::Mqtt(broker, _) => {
+                format!("mqtts://{HOST}:{}/usp/from/{device}", broker.port())
+            }
             Self::Stomp(broker, _) => format!(
                 "stomps://{HOST}:{}/topic/usp.controller.{device}",
                 broker.port()

@@ -406,6 +406,12 @@ pub const KEYS: &[Key] = &[
         "Topic where devices reach us; without it the broker tells (`subscribe-topic`, Response Information).",
     ),
     key(
+        "mqtt[].senders",
+        Kind::Text,
+        "\"usp/from/{endpoint-id}\"",
+        "Where each device publishes what is for us, with {endpoint-id} for its Endpoint ID: it is told to answer there, and believed\nover its own only. For brokers that let each device publish to its own only, see docs/manual/brokers.md.",
+    ),
+    key(
         "mqtt[].qos",
         Kind::Integer,
         "1",

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use homefleet_net::mtp::uds;
-use homefleet_usp::mtp::mqtt::topic::check_name;
+use homefleet_usp::mtp::mqtt::topic::{check_filter, check_name};
 use homefleet_usp::mtp::stomp::{Senders, SendersError};
 use homefleet_usp::{EndpointId, mtp::mqtt::MqttVersion};
 use serde::Deserialize;
@@ -99,6 +99,8 @@ pub struct Mqtt {
     pub password_file: Option<PathBuf>,
     /// Topic where devices reach us; absent = the broker tells by `subscribe-topic` or Response Information.
     pub topic: Option<String>,
+    /// Where each device publishes what is for us, with `{endpoint-id}` for its Endpoint ID; absent = where we are reached.
+    pub senders: Option<String>,
     /// Quality of Service of what is sent and subscribed to, 0 to 2.
     #[serde(default = "one")]
     pub qos: u8,
@@ -272,6 +274,14 @@ impl Mqtt {
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(if self.tls { 8883 } else { 1883 })
     }
+
+    /// Where each device publishes; `None` when all publish to one topic.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn senders(&self) -> Result<Option<Senders>, SendersError> {
+        self.senders.as_deref().map(str::parse).transpose()
+    }
 }
 
 /// Passwords of brokers, empty where there is none. Not shown.
@@ -385,6 +395,16 @@ impl Config {
                 && let Err(error) = check_name(topic)
             {
                 return wrong("mqtt.topic", format!("`{topic}`: {error}"));
+            }
+            let senders = broker.senders().map_err(|error| error.to_string());
+            let topics = senders.and_then(|senders| {
+                let Some(senders) = senders else {
+                    return Ok(());
+                };
+                check_filter(&senders.pattern("+")).map_err(|error| format!("`{senders}`: {error}"))
+            });
+            if let Err(problem) = topics {
+                return wrong("mqtt.senders", problem);
             }
             if broker.qos > 2 {
                 return wrong("mqtt.qos", format!("found {}, expected 0 to 2", broker.qos));
@@ -562,6 +582,14 @@ mod tests {
             (
                 "[[mqtt]]\nname = \"a\"\nhost = \"h\"\ntls = false\ntopic = \"a/#\"",
                 "mqtt.topic",
+            ),
+            (
+                "[[mqtt]]\nname = \"a\"\nhost = \"h\"\ntls = false\nsenders = \"usp/all\"",
+                "mqtt.senders",
+            ),
+            (
+                "[[mqtt]]\nname = \"a\"\nhost = \"h\"\ntls = false\nsenders = \"usp/from-{endpoint-id}\"",
+                "mqtt.senders",
             ),
             (
                 "[[mqtt]]\nname = \"a\"\nhost = \"h\"\ntls = false\npassword_file = \"p\"",

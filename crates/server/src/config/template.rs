@@ -104,6 +104,7 @@ mod tests {
         stomp.senders = None;
         (mqtt.port, mqtt.client_id, mqtt.username) = (None, None, None);
         (mqtt.password_file, mqtt.topic) = (None, None);
+        mqtt.senders = None;
         stomp.host = "h".to_owned();
         mqtt.host = "h".to_owned();
         assert_eq!((&shown.stomp, &shown.mqtt), (&plain.stomp, &plain.mqtt));

@@ -30,7 +30,7 @@ use crate::server::StartError;
 use crate::task::driver::Sending;
 use crate::task::queue::Delivery;
 
-/// Longest first wait for a STOMP broker that failed, and longest of all, in seconds: much is waiting behind it.
+/// First wait for a broker that failed, and longest of all, in seconds: much is waiting behind it.
 const BROKER_RETRY: u32 = 5;
 const BROKER_RETRY_MOST: u32 = 60;
 
@@ -189,7 +189,7 @@ impl Network {
                 records_out: stats.records_out,
                 records_failed: stats.publish_errors,
                 erroneous: stats.erroneous,
-                forged: stats.untrusted,
+                forged: stats.untrusted + stats.forged,
             });
         }
         if let Some(stats) = stats.uds {
@@ -513,6 +513,9 @@ impl Means<'_> {
                 clean_start: broker.session_expiry == 0,
                 session_expiry: broker.session_expiry,
                 response_topic: broker.topic.clone(),
+                // It was looked at with the configuration.
+                senders: broker.senders().unwrap_or_default(),
+                retry: RetryPolicy::mqtt(BROKER_RETRY, 2000, BROKER_RETRY_MOST),
                 subscribe_qos: qos,
                 publish_qos: qos,
                 ..MqttClient::new(broker.version.into(), &broker.host, broker.port())

@@ -191,6 +191,7 @@ impl Home {
             username: (!tls).then(|| USER.to_owned()),
             password_file: (!tls).then(|| self.write("password", mosquitto::PASSWORD)),
             topic: Some(self.topic()),
+            senders: None,
             qos: 1,
             keep_alive: 60,
             session_expiry: 3600,

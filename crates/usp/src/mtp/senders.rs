@@ -25,7 +25,7 @@ pub struct SendersError(String);
 
 impl Senders {
     /// What stands for all of them, with `any` in the place of the Endpoint ID.
-    pub(crate) fn pattern(&self, any: &str) -> String {
+    pub fn pattern(&self, any: &str) -> String {
         format!("{}{any}{}", self.before, self.after)
     }
 

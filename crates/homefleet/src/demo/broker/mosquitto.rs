@@ -54,11 +54,10 @@ impl Mosquitto {
         let rights = format!(
             "pattern read usp/agent/%u\n\
              pattern read usp/agent/%u/#\n\
-             pattern write usp/controller\n\
-             pattern write usp/controller/#\n\
+             pattern write usp/from/%u\n\
+             pattern write usp/from/%u/#\n\
              user {}\n\
-             topic read usp/controller\n\
-             topic read usp/controller/#\n\
+             topic read usp/from/#\n\
              topic write usp/agent/#\n",
             parties.controller
         );
