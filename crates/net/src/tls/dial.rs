@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use homefleet_trust::PeerIdentity;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -17,6 +18,10 @@ use super::{Tls, TlsStream, Vouched};
 
 /// Time for a name to be resolved, and for one address to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Silence after which the other end is asked by TCP whether it is still there, how often then, and how many answers may be missing.
+const SILENCE: Duration = Duration::from_secs(60);
+const PROBES_EVERY: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
@@ -68,6 +73,8 @@ pub async fn dial(
                 continue;
             }
         };
+        // Without, a connection that is only listened to stays for ever when its other end has gone without a word.
+        let _best_effort = keep_alive(&tcp);
         // Records are written whole; waiting for more only makes them late.
         let _best_effort = tcp.set_nodelay(true);
         let Some((tls, endpoint_id)) = tls else {
@@ -83,6 +90,14 @@ pub async fn dial(
         host: host.to_owned(),
         reason: "no address".to_owned(),
     }))
+}
+
+fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
+    let keep_alive = TcpKeepalive::new()
+        .with_time(SILENCE)
+        .with_interval(PROBES_EVERY)
+        .with_retries(PROBES);
+    SockRef::from(tcp).set_tcp_keepalive(&keep_alive)
 }
 
 fn connect_error(to: SocketAddr, error: io::Error) -> DialError {

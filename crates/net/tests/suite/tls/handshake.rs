@@ -1,6 +1,6 @@
 //! Handshakes with itself, in both roles.
 
-use homefleet_net::tls::{TlsConfig, TlsError, TlsVersions, dial};
+use homefleet_net::tls::{Stream, TlsConfig, TlsError, TlsVersions, dial};
 use homefleet_trust::Refusal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -223,6 +223,13 @@ async fn dial_reaches_a_name_with_tls_and_without() {
         assert_eq!(text, "secure");
         let mut stream = dial("127.0.0.1", port, None).await.unwrap();
         assert_eq!(stream.identity(), None);
+        let Stream::Tcp(tcp) = &stream else {
+            panic!("not plain");
+        };
+        assert!(
+            socket2::SockRef::from(tcp).keepalive().unwrap(),
+            "a peer that has gone is noticed"
+        );
         text.clear();
         stream.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "plain");
