@@ -86,6 +86,83 @@ async fn what_is_not_tls_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn no_hello_with_a_wrong_byte_or_cut_short_comes_to_anything_but_an_error() {
+    let ca = Ca::new("ca");
+    let agent = tls(&ca.endpoint(AGENT), ca.verifier());
+    let controller = tls(&ca.endpoint(CONTROLLER), ca.verifier());
+    let (near, mut far) = tokio::io::duplex(16_384);
+    let mut hello = vec![0; 16_384];
+    let reading = async {
+        let read = far.read(&mut hello).await.unwrap();
+        drop(far);
+        read
+    };
+    let (_, read) = tokio::join!(agent.connect(near, "localhost", None), reading);
+    hello.truncate(read);
+    for at in 0..hello.len() {
+        let mut wrong = hello.clone();
+        wrong[at] ^= 1 << (at % 8);
+        for bytes in [&wrong[..], &hello[..at]] {
+            let (mut near, far) = tokio::io::duplex(16_384);
+            near.write_all(bytes).await.unwrap();
+            near.shutdown().await.unwrap();
+            let result = timeout(PATIENCE, controller.accept(far)).await.unwrap();
+            assert!(
+                matches!(result, Err(TlsError::Engine(_) | TlsError::Io(_))),
+                "{at}: {result:?}"
+            );
+        }
+    }
+    assert_eq!(controller.stats().established, 0);
+    assert_eq!(controller.stats().open, 0);
+}
+
+#[tokio::test]
+async fn record_changed_on_its_way_ends_the_connection_before_it_is_heard() {
+    let ca = Ca::new("ca");
+    let agent = tls(&ca.endpoint(AGENT), ca.verifier());
+    let controller = tls(&ca.endpoint(CONTROLLER), ca.verifier());
+    let (near, mut relay_near) = tokio::io::duplex(16_384);
+    let (mut relay_far, far) = tokio::io::duplex(16_384);
+    let (change, mut changing) = tokio::sync::watch::channel(false);
+    let relay = tokio::spawn(async move {
+        let (mut up, mut down) = (vec![0; 16_384], vec![0; 16_384]);
+        loop {
+            tokio::select! {
+                read = relay_near.read(&mut up) => match read {
+                    Ok(0) | Err(_) => return,
+                    Ok(read) => {
+                        if *changing.borrow_and_update() {
+                            up[read - 1] ^= 1;
+                        }
+                        relay_far.write_all(&up[..read]).await.unwrap();
+                    }
+                },
+                read = relay_far.read(&mut down) => match read {
+                    Ok(0) | Err(_) => return,
+                    Ok(read) => relay_near.write_all(&down[..read]).await.unwrap(),
+                },
+            }
+        }
+    });
+    let (near, far) = tokio::join!(
+        agent.connect(near, "localhost", None),
+        controller.accept(far)
+    );
+    let (mut near, mut far) = (near.unwrap(), far.unwrap());
+    super::pass(&mut near, &mut far, b"as it was")
+        .await
+        .unwrap();
+    change.send(true).unwrap();
+    near.write_all(b"not as it was").await.unwrap();
+    near.flush().await.unwrap();
+    let error = timeout(PATIENCE, far.read(&mut [0; 16])).await.unwrap();
+    assert!(error.is_err(), "{error:?}");
+    drop((near, far));
+    timeout(PATIENCE, relay).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn who_says_nothing_or_one_byte_at_a_time_is_given_up() {
     let ca = Ca::new("ca");
     let mut config = TlsConfig::default();

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, RwLock};
 
-use homefleet_net::dtls::Verifier;
-use homefleet_net::tls::{Tls, TlsError, TlsStream};
-use homefleet_trust::{Refusal, Revocation, RevocationPolicy, Time, anchors_from_pem};
+use homefleet_net::dtls::{TrustVerifier, Verifier};
+use homefleet_net::tls::{Tls, TlsConfig, TlsError, TlsStream, TlsVersions};
+use homefleet_trust::{Policy, Refusal, Revocation, RevocationPolicy, Time, anchors_from_pem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::{AGENT, CONTROLLER, PATIENCE, tls};
+use super::{AGENT, CONTROLLER, PATIENCE, shake, tls, tls_with};
 use crate::support::pki::{Ca, Issued, Leaf, today};
 use crate::support::tool::{Files, Tool, have};
 
@@ -569,4 +569,56 @@ async fn gnutls_serv_is_verified_and_echoes() {
 async fn free_tcp_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().port()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_of_every_usual_kind_are_shown_and_verified() {
+    if !openssl() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (key, certificate) = (path("key.pem"), path("certificate.pem"));
+    for kind in [
+        &["rsa:2048"][..],
+        &["rsa:3072"],
+        &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+        &["ec", "-pkeyopt", "ec_paramgen_curve:P-384"],
+    ] {
+        let names = format!("subjectAltName=URI:urn:bbf:usp:id:{AGENT},DNS:localhost");
+        let mut args = vec!["req", "-x509", "-nodes", "-newkey"];
+        args.extend(kind);
+        args.extend([
+            "-keyout",
+            &key,
+            "-out",
+            &certificate,
+            "-days",
+            "3650",
+            "-subj",
+            "/CN=any key",
+            "-addext",
+            &names,
+            "-addext",
+            "extendedKeyUsage=serverAuth,clientAuth",
+        ]);
+        let mut tool = Tool::start("openssl", &args);
+        assert!(tokio::task::block_in_place(|| tool.wait(PATIENCE)));
+        let issued = Issued {
+            chain: std::fs::read_to_string(&certificate).unwrap(),
+            key: std::fs::read_to_string(&key).unwrap(),
+        };
+        // Its own authority.
+        let anchors = anchors_from_pem(&issued.chain).unwrap();
+        let verifier = TrustVerifier::new(anchors, Policy::default(), || Time::Unknown);
+        let verifier: Arc<dyn Verifier> = Arc::new(verifier);
+        for versions in [TlsVersions::Tls12, TlsVersions::Tls13] {
+            let mut config = TlsConfig::default();
+            config.versions = versions;
+            let one = tls_with(config, &issued, verifier.clone());
+            let (near, far) = shake(&one, &one, "localhost", None).await;
+            assert!(near.unwrap().identity().is_endpoint(AGENT), "{kind:?}");
+            assert!(far.unwrap().identity().is_endpoint(AGENT), "{kind:?}");
+        }
+    }
 }
