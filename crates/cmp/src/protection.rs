@@ -22,6 +22,12 @@ pub trait Peers {
     /// Whether the signer of a message is trusted: its certificate, and whatever the message has besides for building a path.
     fn judge(&self, signer: &Certificate, others: &[Certificate]) -> Result<(), Distrust>;
 
+    /// Whether the signer is an RA that may add its protection to the messages of others (RFC 9483 §5.2.2.1). Nobody is, unless this says so.
+    fn judge_relay(&self, signer: &Certificate, others: &[Certificate]) -> Result<(), Distrust> {
+        let _ = (signer, others);
+        Err(Distrust::Unauthorized("not an RA".to_owned()))
+    }
+
     /// A certificate that is known already, for messages that leave it out (RFC 9483 §3.3).
     fn certificate(&self, sender: &Name, key_id: Option<&[u8]>) -> Option<Certificate> {
         let _ = (sender, key_id);

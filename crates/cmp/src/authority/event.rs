@@ -54,6 +54,8 @@ pub enum Event {
         details: Box<RevDetails>,
         /// Who asks.
         requester: Protection,
+        /// The RA that added its protection to the request.
+        relay: Option<Protection>,
     },
     /// Information is asked for: decide with [`Decision::Answer`], [`Decision::Reject`] or [`Decision::Wait`].
     InfoRequested {

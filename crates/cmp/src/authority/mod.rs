@@ -39,8 +39,8 @@ use crate::{
         RevRepContent, Status, StatusInfo,
     },
     certificate::CertificateParts,
-    crypto::Hash,
-    protection::{Peers, Protection, Protector, verify},
+    crypto::{Hash, Secret},
+    protection::{Distrust, Peers, Protection, Protector, verify},
     refusal::Refusal,
     rules::{self, Checked, Draft, Moment},
 };
@@ -89,31 +89,60 @@ impl Authority {
             Ok(message) => message,
             Err(error) => return self.refuse(moment, exchange, None, None, error.into()),
         };
-        let checked = match rules::check(&message.header, moment, &self.config.time) {
-            Ok(checked) => checked,
-            Err(refusal) => {
-                return self.refuse(moment, exchange, Some(&message.header), None, refusal);
-            }
+        if !matches!(&*message.body, Body::Nested(_)) {
+            return self.receive(moment, exchange, &message, peers, None);
+        }
+        match self.unwrap(moment, &message, peers) {
+            Ok((inner, relay)) => self.receive(moment, exchange, &inner, peers, Some(relay)),
+            Err(refusal) => self.refuse(moment, exchange, Some(&message.header), None, refusal),
+        }
+    }
+
+    /// A message to which an RA added its protection (RFC 9483 §5.2.2.1): the message, and the RA.
+    fn unwrap(
+        &self,
+        moment: Moment,
+        message: &Message,
+        peers: &dyn Peers,
+    ) -> Result<(Message, Protection), Refusal> {
+        rules::check(&message.header, moment, &self.config.time)?;
+        let relay = match verify(message, &self.config.protection, &Relays(peers))? {
+            Protection::None => return Err(Refusal::Unprotected),
+            relay => relay,
         };
-        let protection = match verify(&message, &self.config.protection, peers) {
-            Ok(Protection::None) => Err(Refusal::Unprotected),
-            other => other,
-        };
-        let protection = match protection {
-            Ok(protection) => protection,
-            Err(refusal) => {
-                return self.refuse(moment, exchange, Some(&message.header), None, refusal);
-            }
+        let messages = message.nested(&self.config.limits)?;
+        match <[Message; 1]>::try_from(messages) {
+            Ok([inner]) => Ok((inner, relay)),
+            Err(messages) => Err(Refusal::Count {
+                found: messages.len(),
+            }),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        message: &Message,
+        peers: &dyn Peers,
+        relay: Option<Protection>,
+    ) {
+        let header = Some(&*message.header);
+        let verified =
+            rules::check(&message.header, moment, &self.config.time).and_then(|checked| {
+                match verify(message, &self.config.protection, peers)? {
+                    Protection::None => Err(Refusal::Unprotected),
+                    protection => Ok((checked, protection)),
+                }
+            });
+        let (checked, protection) = match verified {
+            Ok(verified) => verified,
+            Err(refusal) => return self.refuse(moment, exchange, header, None, refusal),
         };
         let requester = protection.clone();
-        if let Err(refusal) = self.dispatch(moment, exchange, &message, checked, protection) {
-            self.refuse(
-                moment,
-                exchange,
-                Some(&message.header),
-                Some(requester),
-                refusal,
-            );
+        let done = self.dispatch(moment, exchange, message, checked, protection, relay);
+        if let Err(refusal) = done {
+            self.refuse(moment, exchange, header, Some(requester), refusal);
         }
     }
 
@@ -124,6 +153,7 @@ impl Authority {
         message: &Message,
         checked: Checked,
         protection: Protection,
+        relay: Option<Protection>,
     ) -> Result<(), Refusal> {
         match message.body.kind() {
             BodyKind::Ir
@@ -131,7 +161,7 @@ impl Authority {
             | BodyKind::Kur
             | BodyKind::P10cr
             | BodyKind::Rr
-            | BodyKind::Genm => self.begin(moment, exchange, message, checked, protection),
+            | BodyKind::Genm => self.begin(moment, exchange, message, checked, protection, relay),
             BodyKind::CertConf | BodyKind::PollReq | BodyKind::Error => {
                 self.go_on(moment, exchange, message, checked, &protection)
             }
@@ -155,6 +185,7 @@ impl Authority {
         message: &Message,
         checked: Checked,
         protection: Protection,
+        relay: Option<Protection>,
     ) -> Result<(), Refusal> {
         let id = TransactionId(checked.transaction);
         if self.transactions.contains_key(&id) || self.finished.contains(&id) {
@@ -163,7 +194,7 @@ impl Authority {
         if message.header.recip_nonce.is_some() {
             return Err(Refusal::RecipNonceUnasked);
         }
-        let event = request::read(id.clone(), message, &protection, &self.config)?;
+        let event = request::read(id.clone(), message, &protection, relay, &self.config)?;
         if self.transactions.len() >= self.config.max_transactions {
             return Err(Refusal::Busy);
         }
@@ -784,6 +815,23 @@ fn check_confirmation(
         return Err(Refusal::CertHash);
     }
     Ok(())
+}
+
+/// Asks about RAs instead of requesters.
+struct Relays<'a>(&'a dyn Peers);
+
+impl Peers for Relays<'_> {
+    fn secret(&self, _: &[u8]) -> Option<Secret> {
+        None
+    }
+
+    fn judge(&self, signer: &Certificate, others: &[Certificate]) -> Result<(), Distrust> {
+        self.0.judge_relay(signer, others)
+    }
+
+    fn certificate(&self, sender: &Name, key_id: Option<&[u8]>) -> Option<Certificate> {
+        self.0.certificate(sender, key_id)
+    }
 }
 
 /// Identifiers of transactions that are over, so that a replayed first message is refused. The oldest is forgotten first.

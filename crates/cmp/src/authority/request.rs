@@ -54,6 +54,8 @@ pub struct CertificateRequest {
     pub profile: Option<String>,
     /// Who asks.
     pub requester: Protection,
+    /// The RA that added its protection to the request.
+    pub relay: Option<Protection>,
     pub(super) cert_req_id: i64,
 }
 
@@ -62,9 +64,10 @@ pub(super) fn read(
     transaction: TransactionId,
     message: &Message,
     requester: &Protection,
+    relay: Option<Protection>,
     config: &AuthorityConfig,
 ) -> Result<Event, Refusal> {
-    let request = match &*message.body {
+    let mut request = match &*message.body {
         Body::Ir(requests) => crmf(
             requests,
             RequestKind::Initialization,
@@ -87,6 +90,7 @@ pub(super) fn read(
                 transaction,
                 details: Box::new(details.clone()),
                 requester: requester.clone(),
+                relay,
             });
         }
         Body::Genm(infos) => {
@@ -99,6 +103,7 @@ pub(super) fn read(
         }
         other => return Err(Refusal::UnexpectedBody(other.kind())),
     };
+    request.relay = relay;
     Ok(Event::Requested {
         transaction,
         request: Box::new(request),
@@ -144,6 +149,7 @@ fn crmf(
         possession,
         profile: rules::profile(&message.header),
         requester: requester.clone(),
+        relay: None,
         cert_req_id: CERT_REQ_ID,
     })
 }
@@ -239,6 +245,7 @@ fn pkcs10(
         possession,
         profile: rules::profile(&message.header),
         requester: requester.clone(),
+        relay: None,
         cert_req_id: P10CR_ID,
     })
 }

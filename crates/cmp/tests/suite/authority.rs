@@ -7,15 +7,16 @@ use homefleet_cmp::{
     CertificateParts, DecodeError, Refusal, TimePolicy,
     asn1::{
         Algorithm, AuthInfo, Body, BodyKind, CertId, CertReqMsg, CertRequest, CertStatus,
-        CertTemplate, Control, ErrorMsg, Extensions, Failure, GeneralName, InfoTypeAndValue, Kept,
-        MacValue, Message, Name, PollRequest, PrivateKeyProof, ProofOfPossession, PublicKeyInfo,
-        RevDetails, SignatureInput, SigningKeyProof, Status, StatusInfo,
+        CertTemplate, Control, EncodedMessage, ErrorMsg, Extensions, Failure, GeneralName,
+        InfoTypeAndValue, Kept, MacValue, Message, Name, PollRequest, PrivateKeyProof,
+        ProofOfPossession, PublicKeyInfo, RevDetails, SignatureInput, SigningKeyProof, Status,
+        StatusInfo,
     },
     authority::{AuthorityConfig, Decision, Event, UnknownTransaction},
     crypto::{Hash, Mac, MacError, Secret, Signer},
     oid,
     possession::{Possession, prove},
-    protection::{ProtectionPolicy, Protector},
+    protection::{Protection, ProtectionPolicy, Protector},
 };
 
 use crate::{
@@ -337,7 +338,6 @@ fn bodies_that_are_not_supported_are_bad_request() {
         Body::Krr(requests()),
         Body::Ccr(requests()),
         Body::Popdecr(Vec::new()),
-        Body::Nested(Vec::new()),
         Body::Cann(certificate),
         Body::Crlann(Vec::new()),
     ] {
@@ -681,6 +681,91 @@ fn a_question_that_is_not_of_its_type_is_bad_data_format() {
         info_value: Some(Any::null()),
     }]);
     assert_body_refused(body, Refusal::GeneralInfo(oid::ROOT_CA_CERT));
+}
+
+// RAs (RFC 9483 §5.2.2).
+
+fn nested(messages: &[&Message]) -> Body {
+    Body::Nested(
+        messages
+            .iter()
+            .map(|message| EncodedMessage::from_der(&message.encode().unwrap()).unwrap())
+            .collect(),
+    )
+}
+
+#[test]
+fn an_ra_adds_its_protection_to_a_request_and_its_confirmation() {
+    let mut ca = Ca::new();
+    let mut device = requester();
+    let mut ra = Requester::new(by_key("server"), 2);
+    let inner = device.message(ir(template()), None, |_| {});
+    let outer = ra.message(nested(&[&inner]), None, |_| {});
+    assert_eq!(ca.send(&outer), None);
+    let event = ca.event().unwrap();
+    let Event::Requested {
+        transaction,
+        request,
+    } = &event
+    else {
+        panic!("{event:?}");
+    };
+    assert_eq!(transaction.as_bytes(), device.transaction);
+    assert!(matches!(request.requester, Protection::Secret { .. }));
+    let Some(Protection::Certificate { certificate, .. }) = &request.relay else {
+        panic!("{:?}", request.relay);
+    };
+    assert_eq!(*certificate, pki().certificate("server"));
+    ca.authority
+        .decide(ca.moment, transaction, grant(&event).unwrap())
+        .unwrap();
+    let answer = ca.answer().unwrap();
+    assert_eq!(answer.header.recip_nonce, inner.header.sender_nonce);
+    let body = cert_conf(&certificate_of(&answer), |_| {});
+    let inner = device.message(body, Some(&answer), |_| {});
+    let outer = ra.message(nested(&[&inner]), None, |_| {});
+    let answer = ca.send(&outer).unwrap();
+    assert_eq!(answer.body.kind(), BodyKind::Pkiconf);
+    assert_eq!(answer.header.recip_nonce, inner.header.sender_nonce);
+}
+
+#[test]
+fn nobody_but_an_ra_wraps_the_messages_of_others() {
+    let mut ca = Ca::new();
+    let inner = requester().message(genm(), None, |_| {});
+    let outer = Requester::new(by_key("device"), 2).message(nested(&[&inner]), None, |_| {});
+    assert_refused(
+        &mut ca,
+        &outer,
+        Refusal::Unauthorized("not an RA".to_owned()),
+    );
+    let outer = Requester::new(by_secret(), 3).message(nested(&[&inner]), None, |_| {});
+    assert_refused(&mut ca, &outer, Refusal::SecretUnknown);
+    let nobody = Protector::None { sender: nobody() };
+    let outer = Requester::new(nobody, 4).message(nested(&[&inner]), None, |_| {});
+    assert_refused(&mut ca, &outer, Refusal::Unprotected);
+}
+
+#[test]
+fn the_wrapped_message_is_judged_as_any_other() {
+    let mut ca = Ca::new();
+    let mut ra = Requester::new(by_key("server"), 2);
+    let mut nobody = Requester::new(Protector::None { sender: nobody() }, 3);
+    let inner = nobody.message(genm(), None, |_| {});
+    let outer = ra.message(nested(&[&inner]), None, |_| {});
+    let answer = ca.send(&outer).unwrap();
+    assert_error(&mut ca, &answer, &inner, Refusal::Unprotected);
+    let inner = requester().message(genm(), None, |_| {});
+    for messages in [&[][..], &[&inner, &inner]] {
+        let outer = ra.message(nested(messages), None, |_| {});
+        let found = messages.len();
+        assert_refused(&mut ca, &outer, Refusal::Count { found });
+    }
+    let twice = ra.message(nested(&[&inner]), None, |_| {});
+    let outer = ra.message(nested(&[&twice]), None, |_| {});
+    let answer = ca.send(&outer).unwrap();
+    let refusal = Refusal::UnsupportedBody(BodyKind::Nested);
+    assert_error(&mut ca, &answer, &twice, refusal);
 }
 
 // Transactions.
