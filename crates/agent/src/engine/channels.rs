@@ -98,6 +98,7 @@ impl Engine {
             },
         );
         self.greet_all();
+        self.refresh_links(now);
         self.resume_over(now, &channel);
         self.settle(now, None);
     }
@@ -106,6 +107,7 @@ impl Engine {
     pub fn handle_down(&mut self, now: Now, id: ChannelId) {
         if self.channels.up.remove(&id).is_some() {
             self.stats.channels_down += 1;
+            self.refresh_links(now);
         }
         self.settle(now, None);
     }

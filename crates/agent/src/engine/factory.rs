@@ -139,6 +139,10 @@ impl Engine {
             Some(mtp) => mtp,
             None => tree.create_persistent(&mtps)?,
         };
+        let was = before.and_then(|before| {
+            let old = of(tree, before.protocol())?;
+            Some(text(tree, &old.child(before.protocol()), "Reference").to_owned())
+        });
         put(tree, &mtp, &[("Protocol", protocol), ("Enable", "true")])?;
         if let Some(old) = before
             .map(ControllerUrl::protocol)
@@ -148,6 +152,9 @@ impl Engine {
             put(tree, &old, &[("Enable", "false")])?;
         }
         enter_way(tree, &mtp, controller, &own_id)?;
+        if let Some(was) = was {
+            leave_broker(tree, &was)?;
+        }
         if new {
             let boot = tree.create_persistent(&table(notify::TABLE))?;
             let recipient = row.as_str().trim_end_matches('.').to_owned();
@@ -165,6 +172,30 @@ impl Engine {
         }
         Ok(row)
     }
+}
+
+/// The connection to a broker that no Controller is reached over any more is not kept open.
+fn leave_broker(tree: &mut Tree, connection: &str) -> Result<(), PutError> {
+    let refers = |tree: &Tree, mtp: &ObjectPath| {
+        ["STOMP", "MQTT"].iter().any(|protocol| {
+            text(tree, mtp, "Protocol") == *protocol
+                && text(tree, mtp, "Enable") == "true"
+                && text(tree, &mtp.child(protocol), "Reference") == connection
+        })
+    };
+    let controllers = tree.rows(&table(controllers::TABLE));
+    let mut ways = controllers
+        .iter()
+        .flat_map(|row| tree.rows(&row.child("MTP")));
+    if connection.is_empty() || ways.any(|mtp| refers(tree, &mtp)) {
+        return Ok(());
+    }
+    for mtp in tree.rows(&table(MTPS)) {
+        if refers(tree, &mtp) {
+            put(tree, &mtp, &[("Enable", "false")])?;
+        }
+    }
+    Ok(())
 }
 
 /// The Controller's MTP row, and what it refers to.

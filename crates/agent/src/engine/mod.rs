@@ -354,6 +354,8 @@ pub struct Engine {
     /// What the data model wants of the MTPs, and what they were told.
     plan: Plan,
     published: Plan,
+    /// They were told something at all.
+    has_published: bool,
     plan_changed: bool,
     /// Connections that are to be made anew.
     reconnects: BTreeSet<String>,
@@ -423,6 +425,7 @@ impl Engine {
             links: None,
             plan: Plan::default(),
             published: Plan::default(),
+            has_published: false,
             plan_changed: true,
             reconnects: BTreeSet::new(),
             asked: None,

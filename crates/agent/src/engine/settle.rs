@@ -88,10 +88,11 @@ impl Engine {
             plan.mqtt.clear();
         }
         self.greet_all();
-        if plan != self.published {
+        if plan != self.published || !self.has_published {
             let doomed = self.doomed(&self.published, &plan);
             self.take_leave(&doomed, "the configuration has changed");
             self.published = plan.clone();
+            self.has_published = true;
             self.actions.push_back(Action::Plan(plan));
         }
     }

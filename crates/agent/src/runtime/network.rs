@@ -331,6 +331,11 @@ impl Network {
         if secure.is_none() && plain.is_none() {
             return;
         }
+        // To send without DTLS takes a socket, whether or not the plan has one to listen at.
+        let plain = plain.or_else(|| match config.plain_listen {
+            Some(_) => None,
+            None => plain_listen(config),
+        });
         let any = SocketAddr::new(config.listen.ip(), 0);
         match self.bind_coap(secure.unwrap_or(any), plain).await {
             Ok(coap) => {

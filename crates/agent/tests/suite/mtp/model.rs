@@ -298,3 +298,58 @@ fn a_connection_is_made_anew_after_the_answer_when_a_controller_wants_that() {
     ));
     assert_eq!(bench.reconnects.len(), 1, "there is nothing to make anew");
 }
+
+#[test]
+fn a_broker_that_the_file_names_no_more_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = |url: &str| {
+        let mut settings = settings();
+        settings.controller.as_mut().unwrap().url = url.parse().unwrap();
+        Bench::started(settings, Store::open(directory.path()).unwrap())
+    };
+    let hosts = |bench: &Bench| -> Vec<String> {
+        let links = bench.plan().stomp.values();
+        links.map(|link| link.host.clone()).collect()
+    };
+    assert_eq!(
+        hosts(&start("stomps://one.example/topic/c")),
+        ["one.example"]
+    );
+    assert_eq!(
+        hosts(&start("stomps://two.example/topic/c")),
+        ["two.example"]
+    );
+    let bench = start("mqtts://b.example/usp/c");
+    assert!(bench.plan().stomp.is_empty() && bench.plan().mqtt.len() == 1);
+    let bench = start("wss://c.example/usp");
+    assert!(bench.plan().mqtt.is_empty() && bench.plan().websocket.len() == 1);
+}
+
+#[test]
+fn a_plan_without_any_mtp_is_told_too() {
+    let mut settings = settings();
+    settings.controller = None;
+    settings.mtps.clear();
+    let bench = Bench::started(settings, Store::in_memory().unwrap());
+    assert_eq!(
+        bench.plans,
+        [Default::default()],
+        "what was open before is to end"
+    );
+}
+
+#[test]
+fn a_change_of_status_is_told_when_it_happens() {
+    let mut bench = Bench::new();
+    let name = add_stomp(&mut bench);
+    bench.value(&format!("{name}.Status"));
+    bench.subscribe("ValueChange", &format!("{name}.Status"), &[]);
+    let channel = bench.up(stomp(&name, "/queue/agent"));
+    bench.down(channel);
+    let told: Vec<String> = bench
+        .changes()
+        .into_iter()
+        .map(|(_, value)| value)
+        .collect();
+    assert_eq!(told, ["Enabled", "Connecting"]);
+}
