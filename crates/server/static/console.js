@@ -55,6 +55,10 @@ async function reload(id) {
   ages();
 }
 
+for (const box of $$("[data-every]")) {
+  setInterval(() => { if (!document.hidden) reload(box.id); }, Number(box.dataset.every) * 1000);
+}
+
 const pending = new Map();
 /** Reloads soon, once, however many events ask for it. */
 function reloadSoon(id, delay = 250) {

@@ -59,7 +59,7 @@ impl List {
                 name(device),
                 device.reachability.to_string(),
                 device.software_version.clone().unwrap_or_default(),
-                device.address.clone().unwrap_or_default(),
+                where_to(device),
                 output::ago(&device.last_contact),
                 device.open_tasks.to_string(),
             ]);
@@ -69,6 +69,15 @@ impl List {
             output::note("there are more: raise --limit");
         }
         Ok(())
+    }
+}
+
+/// Its address; of a session, the MTP is all there is to say.
+fn where_to(device: &DeviceSummary) -> String {
+    match (&device.address, device.mtp) {
+        (Some(address), Some(mtp)) if address.ends_with(':') => mtp.name().to_owned(),
+        (Some(address), _) => address.clone(),
+        (None, _) => String::new(),
     }
 }
 
@@ -118,11 +127,24 @@ impl Show {
             }
         }
         table.row(["State", summary.reachability.as_str()]);
+        for connection in &device.connections {
+            let broker = connection.broker.as_ref();
+            let at = broker.map_or(String::new(), |broker| format!(" at {broker}"));
+            table.row([
+                "Connected",
+                &format!(
+                    "{}{at} ({})",
+                    connection.mtp.name(),
+                    output::ago(&connection.since)
+                ),
+            ]);
+        }
         for address in &device.addresses {
-            let protection = if address.secure {
-                "DTLS"
-            } else {
-                "not protected"
+            let protection = match address.secure {
+                true if address.uri.starts_with("coaps:") => "DTLS",
+                true if address.uri.starts_with("uds:") => "on this machine",
+                true => "TLS",
+                false => "not protected",
             };
             table.row([
                 "Address",

@@ -54,7 +54,12 @@ fn signed_in() -> String {
 
 #[test]
 fn without_a_session_pages_lead_to_the_login_and_parts_are_refused() {
-    for page in ["/devices", "/devices/os%3A%3A1", "/tasks?state=done"] {
+    for page in [
+        "/devices",
+        "/devices/os%3A%3A1",
+        "/tasks?state=done",
+        "/connections",
+    ] {
         let answer = ask(&format!("GET {page}"), &[], "");
         assert_eq!(status(&answer), "303", "{page}");
         let to = header(&answer, "Location").unwrap();
@@ -63,6 +68,7 @@ fn without_a_session_pages_lead_to_the_login_and_parts_are_refused() {
     for part in [
         "/devices?part=table",
         "/tasks?part=table",
+        "/connections?part=table",
         "/devices/os%3A%3A1/tasks",
     ] {
         assert_eq!(
@@ -71,6 +77,20 @@ fn without_a_session_pages_lead_to_the_login_and_parts_are_refused() {
             "{part}"
         );
     }
+}
+
+#[test]
+fn the_page_of_connections_shows_where_devices_come() {
+    let cookie = signed_in();
+    let headers = [("Cookie", cookie.as_str())];
+    for page in ["/connections", "/connections?part=table"] {
+        let answer = ask(&format!("GET {page}"), &headers, "");
+        assert_eq!(status(&answer), "200", "{answer}");
+        assert!(answer.contains("coaps://127.0.0.1:"), "{answer}");
+        assert!(answer.contains("Listening"), "{answer}");
+    }
+    let answer = ask("GET /api/v1/mtps", &headers, "");
+    assert!(answer.contains(r#""mtp":"coap""#), "{answer}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! (`/devices/{id}/parameters`) when a part is to be drawn again: there is one rendering, and it is here.
 //!
 //! - `session`: signing in (by token, or by a one-time link) and out,
-//! - `devices`, `device`, `tasks`: the pages,
+//! - `devices`, `device`, `tasks`, `connections`: the pages,
 //! - `view`: what templates show, made from the API's types; no I/O,
 //! - `assets`: style, script and icon, compiled in.
 //!
@@ -22,6 +22,7 @@ use crate::core::{Access, CoreError};
 use crate::http::AppState;
 
 mod assets;
+mod connections;
 mod device;
 mod devices;
 mod login;
@@ -41,6 +42,7 @@ pub fn router(state: AppState) -> Router {
         .route("/devices/{id}", get(device::page))
         .route("/devices/{id}/{part}", get(device::part))
         .route("/tasks", get(tasks::page))
+        .route("/connections", get(connections::page))
         .route("/static/{name}", get(assets::serve))
         .with_state(state)
 }

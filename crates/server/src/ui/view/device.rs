@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use homefleet_api::client::encode;
-use homefleet_api::{Device, DeviceSummary, Parameter, Reachability, SubscriptionState};
+use homefleet_api::{
+    Connection, Device, DeviceSummary, Mtp, Parameter, Reachability, SubscriptionState,
+};
+
+use homefleet_net::mtp::Route;
 
 use super::when::{Clock, When};
 
@@ -24,7 +28,9 @@ pub(crate) struct Row {
     pub(crate) state_text: &'static str,
     /// Software version.
     pub(crate) software: String,
-    /// Host and port of its last message.
+    /// MTP of its last message.
+    pub(crate) mtp: &'static str,
+    /// Host and port of its last message; or topic, or destination.
     pub(crate) address: String,
     /// Tasks not finished.
     pub(crate) open_tasks: u32,
@@ -47,7 +53,8 @@ impl Row {
             state: device.reachability.as_str(),
             state_text: state_text(device.reachability),
             software: device.software_version.clone().unwrap_or_default(),
-            address: device.address.as_deref().map(host).unwrap_or_default(),
+            mtp: device.mtp.map_or("", Mtp::name),
+            address: device.address.as_deref().map(place).unwrap_or_default(),
             open_tasks: device.open_tasks,
             last_contact: (!device.last_contact.is_empty())
                 .then(|| clock.when(&device.last_contact)),
@@ -149,18 +156,34 @@ impl Summary {
             clock.when(&summary.last_contact),
         ));
         facts.push(Fact::time("Known for", clock.when(&summary.first_contact)));
-        if let Some(address) = device.addresses.first() {
-            let protection = if address.secure {
-                "CoAP over DTLS"
-            } else {
-                "CoAP, not protected"
-            };
+        let connected = device.connections.first();
+        if let Some(connection) = connected {
             facts.push(Fact {
-                mono: true,
-                title: Some(format!("{} ({protection})", address.uri)),
-                ..Fact::text("Address", host(&address.uri))
+                title: Some(others(&device.connections)),
+                ..Fact::text("Connected over", over(connection))
             });
-            facts.push(Fact::text("Channel", protection));
+            facts.push(Fact::time("Connected for", clock.when(&connection.since)));
+        }
+        if let Some(address) = device.addresses.first() {
+            let channel = channel(summary.mtp, address.secure);
+            let place = place(&address.uri);
+            if !place.is_empty() {
+                facts.push(Fact {
+                    mono: true,
+                    title: Some(format!("{} ({channel})", address.uri)),
+                    ..Fact::text("Address", place)
+                });
+            }
+            facts.push(Fact::text("Channel", channel));
+        }
+        if let (None, Some(broker)) = (&device.certificate, &device.broker) {
+            facts.push(Fact {
+                title: Some(format!(
+                    "{}, SHA-256 {}",
+                    broker.subject, broker.fingerprint
+                )),
+                ..Fact::text("Vouched for by", common_name(&broker.subject))
+            });
         }
         if let Some(certificate) = &device.certificate {
             facts.push(Fact {
@@ -305,10 +328,49 @@ fn state_text(state: Reachability) -> &'static str {
     }
 }
 
-/// Host and port of a CoAP URI.
-fn host(uri: &str) -> String {
-    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest).to_owned()
+/// The common name of a certificate's subject; all of it when it has none.
+fn common_name(subject: &str) -> &str {
+    let mut parts = subject.split(',');
+    parts
+        .find_map(|part| part.trim().strip_prefix("CN="))
+        .unwrap_or(subject)
+}
+
+/// A connection for a person.
+fn over(connection: &Connection) -> String {
+    match &connection.broker {
+        Some(broker) => format!("{} ({broker})", connection.mtp.name()),
+        None => connection.mtp.name().to_owned(),
+    }
+}
+
+fn others(connections: &[Connection]) -> String {
+    let all: Vec<String> = connections.iter().map(over).collect();
+    all.join(", ")
+}
+
+/// What carries messages to an address, and what protects it.
+fn channel(mtp: Option<Mtp>, secure: bool) -> String {
+    let name = mtp.map_or("Unknown", Mtp::name);
+    match (mtp, secure) {
+        (_, false) => format!("{name}, not protected"),
+        (Some(Mtp::Coap), true) => "CoAP over DTLS".to_owned(),
+        (Some(Mtp::Uds), true) => name.to_owned(),
+        (_, true) => format!("{name} over TLS"),
+    }
+}
+
+/// Where an address leads, as a person reads it: host and port, topic or destination; nothing where the session is all there is.
+fn place(uri: &str) -> String {
+    match uri.parse() {
+        Ok(Route::Stomp { destination, .. }) => destination,
+        Ok(Route::Mqtt { topic, .. }) => topic,
+        Ok(Route::WebSocket { .. } | Route::Uds) => String::new(),
+        Ok(Route::Coap(_)) | Err(_) => {
+            let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+            rest.split('/').next().unwrap_or(rest).to_owned()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -317,7 +379,10 @@ mod tests {
 
     #[test]
     fn an_address_is_its_host_and_port() {
-        assert_eq!(host("coaps://192.0.2.7:5684/usp"), "192.0.2.7:5684");
-        assert_eq!(host("coaps://[2001:db8::1]/usp"), "[2001:db8::1]");
+        assert_eq!(place("coaps://192.0.2.7:5685/usp"), "192.0.2.7:5685");
+        assert_eq!(place("coaps://[2001:db8::1]/usp"), "[2001:db8::1]");
+        assert_eq!(place("mqtt:home/usp%2Fagent%2F1"), "usp/agent/1");
+        assert_eq!(place("stomp:home/%2Ftopic%2Fa"), "/topic/a");
+        assert_eq!(place("wss:"), "");
     }
 }

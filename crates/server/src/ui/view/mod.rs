@@ -1,5 +1,6 @@
 //! What the templates show, made from the API's types. Pure functions: the clock is an argument.
 
+pub(super) mod connection;
 pub(super) mod device;
 pub(super) mod filters;
 pub(super) mod task;
