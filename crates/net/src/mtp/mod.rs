@@ -133,7 +133,8 @@ pub struct Origin {
 /// Something happened on an MTP.
 #[derive(Debug)]
 pub enum Event {
-    /// A channel is up, and what the [`Greeter`] wanted sent is on its way.
+    /// A channel is up, and what the [`Greeter`] wanted sent is on its way. Told again when what a Connect Record says of it
+    /// has changed.
     Up(Channel),
     /// A Record came in. With security, its `from_id` is proved.
     Record {

@@ -15,7 +15,7 @@ use crate::mtp::{ChannelId, Event, SendError, State};
 use crate::tls::{DialError, Stream, TlsError, dial};
 
 /// How long the last events of a connection that is closed for good wait for room.
-const LAST_EVENTS: Duration = Duration::from_secs(5);
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// The owner of one connection.
 pub(super) struct Task {
@@ -141,7 +141,9 @@ impl Task {
         let end = driven.run(stream, distrusted).await;
         let (id, rest) = driven.into_rest();
         for event in rest {
-            self.tell(event).await;
+            if !self.tell(event).await {
+                break;
+            }
         }
         (end, id)
     }
@@ -159,8 +161,9 @@ impl Task {
         }
     }
 
-    /// Tells an event, when there is room for it. A connection that is closed for good does not wait for ever.
-    async fn tell(&mut self, event: Event) {
+    /// Tells an event, when there is room for it. A connection that is closed for good does not wait for ever: says whether
+    /// there was room.
+    async fn tell(&mut self, event: Event) -> bool {
         let events = self.shared.config.events.clone();
         let closing = async {
             // An end of the sender is an end of the connection.
@@ -169,8 +172,8 @@ impl Task {
         };
         tokio::select! {
             // With nobody there to hear it, it is told to nobody.
-            _told = events.send(event) => {}
-            () = closing => {}
+            _told = events.send(event) => true,
+            () = closing => false,
         }
     }
 

@@ -3,6 +3,7 @@
 use homefleet_net::mtp::stomp::Subscription;
 use homefleet_net::mtp::{Connect, SendError, State};
 use homefleet_usp::Record;
+use homefleet_usp::mtp::retry::RetryPolicy;
 use homefleet_usp::mtp::stomp::{Command, HeartBeat, Login};
 use homefleet_usp::record::RecordBody;
 
@@ -215,6 +216,27 @@ async fn closing_disconnects_in_order_and_for_good() {
             .await,
         Err(SendError::NotConnected)
     );
+}
+
+#[tokio::test]
+async fn what_is_not_connected_yet_is_closed_at_once() {
+    let broker = Broker::start().await;
+    let agent = Endpoint::new(AGENT);
+    let mut spec = plain(broker.port(), "/queue/agent");
+    spec.retry = RetryPolicy::stomp(3600, 1000, 3600);
+    // While the broker takes its time.
+    agent.open(&spec);
+    let mut client = broker.accept().await;
+    client.hear(Command::Stomp).await;
+    agent.mtp.close("main").await;
+    client.closed().await;
+    // While it waits for its next attempt.
+    agent.open(&spec);
+    drop(broker.accept().await);
+    until(|| agent.stats().failed > 0).await;
+    agent.mtp.close("main").await;
+    assert_eq!(agent.mtp.status("main"), None);
+    assert_eq!(agent.stats().connected, 0);
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use homefleet_net::mtp::{Event, SendError, State};
 use homefleet_usp::ErrorCode;
 use homefleet_usp::mtp::stomp::{CONTENT_TYPE, Command, Frame, HeartBeat};
 
-use super::{AGENT, CONTROLLER, Endpoint, plain, record, route};
-use crate::support::stomp::{Broker, message};
+use super::{AGENT, CONTROLLER, Endpoint, plain, record, route, until};
+use crate::support::stomp::{Broker, LIMIT, message};
 
 #[tokio::test]
 async fn an_error_frame_ends_the_connection_and_it_is_tried_again() {
@@ -267,6 +267,22 @@ async fn nothing_is_lost_and_no_heart_beat_missed_while_nobody_has_time_for_what
     }
     assert!(agent.stats().held_back > 0);
     assert_eq!(agent.stats().heart_beats_missed, 0);
+}
+
+#[tokio::test]
+async fn a_connection_ends_when_it_is_to_though_nobody_hears_what_came_over_it() {
+    let broker = Broker::start().await;
+    let mut agent = Endpoint::with(AGENT, 1, |_| {});
+    agent.open(&plain(broker.port(), "/queue/agent"));
+    let mut client = broker.take(&[]).await;
+    agent.up().await;
+    let one = message(&record(CONTROLLER, AGENT, "get"), "/queue/c").encode();
+    client.write(&one.repeat(40)).await;
+    until(|| agent.stats().held_back > 0).await;
+    tokio::time::timeout(LIMIT, agent.mtp.shutdown())
+        .await
+        .expect("the connection stays");
+    assert_eq!(agent.stats().up, 0);
 }
 
 #[tokio::test]
