@@ -230,3 +230,41 @@ fn check_attributes(attributes: &Set, digest: &[u8]) -> Result<(), KeyDeliveryEr
         Err(KeyDeliveryError::Signature)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn attributes(content_type: Option<ObjectIdentifier>, digest: Option<&[u8]>) -> Set {
+        let attribute = |kind, value| {
+            let values = Set(value);
+            Attribute { kind, values }.to_der().unwrap()
+        };
+        let content_type =
+            content_type.map(|oid| attribute(oid::CONTENT_TYPE, oid.to_der().unwrap()));
+        let digest = digest.map(|digest| {
+            let octets = OctetString::new(digest).unwrap();
+            attribute(oid::MESSAGE_DIGEST, octets.to_der().unwrap())
+        });
+        let both: Vec<_> = content_type.into_iter().chain(digest).collect();
+        Set::of(&both)
+    }
+
+    /// RFC 5652 §5.3: both have to be there, and to be about this content.
+    #[test]
+    fn signed_attributes_name_the_content_and_its_digest() {
+        let digest = [7; 32];
+        let check =
+            |content_type, found| check_attributes(&attributes(content_type, found), &digest);
+        assert_eq!(check(Some(oid::KEY_PACKAGE), Some(&digest)), Ok(()));
+        for (content_type, found) in [
+            (Some(oid::DATA), Some(&digest[..])),
+            (Some(oid::KEY_PACKAGE), Some(&[8; 32][..])),
+            (None, Some(&digest[..])),
+            (Some(oid::KEY_PACKAGE), None),
+        ] {
+            assert_eq!(check(content_type, found), Err(KeyDeliveryError::Signature));
+        }
+    }
+}

@@ -7,7 +7,7 @@ use homefleet_cmp::{
     CertificateParts, DecodeError, Refusal, TimePolicy,
     asn1::{
         Algorithm, AuthInfo, Body, BodyKind, CertId, CertReqMsg, CertRequest, CertStatus,
-        CertTemplate, Control, EncodedMessage, ErrorMsg, Extensions, Failure, GeneralName,
+        CertTemplate, Control, EncodedMessage, ErrorMsg, Extensions, Failure, GeneralName, Info,
         InfoTypeAndValue, Kept, MacValue, Message, Name, PollRequest, PrivateKeyProof,
         ProofOfPossession, PublicKeyInfo, RevDetails, SignatureInput, SigningKeyProof, Status,
         StatusInfo,
@@ -22,7 +22,7 @@ use homefleet_cmp::{
 use crate::{
     openssl::{SECRET, pki},
     transactions::revocation,
-    world::{Ca, Requester, authority_config, by_key, by_secret, grant, nobody},
+    world::{CONFIRM_WITHIN, Ca, Requester, authority_config, by_key, by_secret, grant, nobody},
 };
 
 fn requester() -> Requester {
@@ -864,6 +864,19 @@ fn somebody_else_cannot_go_on_with_a_transaction() {
     let message = other.message(body, Some(&answer), |_| {});
     assert_refused(&mut ca, &message, Refusal::PeerDiffers);
     assert_eq!(ca.authority.open(), 1);
+}
+
+#[test]
+fn a_certificate_comes_with_the_time_until_when_it_has_to_be_confirmed() {
+    let (ca, _, answer) = issued();
+    let until = ca.moment.time.unwrap() + CONFIRM_WITHIN;
+    let info = answer.header.info(oid::CONFIRM_WAIT_TIME).unwrap();
+    let Ok(Info::ConfirmWaitTime(time)) = Info::read(info) else {
+        panic!("{info:?}");
+    };
+    // It has whole seconds.
+    let before = until.duration_since(time.to_system_time()).unwrap();
+    assert!(before < Duration::from_secs(1), "{before:?}");
 }
 
 #[test]
