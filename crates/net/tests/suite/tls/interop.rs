@@ -554,6 +554,13 @@ async fn gnutls_serv_is_verified_and_echoes() {
     );
     says(&server, "listening").await;
     let at = format!("127.0.0.1:{port}");
+    // It says so before it is true.
+    let listening = async {
+        while TcpStream::connect(&at).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, listening).await.unwrap();
     let mut stream = reach(&agent, &at, "localhost", None).await.unwrap();
     assert!(stream.identity().is_endpoint(CONTROLLER));
     stream.write_all(b"hello\n").await.unwrap();
