@@ -32,6 +32,9 @@ pub(super) enum Rejection {
     /// USP says no.
     #[error("{0}")]
     Usp(#[from] HandshakeError),
+    /// The request does not come in time, or its answer is not read.
+    #[error("the opening handshake took too long")]
+    Late,
     /// Only proxies come here without TLS.
     #[error("not from a proxy")]
     NoProxy,
@@ -52,7 +55,7 @@ pub(super) enum Rejection {
 impl Rejection {
     fn status(&self) -> Option<StatusCode> {
         Some(match self {
-            Self::Io(_) | Self::NoProxy => return None,
+            Self::Io(_) | Self::Late | Self::NoProxy => return None,
             Self::Foreign | Self::Forwarded(_) => StatusCode::BAD_REQUEST,
             Self::Untrusted(_) => StatusCode::FORBIDDEN,
             Self::Http(WsError::Protocol(error)) => match error {

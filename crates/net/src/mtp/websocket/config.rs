@@ -49,7 +49,7 @@ pub struct Limits {
     pub ipv6_prefix: u8,
     /// The longest request of an opening handshake, its line and headers, in bytes. Default 16,384.
     pub max_head: usize,
-    /// How long a connection may take to become a session, TLS and opening handshake together. Default 20 s.
+    /// How long the opening handshake may take, after TLS, which has limits of its own. Default 20 s.
     pub handshake: Duration,
     /// How long a peer may read nothing of what waits for it. Default 60 s.
     pub stalled: Duration,

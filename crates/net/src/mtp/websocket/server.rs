@@ -103,24 +103,24 @@ impl Arrival {
     /// Makes a session of the connection, in time, and runs it.
     async fn serve(self, stream: TcpStream, ticket: Ticket, evicted: oneshot::Receiver<()>) {
         let mut stop = self.shared.stop.clone();
-        let limit = self.shared.config.limits.handshake;
         let opened = tokio::select! {
-            opened = timeout(limit, self.open(stream)) => opened,
+            opened = self.open(stream) => opened,
             _ = evicted => return,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let (counters, from) = (&self.shared.counters, self.from);
         match opened {
-            Ok(Ok((opened, seat))) => {
+            Ok((opened, seat)) => {
                 ticket.is_established();
                 count(&counters.accepted);
                 session::run(Arc::clone(&self.shared), opened).await;
                 drop(seat);
             }
-            Ok(Err(failure)) => {
+            Err(failure) => {
                 count(match &failure {
                     Failure::Tls(_) => &counters.tls_failed,
                     Failure::Rejected(Rejection::Untrusted(_)) => &counters.tls_failed,
+                    Failure::Rejected(Rejection::Late) => &counters.handshakes_late,
                     Failure::Rejected(Rejection::Foreign) => &counters.certificates_refused,
                     Failure::Rejected(Rejection::Full | Rejection::NoProxy) => {
                         &counters.turned_away
@@ -128,10 +128,6 @@ impl Arrival {
                     Failure::Rejected(_) => &counters.handshakes_refused,
                 });
                 tracing::debug!(%from, %failure, "a connection came to no WebSocket session");
-            }
-            Err(_) => {
-                count(&counters.handshakes_late);
-                tracing::debug!(%from, "a connection took too long to come to a WebSocket session");
             }
         }
     }
@@ -150,14 +146,17 @@ impl Arrival {
             Ok(admitted) => admitted,
             Err((mut stream, rejection)) => {
                 // Whether the peer reads it is its own affair.
-                let _said = accept::refuse(&mut stream, &rejection).await;
+                let said = accept::refuse(&mut stream, &rejection);
+                let _said = timeout(config.session.close_timeout, said).await;
                 return Err(rejection.into());
             }
         };
         let proof = Proof::of(&stream);
         let frames = accept::frames(config.session.max_record);
+        let answered = accept::answer(stream, admitted.head, &admitted.response, frames);
+        let answered = timeout(config.limits.handshake, answered).await;
         let opened = Opened {
-            stream: accept::answer(stream, admitted.head, &admitted.response, frames).await?,
+            stream: answered.map_err(|_| Rejection::Late)??,
             line: admitted.line,
             connection: None,
             peer: admitted.peer.or_else(|| proof.sole_endpoint()),
@@ -194,7 +193,9 @@ impl Arrival {
         if !self.is_proxy && !stream.is_secure() && !self.place.proxies.is_empty() {
             return Err(Rejection::NoProxy);
         }
-        let head = accept::read(stream, config.limits.max_head).await?;
+        let head = accept::read(stream, config.limits.max_head);
+        let head = timeout(config.limits.handshake, head).await;
+        let head = head.map_err(|_| Rejection::Late)??;
         let chain = forwarded::certificates(head.request.headers());
         if !self.is_proxy && chain != Ok(Vec::new()) {
             return Err(Rejection::Foreign);

@@ -164,12 +164,17 @@ impl Running {
             return;
         };
         let now = Instant::now();
-        if !proves(self.identity.as_deref(), &peer) {
-            let why = format!("the certificate is not that of {peer}");
+        let own = &self.shared.config.endpoint_id;
+        let is_proved = proves(self.identity.as_deref(), &peer);
+        if peer == *own || !is_proved {
+            let why = if is_proved {
+                "it says to be this Endpoint itself".to_owned()
+            } else {
+                format!("the certificate is not that of {peer}")
+            };
             self.wire.session.fail(now, CloseReason::Untrusted(why));
             return;
         }
-        let own = &self.shared.config.endpoint_id;
         match self.shared.peers.identify(own, &peer, &self.line) {
             Place::Refused => {
                 self.wire.session.replace(now);

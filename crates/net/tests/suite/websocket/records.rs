@@ -168,6 +168,16 @@ async fn a_record_in_the_name_of_another_endpoint_is_dropped_and_counted() {
 }
 
 #[tokio::test]
+async fn who_says_to_be_this_endpoint_itself_is_put_out() {
+    let mut controller = side(CONTROLLER);
+    let address = controller.listen().await;
+    let mut raw = Raw::open(address, "/usp").await;
+    raw.record(&record(CONTROLLER, AGENT, b"mirror")).await;
+    assert_eq!(raw.close_code().await, 1008);
+    assert!(controller.events.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_record_that_is_wrong_is_handed_on_and_the_session_stays() {
     let mut controller = side(CONTROLLER);
     let mut raw = open(&mut controller).await;
