@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,13 +11,14 @@ use homefleet_net::dtls::TrustVerifier;
 use homefleet_net::mtp::SendError;
 use homefleet_net::mtp::websocket::WebSocketConnection;
 use homefleet_net::tls::Tls;
+use tokio::net::TcpStream;
 
 use super::raw::{Raw, V1, request};
 use super::{AGENT, CONTROLLER, PATIENCE, SECURE, Side, id, listener, record, side_with, to};
-use crate::support::live::free_port;
 use crate::support::pki::{Ca, Issued, Leaf};
 use crate::support::tool::{Files, Tool, have};
 
+const SOON: Duration = Duration::from_millis(20);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Every HAProxy of these tests.
 const COMMON: &str = "
@@ -172,19 +174,34 @@ async fn a_session_through_a_proxy_ends_when_its_certificate_is_no_longer_truste
 }
 
 /// HAProxy in front of `backend`, and its port.
-fn haproxy(files: &Files, frontend: &str, backend: SocketAddr) -> (Tool, u16) {
-    let port = free_port();
+async fn haproxy(files: &Files, frontend: &str, backend: SocketAddr) -> (Tool, u16) {
     let directory = files.path("ca.pem").parent().unwrap().display().to_string();
-    let config = format!("{COMMON}{frontend}\n  server homefleet {backend}\n")
-        .replace("PORT", &port.to_string())
-        .replace("DIRECTORY", &directory);
-    std::fs::write(files.path("haproxy.cfg"), config).unwrap();
     let pem = ["chain.pem", "key.pem"].map(|name| std::fs::read(files.path(name)).unwrap());
     std::fs::write(files.path("server.pem"), pem.concat()).unwrap();
-    let config = files.text("haproxy.cfg");
-    // In the foreground: it ends with the test.
-    let args = ["--pdeathsig", "KILL", "haproxy", "-db", "-f", &config];
-    (Tool::start("setpriv", &args), port)
+    let mut said = Vec::new();
+    // Somebody else may take the port before HAProxy does.
+    for _ in 0..10 {
+        let probe = std::net::TcpListener::bind((LOOPBACK, 0)).unwrap();
+        let port = probe.local_addr().unwrap().port();
+        drop(probe);
+        let config = format!("{COMMON}{frontend}\n  server homefleet {backend}\n")
+            .replace("PORT", &port.to_string())
+            .replace("DIRECTORY", &directory);
+        std::fs::write(files.path("haproxy.cfg"), config).unwrap();
+        let config = files.text("haproxy.cfg");
+        // In the foreground: it ends with the test.
+        let args = ["--pdeathsig", "KILL", "haproxy", "-db", "-f", &config];
+        let mut tool = Tool::start("setpriv", &args);
+        let end = std::time::Instant::now() + PATIENCE;
+        while std::time::Instant::now() < end && !tool.wait(SOON) {
+            if TcpStream::connect((LOOPBACK, port)).await.is_ok() && !tool.wait(SOON) {
+                return (tool, port);
+            }
+            tokio::time::sleep(SOON).await;
+        }
+        said.push(tool.output());
+    }
+    panic!("HAProxy does not listen: {said:?}");
 }
 
 /// An Agent that connects through the proxy, once that listens, and what both sides say to each other.
@@ -226,7 +243,7 @@ async fn haproxy_passes_tls_through() {
     let (mut controller, _, address) = behind(&ca, elsewhere, true).await;
     let files = Files::new(&ca, &ca.endpoint(CONTROLLER));
     let frontend = "listen usp\n  mode tcp\n  bind 127.0.0.1:PORT";
-    let (proxy, port) = haproxy(&files, frontend, address);
+    let (proxy, port) = haproxy(&files, frontend, address).await;
     meet(&ca, &mut controller, port, &proxy).await;
 }
 
@@ -246,6 +263,6 @@ async fn haproxy_ends_tls_and_hands_the_certificate_on() {
   http-request del-header Client-Cert-Chain
   http-request set-header Client-Cert :%[ssl_c_der,base64]:
   http-request set-header Client-Cert-Chain :%[ssl_c_chain_der,base64]: if { ssl_c_chain_der -m found }";
-    let (proxy, port) = haproxy(&files, frontend, address);
+    let (proxy, port) = haproxy(&files, frontend, address).await;
     meet(&ca, &mut controller, port, &proxy).await;
 }

@@ -74,7 +74,7 @@ say('client done')
 
 const SERVER: &str = r#"
 from websockets.sync.server import serve
-port, directory, mode, get = sys.argv[1:]
+directory, mode, get = sys.argv[1:]
 get = bytes.fromhex(get)
 def handler(ws):
     try:
@@ -99,9 +99,9 @@ def answer(ws, request, response):
         response.headers['Sec-WebSocket-Extensions'] = 'bbf-usp-protocol; eid=os%3A%3A00256D-controller'
 protocols = None if mode == 'no subprotocol' else ['v1.usp']
 select = (lambda ws, offered: None) if mode == 'no subprotocol' else None
-with serve(handler, '127.0.0.1', int(port), subprotocols=protocols, select_subprotocol=select, process_response=answer,
+with serve(handler, '127.0.0.1', 0, subprotocols=protocols, select_subprotocol=select, process_response=answer,
            ssl=context(ssl.PROTOCOL_TLS_SERVER, directory), max_size=8_000_000) as server:
-    say('serving')
+    say('serving', server.socket.getsockname()[1], '.')
     server.serve_forever()
 "#;
 
@@ -254,11 +254,12 @@ async fn the_python_client_is_served_over_tls_with_certificates() {
 async fn at_server(mode: &str, secure: bool) -> Option<(Both, Tool)> {
     let python = python()?;
     let both = Both::new(AGENT, CONTROLLER, secure);
-    let port = crate::support::live::free_port();
     let get = hex(&record(CONTROLLER, AGENT, b"get"));
-    let (number, directory) = (port.to_string(), both.directory());
-    let tool = both.start(&python, SERVER, &[&number, &directory, mode, &get]);
-    says(&tool, "serving").await;
+    let tool = both.start(&python, SERVER, &[&both.directory(), mode, &get]);
+    says(&tool, " .\n").await;
+    let output = tool.output();
+    let port = output.split("serving ").nth(1).unwrap();
+    let port = port.split(' ').next().unwrap().parse().unwrap();
     let connection = WebSocketConnection {
         secure,
         host: "localhost".to_owned(),
