@@ -131,6 +131,8 @@ enum Event {
     },
     /// The MTPs have followed a plan.
     Applied,
+    /// A connection was made anew.
+    Reconnected,
     Completed {
         request: ObjectPath,
         result: Result<BTreeMap<String, String>, OperateError>,
@@ -239,6 +241,7 @@ impl Agent {
             senders: Senders::new(network.clone(), events.clone()),
             plan: Plan::default(),
             plans,
+            orders: Vec::new(),
             commands: BTreeMap::new(),
             stopping: stopping.clone(),
             orderly: orderly.clone(),
@@ -458,11 +461,17 @@ async fn follow_plans(
         if tokio::time::timeout(FLUSH, all).await.is_err() {
             tracing::debug!("not everything could be sent before the MTPs changed");
         }
-        match order {
-            Order::Plan(plan) => network.apply(*plan).await,
-            Order::Reconnect(name) => network.reconnect(&name).await,
-        }
-        if events.send(Event::Applied).await.is_err() {
+        let done = match order {
+            Order::Plan(plan) => {
+                network.apply(*plan).await;
+                Event::Applied
+            }
+            Order::Reconnect(name) => {
+                network.reconnect(&name).await;
+                Event::Reconnected
+            }
+        };
+        if events.send(done).await.is_err() {
             return;
         }
     }
@@ -533,6 +542,8 @@ struct Host {
     /// What the MTPs were told last.
     plan: Plan,
     plans: mpsc::Sender<(Order, Vec<oneshot::Receiver<()>>)>,
+    /// What there is no room for yet: the engine waits for nobody, or everybody could wait for it.
+    orders: Vec<(Order, Vec<oneshot::Receiver<()>>)>,
     commands: BTreeMap<ObjectPath, JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
     orderly: Arc<AtomicBool>,
@@ -656,11 +667,8 @@ impl Host {
             coap: self.plan.coap.clone(),
             ..Plan::default()
         };
-        let sent = self
-            .plans
-            .send((Order::Plan(Box::new(self.plan.clone())), Vec::new()));
-        // Without its reader the agent has ended.
-        self.handle.block_on(sent).ok();
+        let plan = self.plan.clone();
+        self.order(Order::Plan(Box::new(plan)), Vec::new());
         for command in std::mem::take(&mut self.commands).into_values() {
             command.abort();
         }
@@ -674,9 +682,38 @@ impl Host {
         self.engine()
     }
 
+    /// Passes this on to the MTPs, or keeps it until there is room; of several plans the last one counts.
+    fn order(&mut self, order: Order, mut flushed: Vec<oneshot::Receiver<()>>) {
+        let known = |known: &Order| match (known, &order) {
+            (Order::Reconnect(known), Order::Reconnect(name)) => known == name,
+            _ => false,
+        };
+        if self.orders.iter().any(|(order, _)| known(order)) {
+            return;
+        }
+        match (self.orders.last_mut(), order) {
+            (Some((Order::Plan(last), before)), Order::Plan(plan)) => {
+                *last = plan;
+                before.append(&mut flushed);
+            }
+            (_, order) => self.orders.push((order, flushed)),
+        }
+        self.pass_orders();
+    }
+
+    fn pass_orders(&mut self) {
+        while !self.orders.is_empty()
+            && let Ok(room) = self.plans.try_reserve()
+        {
+            room.send(self.orders.remove(0));
+        }
+    }
+
     /// Does what the engine wants.
     fn act(&mut self, engine: &mut Engine) {
-        let _runtime = self.handle.enter();
+        let handle = self.handle.clone();
+        let _runtime = handle.enter();
+        self.pass_orders();
         while let Some(action) = engine.poll_action() {
             match action {
                 Action::Transmit(transmit) => {
@@ -687,9 +724,7 @@ impl Host {
                 Action::Plan(plan) => {
                     let old = std::mem::replace(&mut self.plan, plan.clone());
                     let flushed = self.senders.flush(|route| is_affected(&old, &plan, route));
-                    // With many plans under way the engine waits; without its reader the agent has ended.
-                    let sent = self.plans.send((Order::Plan(Box::new(plan)), flushed));
-                    self.handle.block_on(sent).ok();
+                    self.order(Order::Plan(Box::new(plan)), flushed);
                 }
                 Action::Reconnect(name) => {
                     let over = |route: &Route| match route {
@@ -697,8 +732,7 @@ impl Host {
                         route => matches!(route, Route::WebSocket { .. }),
                     };
                     let flushed = self.senders.flush(over);
-                    let sent = self.plans.send((Order::Reconnect(name), flushed));
-                    self.handle.block_on(sent).ok();
+                    self.order(Order::Reconnect(name), flushed);
                 }
                 Action::Spawn { request, running } => {
                     let (events, row) = (self.events.clone(), request.clone());
@@ -772,7 +806,7 @@ fn handle(engine: &mut Engine, verifier: &ControllerVerifier, now: Now, event: E
         Event::Clock { accurate } => engine.handle_clock(now, accurate),
         // Whoever asked may be gone.
         Event::Stats(answer) => drop(answer.send(engine.stats())),
-        Event::Restart | Event::Stop => {}
+        Event::Reconnected | Event::Restart | Event::Stop => {}
     }
 }
 

@@ -8,7 +8,7 @@ use homefleet_net::mtp::{
 };
 use homefleet_net::tls::Tls;
 use homefleet_usp::{
-    message::{add, create_object},
+    message::{add, create_object, operate},
     mtp::retry::RetryPolicy,
     record::RecordBody,
 };
@@ -316,5 +316,57 @@ async fn a_notification_that_is_repeated_survives_the_end_of_its_session() {
     remote
         .notified(|notify| notify.subscription_id == "kept")
         .await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reboot_ends_the_session_in_order_and_the_next_one_begins_with_a_connect_record() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), Ca::new());
+    let (mut remote, port) = listening(&ca, true).await;
+    let url = format!("url = \"wss://127.0.0.1:{port}/usp\"");
+    let agent = start(directory.path(), &ca, "", &url, "").await;
+    remote.exchange().await;
+    remote
+        .ask(operate(
+            "Device.Reboot()",
+            "again",
+            true,
+            Default::default(),
+        ))
+        .await;
+    remote.goodbye().await;
+    remote.notified(super::is_boot).await;
+    assert_eq!(remote.others.last(), Some(&RecordBody::WebSocketConnect));
+    assert_eq!(
+        remote.value(&format!("{ROW}ProvisioningCode")).await,
+        "gold"
+    );
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_made_anew_when_its_controller_wants_that() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), Ca::new());
+    let (mut remote, port) = listening(&ca, true).await;
+    let url = format!("url = \"wss://127.0.0.1:{port}/usp\"");
+    let agent = start(directory.path(), &ca, "", &url, "").await;
+    remote.exchange().await;
+    remote.others.clear();
+    let command = format!("{ROW}MTP.1.WebSocket.Reset()");
+    remote
+        .ask(operate(command, "", true, Default::default()))
+        .await;
+    while remote.others.last() != Some(&RecordBody::WebSocketConnect) {
+        remote.next().await;
+    }
+    assert_eq!(
+        remote.others.len(),
+        2,
+        "a Disconnect Record, then a Connect Record"
+    );
+    assert_eq!(
+        remote.value(&format!("{ROW}ProvisioningCode")).await,
+        "gold"
+    );
     agent.stop().await;
 }
