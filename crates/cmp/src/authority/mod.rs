@@ -14,13 +14,15 @@
 //!              Ready ──pollReq──► answer
 //! ```
 
+mod answer;
 mod config;
 mod event;
+mod finished;
 mod request;
 mod transaction;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::Instant,
 };
 
@@ -35,15 +37,16 @@ pub use request::{CertificateRequest, RequestKind};
 use crate::{
     asn1::{
         Body, BodyKind, CertRepMessage, CertResponse, CertStatus, Certificate, CertifiedKeyPair,
-        ErrorMsg, GeneralName, Header, Info, InfoTypeAndValue, Message, Name, PollResponse,
-        RevRepContent, Status, StatusInfo,
+        ErrorMsg, GeneralName, Header, Info, InfoTypeAndValue, Message, Name, PollResponse, Status,
+        StatusInfo,
     },
-    certificate::CertificateParts,
-    crypto::{Hash, Secret},
+    crypto::Secret,
     protection::{Distrust, Peers, Protection, Protector, verify},
     refusal::Refusal,
     rules::{self, Checked, Draft, Moment},
 };
+use answer::{certificate_body, check_confirmation, rejection_body};
+use finished::Finished;
 use transaction::{State, Transaction};
 
 /// The transactions of an RA or CA.
@@ -756,67 +759,6 @@ impl Authority {
     }
 }
 
-/// The response that belongs to the request, with a status instead of a certificate; an error message for requests that have none.
-fn rejection_body(kind: BodyKind, cert_req_id: Option<i64>, status: StatusInfo) -> Body {
-    match (kind, cert_req_id) {
-        (_, Some(cert_req_id)) => certificate_body(
-            kind,
-            CertRepMessage {
-                ca_pubs: None,
-                response: vec![CertResponse {
-                    cert_req_id,
-                    status,
-                    certified_key_pair: None,
-                    rsp_info: None,
-                }],
-            },
-        ),
-        (BodyKind::Rr, None) if status.status() != Status::WAITING => Body::Rp(RevRepContent {
-            status: vec![status],
-            rev_certs: None,
-            crls: None,
-        }),
-        _ => Body::Error(ErrorMsg::from(status)),
-    }
-}
-
-fn certificate_body(kind: BodyKind, content: CertRepMessage) -> Body {
-    match kind {
-        BodyKind::Ir => Body::Ip(content),
-        BodyKind::Kur => Body::Kup(content),
-        _ => Body::Cp(content),
-    }
-}
-
-/// The confirmation is about this certificate (RFC 9810 §5.3.18).
-fn check_confirmation(
-    status: &CertStatus,
-    expected: i64,
-    pvno: i64,
-    certificate: &Certificate,
-) -> Result<(), Refusal> {
-    if status.cert_req_id != expected {
-        return Err(Refusal::CertReqId {
-            expected,
-            found: status.cert_req_id,
-        });
-    }
-    let hash = match &status.hash_alg {
-        Some(_) if pvno < 3 => return Err(Refusal::HashAlgVersion),
-        Some(algorithm) => Hash::from_oid(algorithm.oid)
-            .filter(|hash| *hash != Hash::Sha1)
-            .ok_or(Refusal::HashAlgorithm(algorithm.oid))?,
-        None => CertificateParts::read(certificate)
-            .ok()
-            .and_then(|parts| parts.confirmation_hash())
-            .ok_or_else(|| Refusal::Internal("the certificate's signature has no hash".into()))?,
-    };
-    if hash.digest(&certificate.to_der()) != status.cert_hash.as_bytes() {
-        return Err(Refusal::CertHash);
-    }
-    Ok(())
-}
-
 /// Asks about RAs instead of requesters.
 struct Relays<'a>(&'a dyn Peers);
 
@@ -831,37 +773,5 @@ impl Peers for Relays<'_> {
 
     fn certificate(&self, sender: &Name, key_id: Option<&[u8]>) -> Option<Certificate> {
         self.0.certificate(sender, key_id)
-    }
-}
-
-/// Identifiers of transactions that are over, so that a replayed first message is refused. The oldest is forgotten first.
-struct Finished {
-    order: VecDeque<TransactionId>,
-    known: HashSet<TransactionId>,
-    limit: usize,
-}
-
-impl Finished {
-    fn new(limit: usize) -> Self {
-        Self {
-            order: VecDeque::new(),
-            known: HashSet::new(),
-            limit,
-        }
-    }
-
-    fn contains(&self, id: &TransactionId) -> bool {
-        self.known.contains(id)
-    }
-
-    fn push(&mut self, id: TransactionId) {
-        if self.limit > 0 && self.known.insert(id.clone()) {
-            self.order.push_back(id);
-        }
-        while self.order.len() > self.limit {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
-        }
     }
 }
