@@ -1,8 +1,9 @@
-//! The only I/O of Homefleet's protocols: batched UDP, DTLS associations, CoAP endpoints, and USP over CoAP on top.
+//! The only I/O of Homefleet's protocols: batched UDP, DTLS associations, TLS connections, CoAP endpoints, and USP over every
+//! Message Transfer Protocol on top.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`mtp`] | Records in and out over CoAP: what the agent and the server use |
+//! | [`mtp`] | Records in and out over every transfer protocol: what the agent and the server use |
 //! | [`coap`] | a CoAP endpoint on real sockets, client and server |
 //! | [`dtls`] | the sans-IO table of DTLS 1.2 and 1.3 associations |
 //! | [`revocation`] | fetches CRLs and OCSP responses that decisions want |
