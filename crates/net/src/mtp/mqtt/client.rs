@@ -108,6 +108,28 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Tells the owner what is left to say, without waiting for room.
+    pub(super) fn tell_later(&self, left: Vec<Event>) {
+        let mut left = left.into_iter();
+        while let Some(event) = left.next() {
+            let Err(mpsc::error::TrySendError::Full(event)) = self.context.events.try_send(event)
+            else {
+                continue;
+            };
+            let events = self.context.events.clone();
+            tokio::spawn(async move {
+                for event in std::iter::once(event).chain(left) {
+                    if events.send(event).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            return;
+        }
+    }
+}
+
 /// The owner's end of a client.
 pub(super) struct Handle {
     pub(super) client: Arc<Client>,

@@ -397,6 +397,28 @@ async fn a_record_is_acknowledged_only_when_it_is_in_the_owners_queue() {
 }
 
 #[tokio::test]
+async fn whoever_closes_a_client_may_be_the_one_who_empties_the_queue() {
+    let broker = Broker::new().await;
+    let (events, mut receiver) = mpsc::channel(1);
+    let mut config =
+        MqttMtpConfig::new(id(AGENT), events, Arc::new(homefleet_net::mtp::NoGreeting));
+    config.allow_plain = true;
+    let mtp = MqttMtp::new(config);
+    mtp.open("main", broker.client(V5));
+    let mut peer = broker.subscribed().await;
+    // The one place is taken by the news that it is up, and a Record waits.
+    let record = record(CONTROLLER, AGENT, b"waits");
+    peer.deliver(QoS::AtMostOnce, 0, false, record).await;
+    while mtp.stats().records_in == 0 {
+        tokio::task::yield_now().await;
+    }
+    timeout(PATIENCE, mtp.close("main")).await.unwrap();
+    assert!(matches!(receiver.recv().await, Some(Event::Up(_))));
+    assert!(matches!(receiver.recv().await, Some(Event::Record { .. })));
+    assert!(matches!(receiver.recv().await, Some(Event::Down { .. })));
+}
+
+#[tokio::test]
 async fn a_record_of_qos_2_is_taken_once_however_often_it_comes() {
     let broker = Broker::new().await;
     let mut side = controller();

@@ -195,12 +195,12 @@ impl<'a> Connection<'a> {
             Ok(end) => end,
             Err(failure) => End::Failed(failure.to_string()),
         };
-        for (event, ack) in std::mem::take(&mut self.held) {
-            // What the broker has no acknowledgement of comes again.
-            if ack.is_none() {
-                self.client.tell(event).await;
-            }
-        }
+        // What the broker has no acknowledgement of comes again.
+        let held = std::mem::take(&mut self.held).into_iter();
+        let mut left: Vec<Event> = held
+            .filter(|(_, ack)| ack.is_none())
+            .map(|(event, _)| event)
+            .collect();
         if was_up {
             let reason = match &end {
                 End::Closed => "closed".to_owned(),
@@ -208,7 +208,15 @@ impl<'a> Connection<'a> {
                 End::Failed(reason) | End::Stopped(reason) => reason.clone(),
             };
             let id = self.channel;
-            self.client.tell(Event::Down { id, reason }).await;
+            left.push(Event::Down { id, reason });
+        }
+        if matches!(end, End::Closed) {
+            // Whoever closes may be the one who makes room in the queue.
+            self.client.tell_later(left);
+        } else {
+            for event in left {
+                self.client.tell(event).await;
+            }
         }
         end
     }
@@ -344,7 +352,7 @@ impl<'a> Connection<'a> {
                 self.check(&publish)?;
                 if self.phase == Phase::Up {
                     self.publish(publish);
-                } else if self.early.len() < MAX_EARLY {
+                } else if self.has_room_for_early() {
                     self.early.push_back(publish);
                 } else {
                     // With QoS 1 and 2 it is not acknowledged, and comes again.
@@ -360,6 +368,12 @@ impl<'a> Connection<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether one more PUBLISH can be kept until the subscription stands.
+    fn has_room_for_early(&self) -> bool {
+        let bytes: usize = self.early.iter().map(|early| early.payload.len()).sum();
+        self.early.len() < MAX_EARLY && bytes <= self.maximum_packet_size()
     }
 
     /// Resolves when [`handle_timeout`](Self::handle_timeout) has something to do.
