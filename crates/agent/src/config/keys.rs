@@ -52,6 +52,10 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.plain_listen, v),
     },
     Key {
+        name: "discovery",
+        set: |f, v| put(&mut f.discovery, v),
+    },
+    Key {
         name: "path",
         set: |f, v| put(&mut f.path, v),
     },

@@ -39,6 +39,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// NoSec address of the CoAP MTP; absent: none.
     pub plain_listen: Option<SocketAddr>,
+    /// The network interface on which the agent is discovered as one of All CoAP Nodes (RFC 7252 §8, R-COAP.1); absent: on none.
+    pub discovery: Option<String>,
     /// Uri-Path of the agent's resource (R-COAP.1).
     pub path: String,
     /// `host[:port]` put into `reply-to`; absent: the local address of the route to the peer.
@@ -278,6 +280,7 @@ pub(crate) struct File {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) plain_listen: Option<SocketAddr>,
+    pub(crate) discovery: Option<String>,
     pub(crate) path: Option<String>,
     pub(crate) advertise: Option<String>,
     pub(crate) allow_insecure: Option<bool>,
@@ -458,6 +461,14 @@ impl File {
                 reason: "nothing received there would be accepted: set allow_insecure = true too, or remove it".into(),
             });
         }
+        if self.discovery.is_some()
+            && !(self.plain_listen).is_some_and(|listen| listen.ip().is_unspecified())
+        {
+            return Err(ConfigError::Invalid {
+                key: "discovery",
+                reason: "groups are asked without encryption, and heard on a socket of all addresses: set plain_listen to 0.0.0.0:5683 or [::]:5683".into(),
+            });
+        }
         let file = |value: Option<PathBuf>, key| {
             value
                 .map(|path| base.join(path))
@@ -491,6 +502,7 @@ impl File {
                 .listen
                 .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 5684))),
             plain_listen: self.plain_listen,
+            discovery: self.discovery,
             path: self
                 .path
                 .unwrap_or_else(|| "usp".into())

@@ -67,7 +67,11 @@ pub fn template(init: &Init) -> String {
     text(&line("advertise", None, "gateway.example.net:5684"));
     text("\n# Unencrypted CoAP, for closed networks and tests only: both keys are needed.");
     text("#allow_insecure = false");
-    text("#plain_listen = \"127.0.0.1:5683\"");
+    text("#plain_listen = \"0.0.0.0:5683\"");
+    text(
+        "# The interface on which who asks All CoAP Nodes learns of this agent; plain_listen is 0.0.0.0:5683 or [::]:5683 then.",
+    );
+    text("#discovery = \"br-lan\"");
     text(
         "\n# A change by a controller that cuts the very way it came by is undone when the controller is not heard again within",
     );

@@ -10,6 +10,7 @@ use std::{
 
 use homefleet_coap::Scheme;
 use homefleet_net::{
+    coap::Group,
     dtls::Credentials,
     mtp::{
         CoapMtp, CoapMtpConfig, Event, Interface, MqttMtp, MqttMtpConfig, Mtps, NetStats, Route,
@@ -364,7 +365,7 @@ impl Network {
             interface: Interface::Agent,
             listen,
             plain_listen,
-            groups: Vec::new(),
+            groups: groups(config, plain_listen),
             path: config.path.clone(),
             advertise: config.advertise.clone(),
             credentials: self.inner.credentials.clone(),
@@ -512,6 +513,16 @@ pub(super) fn is_affected(old: &Plan, new: &Plan, route: &Route) -> bool {
         Route::Stomp { connection, .. } => old.stomp.get(connection) != new.stomp.get(connection),
         Route::Mqtt { connection, .. } => old.mqtt.get(connection) != new.mqtt.get(connection),
         Route::Uds => old.uds != new.uds,
+    }
+}
+
+/// Where the agent is discovered, as far as a socket at this address can hear groups.
+fn groups(config: &Config, plain_listen: Option<SocketAddr>) -> Vec<Group> {
+    match (plain_listen, &config.discovery) {
+        (Some(listen), Some(interface)) if listen.ip().is_unspecified() => {
+            Group::all_coap_nodes(listen, Some(interface))
+        }
+        _ => Vec::new(),
     }
 }
 

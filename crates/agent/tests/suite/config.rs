@@ -141,6 +141,25 @@ fn what_is_not_encrypted_needs_allow_insecure() {
         ),
         "{error}"
     );
+    let open = |listen: &str| {
+        let open = format!("allow_insecure = true\n{listen}discovery = \"br-lan\"\n{MINIMAL}");
+        parse(&open)
+    };
+    for listen in ["", "plain_listen = \"192.0.2.1:5683\"\n"] {
+        let error = open(listen).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ConfigError::Invalid {
+                    key: "discovery",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+    let config = open("plain_listen = \"[::]:5683\"\n").unwrap();
+    assert_eq!(config.discovery.as_deref(), Some("br-lan"));
     let lists = format!("{MINIMAL}crls = [\"ca.crl\"]\n");
     let error = parse(&lists).unwrap_err();
     assert!(
@@ -174,7 +193,8 @@ fn every_key_has_an_environment_variable_that_wins() {
     let example = |name: &str| match name {
         "version" => "1",
         "endpoint_id" | "controller.endpoint_id" => "self::other",
-        "listen" | "plain_listen" | "websocket.listen" => "127.0.0.1:7000",
+        "listen" | "websocket.listen" => "127.0.0.1:7000",
+        "plain_listen" => "0.0.0.0:7000",
         "controller.mqtt_version" => "3.1.1",
         "allow_insecure"
         | "trust.first_use"
@@ -208,6 +228,7 @@ fn every_key_has_an_environment_variable_that_wins() {
         };
         let free = [
             "data_dir",
+            "discovery",
             "path",
             "advertise",
             "websocket.path",
