@@ -48,7 +48,9 @@ impl Fleet {
             agents.push(tokio::spawn(async move { agent.run(&counter).await }));
             if n % AT_ONCE == 0 {
                 // Not all handshakes at once.
+                let patience = Instant::now() + 4 * PATIENCE;
                 while stored.load(Ordering::Relaxed) == before {
+                    assert!(Instant::now() < patience, "nothing is answered");
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }
@@ -97,7 +99,7 @@ impl Greeter for Greets {
                 },
             ),
             Connect::Mqtt { version, topic } => (
-                mqtt_route(&self.0),
+                mqtt_route(),
                 RecordBody::MqttConnect {
                     version: *version,
                     topic: topic.clone(),
@@ -113,7 +115,7 @@ impl Greeter for Greets {
     }
 }
 
-/// Each has a destination and a topic of its own, as the broker has it.
+/// Each has a destination of its own, as the broker has it.
 fn stomp_route(id: &EndpointId) -> Route {
     Route::Stomp {
         connection: "bench".to_owned(),
@@ -121,10 +123,10 @@ fn stomp_route(id: &EndpointId) -> Route {
     }
 }
 
-fn mqtt_route(id: &EndpointId) -> Route {
+fn mqtt_route() -> Route {
     Route::Mqtt {
         connection: "bench".to_owned(),
-        topic: format!("usp/controller/{id}"),
+        topic: "usp/shared".to_owned(),
     }
 }
 
@@ -176,7 +178,11 @@ impl Agent {
                 let (host, port) = authority.rsplit_once(':').unwrap();
                 let port = port.parse().unwrap();
                 let path = format!("/{path}");
-                mtp.open("bench", WebSocketConnection::new(host, port, &path, secure));
+                let connection = WebSocketConnection {
+                    endpoint_id: Some(CONTROLLER.parse().unwrap()),
+                    ..WebSocketConnection::new(host, port, &path, secure)
+                };
+                mtp.open("bench", connection);
                 mtps.websocket = Some(mtp);
                 Route::WebSocket { secure }
             }
@@ -222,7 +228,7 @@ impl Agent {
                 };
                 mtp.open("bench", client);
                 mtps.mqtt = Some(mtp);
-                mqtt_route(&id)
+                mqtt_route()
             }
             Way::Uds => {
                 let config = UdsMtpConfig {
@@ -242,7 +248,13 @@ impl Agent {
             events: inbox,
         };
         if !matches!(way, Way::Coap { .. }) {
-            while !matches!(agent.events.recv().await, Some(Event::Up(_))) {}
+            let patience = Instant::now() + 4 * PATIENCE;
+            loop {
+                let event = timeout_at(patience, agent.events.recv()).await;
+                if matches!(event.expect("no connection"), Some(Event::Up(_))) {
+                    break;
+                }
+            }
         }
         agent
     }
@@ -252,7 +264,9 @@ impl Agent {
             let id = number.to_string();
             let notify = Message::request(id.as_str(), Request::Notify(value_change(number)));
             // Lost ones are repeated, as the standard asks (R-NOT.1).
-            while !self.say(&notify).await || !self.answered(&id).await {}
+            while !self.say(&notify).await || !self.answered(&id).await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             stored.fetch_add(1, Ordering::Relaxed);
         }
     }
