@@ -80,6 +80,15 @@ impl Engine {
             return;
         }
         self.stats.channels_up += 1;
+        if channel.endpoint_id.is_none()
+            && !self.settings.allow_insecure
+            && !is_trusted_broker(&channel)
+        {
+            tracing::warn!(
+                connection = channel.connection,
+                "connected, but the broker's certificate is not a Trusted Broker's (trust.brokers): nothing passes"
+            );
+        }
         let greeted = self.settings.greetings.take(channel.id);
         let greeted = greeted.into_iter().map(|to| {
             let route = self.way_over(&to, &channel);
