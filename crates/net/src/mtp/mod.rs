@@ -143,8 +143,8 @@ pub enum Event {
         /// Where from.
         origin: Origin,
     },
-    /// Something came in that is no Record, but says of whom it would be; with security, that is proved as for a Record.
-    /// Whether it is answered is R-MTP.5's decision.
+    /// Something came in that is no Record. Whether it is answered is R-MTP.5's decision; whom it says it is from need not be
+    /// proved, see [`proves`].
     Erroneous {
         /// What is wrong, and what could be read.
         error: RecordError,
