@@ -12,6 +12,7 @@ mod common;
 mod controller;
 mod durability;
 mod full;
+mod killed;
 mod live;
 mod mtps;
 mod over;

@@ -38,12 +38,12 @@ use crate::rabbitmq::{self, Rabbit, User};
 const USER: &str = "controller";
 
 /// A CA, a directory, and a server's configuration in it. Endpoints are nobody else's: a broker may be shared.
-struct Home {
+pub(crate) struct Home {
     directory: tempfile::TempDir,
     authority: Authority,
-    controller: String,
-    device: String,
-    config: Config,
+    pub(crate) controller: String,
+    pub(crate) device: String,
+    pub(crate) config: Config,
 }
 
 fn number() -> usize {
@@ -69,7 +69,7 @@ fn for_broker(authority: &Authority) -> (String, String) {
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let authority = Authority::new("CA");
         let number = number();
         let directory = tempfile::tempdir().unwrap();
@@ -93,7 +93,7 @@ impl Home {
         }
     }
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         write(self.directory.path(), name, text)
     }
 
@@ -129,10 +129,13 @@ impl Home {
 
     /// A device that connects over WebSocket to where the server listens.
     fn over_websocket(&self, server: &RunningServer, secure: bool) -> Device {
-        let uri = server.address(Mtp::Websocket).unwrap();
-        let listening: ListeningAgent = ListeningAgent {
+        self.over_websocket_at(&server.address(Mtp::Websocket).unwrap(), secure)
+    }
+
+    pub(crate) fn over_websocket_at(&self, url: &str, secure: bool) -> Device {
+        let listening = ListeningAgent {
             endpoint_id: self.controller.clone(),
-            url: uri,
+            url: url.to_owned(),
         };
         let url = listening.parts().unwrap();
         assert_eq!(url.secure, secure);
@@ -148,7 +151,7 @@ impl Home {
 
     fn websocket(&self, secure: bool) -> (Device, WebSocketMtp) {
         let to = Route::WebSocket { secure };
-        let (events, happened) = mpsc::channel(64);
+        let (events, happened) = mpsc::channel(EVENTS);
         let mtp = WebSocketMtp::new(WebSocketMtpConfig {
             endpoint_id: self.device.parse().unwrap(),
             events,
@@ -198,17 +201,17 @@ impl Home {
         }];
     }
 
-    fn topic(&self) -> String {
+    pub(crate) fn topic(&self) -> String {
         format!("usp/controller/{}", self.controller)
     }
 
-    fn over_mqtt(&self, name: &str) -> Device {
+    pub(crate) fn over_mqtt(&self, name: &str) -> Device {
         let mqtt = &self.config.mqtt[0];
         let to = Route::Mqtt {
             connection: "broker".to_owned(),
             topic: self.topic(),
         };
-        let (events, happened) = mpsc::channel(64);
+        let (events, happened) = mpsc::channel(EVENTS);
         let endpoint_id = self.device.parse().unwrap();
         let mtp = MqttMtp::new(MqttMtpConfig {
             tls: mqtt.tls.then(|| self.tls(name)),
@@ -261,7 +264,7 @@ impl Home {
             connection: "broker".to_owned(),
             destination: format!("/topic/usp.controller.{}", self.device),
         };
-        let (events, happened) = mpsc::channel(64);
+        let (events, happened) = mpsc::channel(EVENTS);
         let tls = stomp.tls.then(|| self.tls("device"));
         let mtp = StompMtp::new(StompMtpConfig {
             greeter: self.greeter(to.clone()),
@@ -293,6 +296,9 @@ impl Home {
         self.agent(mtps, happened, to)
     }
 }
+
+/// What a device has not looked at yet: it looks between two sends only, and must not keep its own MTP from reading.
+const EVENTS: usize = 65_536;
 
 /// Where devices reach the server at RabbitMQ.
 const DESTINATION: &str = "/topic/usp.controller.*";
@@ -333,11 +339,11 @@ impl Greeter for Hello {
 }
 
 /// An Agent of the simplest kind.
-struct Device {
+pub(crate) struct Device {
     id: EndpointId,
     controller: EndpointId,
-    mtps: Mtps,
-    events: mpsc::Receiver<Event>,
+    pub(crate) mtps: Mtps,
+    pub(crate) events: mpsc::Receiver<Event>,
     to: Route,
 }
 
@@ -348,7 +354,7 @@ impl Device {
     }
 
     /// Until it is connected.
-    async fn up(&mut self) -> Channel {
+    pub(crate) async fn up(&mut self) -> Channel {
         loop {
             if let Event::Up(channel) = self.event().await {
                 return channel;
@@ -380,7 +386,7 @@ impl Device {
             .await
     }
 
-    async fn try_send(&self, message: Message) -> Result<(), SendError> {
+    pub(crate) async fn try_send(&self, message: Message) -> Result<(), SendError> {
         let (to, from) = (self.controller.clone(), self.id.clone());
         self.record(Record::no_session(to, from, message.encode()))
             .await
@@ -636,7 +642,7 @@ async fn a_device_at_an_mqtt_broker_is_read_asked_and_heard() {
 }
 
 /// Mosquitto with TLS, and the home whose CA issued its certificate. The broker is trusted.
-fn trusted_mosquitto() -> Option<(Home, Mosquitto)> {
+pub(crate) fn trusted_mosquitto() -> Option<(Home, Mosquitto)> {
     if !have("mosquitto", Mosquitto::is_installed()) {
         return None;
     }
