@@ -28,6 +28,8 @@ pub(crate) struct Link {
     pub(crate) state: &'static str,
     /// The same for a person.
     pub(crate) state_text: &'static str,
+    /// Whether devices connect there.
+    pub(crate) listens: bool,
     /// Whether nothing protects it.
     pub(crate) plain: bool,
     /// Since when.
@@ -103,6 +105,7 @@ impl Link {
             address: link.address.clone(),
             state,
             state_text,
+            listens: link.state == LinkState::Listening,
             plain: !link.secure,
             since: link.since.as_ref().map(|since| clock.when(since)),
             reached_at: link.reached_at.clone().unwrap_or_default(),
