@@ -535,7 +535,15 @@ async fn the_brokers_limits_are_kept() {
     let publish = peer.publish().await;
     assert_eq!(publish.qos, QoS::AtLeastOnce);
     let second = sending(&side, "t", b"second");
-    // The second is only sent when the first is acknowledged: PINGREQ would come first otherwise.
+    // The second is only sent when the first is acknowledged: until then nothing else comes.
+    for number in 1..=8 {
+        let record = record(AGENT, CONTROLLER, b"round trip");
+        peer.deliver(QoS::AtLeastOnce, number, false, record).await;
+        match peer.packet().await {
+            Packet::PubAck(ack) => assert_eq!(ack.pkid, number),
+            other => panic!("more than Receive Maximum: {other:?}"),
+        }
+    }
     peer.puback(publish.pkid).await;
     assert_eq!(first.await.unwrap(), Ok(()));
     let publish = peer.publish().await;
