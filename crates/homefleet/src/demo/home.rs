@@ -190,6 +190,7 @@ impl Home {
             access,
             token,
             device_id: self.device_id.clone(),
+            devices_at: self.way.controller(server.coap_addr(), &self.device_id),
             server,
             agent: None,
         })
@@ -272,6 +273,7 @@ pub struct Running {
     access: Access,
     token: String,
     device_id: String,
+    devices_at: String,
 }
 
 impl std::fmt::Debug for Running {
@@ -286,9 +288,9 @@ impl Running {
         format!("http://{}", self.server.http_addr())
     }
 
-    /// Where devices reach the server.
-    pub fn coap_url(&self) -> String {
-        format!("coaps://{}/usp", self.server.coap_addr())
+    /// Where the agent reaches the server, over the MTP of the demo.
+    pub fn devices_at(&self) -> &str {
+        &self.devices_at
     }
 
     /// A token that may do everything.

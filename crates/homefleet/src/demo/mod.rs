@@ -114,7 +114,7 @@ impl Demo {
                 "server": running.url(),
                 "token": running.token(),
                 "login": running.login_link(),
-                "devices_at": running.coap_url(),
+                "devices_at": running.devices_at(),
                 "device": running.device_id(),
                 "directory": home.dir(),
             }))?;
@@ -143,7 +143,7 @@ fn words(home: &Home, running: &Running, contact: Option<&Device>) -> String {
     };
     format!(
         "\nHomefleet demo: this machine, managed over {mtp}\n\
-         \n  server    {coap}  as {server}\
+         \n  server    {at}  as {server}\
          \n  agent     {agent}\
          \n  kept in   {dir}  (delete it to begin anew)\n\
          \n  console   {login}\
@@ -159,7 +159,7 @@ fn words(home: &Home, running: &Running, contact: Option<&Device>) -> String {
          \n  {program} device watch '{id}' Device.DeviceInfo.MemoryStatus.Free\n\
          \nCtrl-C ends it.\n",
         mtp = home.mtp().words(),
-        coap = running.coap_url(),
+        at = running.devices_at(),
         server = home::CONTROLLER_ID,
         dir = home.dir().display(),
         login = running.login_link(),
