@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::pki::{CONTROLLER, Ca, PASSWORD, agent};
+use crate::pki::{CONTROLLER, Ca, PASSWORD, agent, user};
 use crate::{AGENTS, Way};
 
 /// An answer that is not there by then is lost; the Notify is repeated.
@@ -222,8 +222,12 @@ impl Agent {
                 let client = MqttClient {
                     tls: secure,
                     client_id: Some(name.clone()),
-                    login: (!secure).then(|| (name.clone(), PASSWORD.to_owned())),
-                    response_topic: Some(format!("usp/agent/{name}")),
+                    login: (!secure).then(|| (user(n), PASSWORD.to_owned())),
+                    // By its certificate the broker knows it by its common name.
+                    response_topic: Some(match secure {
+                        true => format!("usp/agent/{name}"),
+                        false => format!("usp/agent/{}", user(n)),
+                    }),
                     ..MqttClient::new(MqttVersion::V5, &host, port)
                 };
                 mtp.open("bench", client);

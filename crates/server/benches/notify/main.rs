@@ -137,14 +137,14 @@ impl Broker {
                     chain: broker.chain,
                     key: broker.key,
                 };
-                let mut users: Vec<String> = (0..AGENTS).map(pki::agent).collect();
-                users.push(pki::CONTROLLER.to_owned());
+                let mut users: Vec<String> = (0..AGENTS).map(pki::user).collect();
+                users.push(pki::CONTROLLER_USER.to_owned());
                 let users: Vec<&str> = users.iter().map(String::as_str).collect();
-                Self::Mosquitto(Mosquitto::start(
-                    &users,
-                    pki::CONTROLLER,
-                    secure.then_some(&tls),
-                ))
+                let controller = match secure {
+                    true => pki::CONTROLLER,
+                    false => pki::CONTROLLER_USER,
+                };
+                Self::Mosquitto(Mosquitto::start(&users, controller, secure.then_some(&tls)))
             }
         })
     }

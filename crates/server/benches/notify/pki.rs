@@ -14,10 +14,18 @@ pub(crate) const CONTROLLER: &str = "proto::controller";
 pub(crate) const BROKER: &str = "proto::broker";
 pub(crate) const PASSWORD: &str = "correct horse";
 
-/// Which agent: its Endpoint ID, and the name that a broker knows it by.
+/// Which agent: its Endpoint ID, and the common name of its certificate.
 pub(crate) fn agent(n: usize) -> String {
     format!("os::00D09E-{n}")
 }
+
+/// The name that it logs in with at an MQTT broker whose file of passwords has colons of its own.
+pub(crate) fn user(n: usize) -> String {
+    format!("agent-{n}")
+}
+
+/// That of the Controller.
+pub(crate) const CONTROLLER_USER: &str = "controller";
 
 pub(crate) struct Ca {
     pem: String,

@@ -7,7 +7,7 @@ use homefleet_api::Mtp;
 use homefleet_server::{Config, Server};
 
 use crate::Way;
-use crate::pki::{CONTROLLER, Ca, PASSWORD};
+use crate::pki::{CONTROLLER, CONTROLLER_USER, Ca, PASSWORD};
 
 const FILE: &str = "homefleet.toml";
 
@@ -47,7 +47,7 @@ pub(crate) fn configure(directory: &Path, ca: &Ca, way: Way, port: u16) -> u16 {
                 String::new()
             } else {
                 format!(
-                    "username = {CONTROLLER:?}\npassword_file = {:?}\n",
+                    "username = {CONTROLLER_USER:?}\npassword_file = {:?}\n",
                     path("password")
                 )
             };
