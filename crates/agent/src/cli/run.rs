@@ -3,24 +3,29 @@
 use std::io::IsTerminal as _;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use super::CommandError;
 use crate::{Agent, config::Config};
 
 /// Runs until told to stop.
 pub(super) fn run(config: Config) -> Result<(), CommandError> {
-    let filter = EnvFilter::try_new(&config.log.filter)
+    let filter: Targets = (config.log.filter.parse())
         .map_err(|e| CommandError::Usage(format!("`log.filter` {:?}: {e}", config.log.filter)))?;
-    let output = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let output = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    if config.log.json {
-        output.json().init();
+    let output = if config.log.json {
+        output.json().boxed()
     } else {
-        output.init();
-    }
+        output.boxed()
+    };
+    tracing_subscriber::registry()
+        .with(output)
+        .with(filter)
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -96,7 +96,8 @@ pub enum TrustError {
 /// The figure lets a peer pass whose certificate names the host of the URL, whoever it is; a Record without
 /// USP-layer security may only go to an Endpoint whose certificate holds the Endpoint ID of its `to_id`.
 ///
-/// Nor is a Controller that is known trusted on first use: somebody would only have to come first with its name.
+/// Nor is a Controller that is known trusted on first use: somebody would only have to come first with its name; nor a
+/// Trusted Broker accepted that comes to us instead of being gone to.
 pub(crate) struct ControllerVerifier {
     figure: TrustVerifier,
     /// Endpoint IDs of the Controller table.
@@ -185,6 +186,9 @@ impl Verifier for ControllerVerifier {
         } = role
             && !peer.is_endpoint(meant)
         {
+            decision.refuse(Refusal::NameMismatch);
+        } else if role == Role::Accepted && peer.basis == Basis::TrustedBroker {
+            // Brokers are gone to. One that came to us would stand for every Controller.
             decision.refuse(Refusal::NameMismatch);
         } else if peer.basis == Basis::FirstUse {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);

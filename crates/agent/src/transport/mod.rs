@@ -1,7 +1,7 @@
 //! How the agent and its Controllers are reached: what the data model says, as plain values.
 //!
 //! A [`Plan`] is what the MTPs of this process are to do, read from `Device.LocalAgent.MTP.`, the Controllers' MTPs, `Device.STOMP.`,
-//! `Device.MQTT.` and `Device.UnixDomainSockets.`. The engine makes one whenever these change; the runtime makes it so. A [`Way`] is
+//! `Device.MQTT.` and `Device.UnixDomainSockets.`. The engine makes one whenever these change; the runtime makes it so. A `Way` is
 //! one row of a Controller's MTP table that can be used.
 
 use std::collections::BTreeMap;

@@ -245,6 +245,12 @@ impl Task {
                     moved = true;
                     socket.queue(transmit.to, transmit.payload);
                 }
+            }
+            if moved {
+                // Who has an answer finds it counted.
+                self.publish();
+            }
+            if let Some((socket, _)) = &mut self.secure {
                 socket.flush();
             }
             if let Some(socket) = &mut self.plain {

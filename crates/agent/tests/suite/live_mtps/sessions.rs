@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use homefleet_net::mtp::{
-    NoGreeting, Route, UdsConnection, UdsListener, UdsMtp, UdsMtpConfig, WebSocketConnection,
-    WebSocketListener, WebSocketMtp, WebSocketMtpConfig,
+    NoGreeting, Route, State, UdsConnection, UdsListener, UdsMtp, UdsMtpConfig,
+    WebSocketConnection, WebSocketListener, WebSocketMtp, WebSocketMtpConfig,
 };
 use homefleet_net::tls::Tls;
 use homefleet_usp::{
@@ -107,6 +107,41 @@ async fn r_ws_6_a_controller_connects_to_the_agent() {
     );
     remote.mtps.websocket = Some(mtp);
     remote.exchange().await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trusted_broker_that_comes_to_the_agent_is_refused() {
+    let (directory, ca) = (tempfile::tempdir().unwrap(), Ca::new());
+    let broker = ca.issue_broker();
+    std::fs::write(directory.path().join("broker.pem"), &broker.chain).unwrap();
+    let port = free_port();
+    let more = format!("[websocket]\nlisten = \"127.0.0.1:{port}\"\n");
+    let nowhere = "url = \"wss://127.0.0.1:9/usp\"";
+    let brokers = "brokers = \"broker.pem\"";
+    let agent = start(directory.path(), &ca, &more, nowhere, brokers).await;
+    let remote = Remote::new();
+    // It would stand for every Controller.
+    let mtp = websocket(&remote, Some(tls(&broker, &ca, None)));
+    mtp.open(
+        "agent",
+        WebSocketConnection {
+            endpoint_id: Some(id(AGENT)),
+            retry: RetryPolicy::websocket(1, 1000),
+            ..WebSocketConnection::new("127.0.0.1", port, "/usp", true)
+        },
+    );
+    let end = std::time::Instant::now() + crate::pki::PATIENCE;
+    loop {
+        let status = mtp.status("agent").unwrap();
+        assert!(!status.is_up());
+        if matches!(&status.state, State::Error(text) if text.contains("alert")) {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(agent.stats().await.unwrap().channels_up, 0);
     agent.stop().await;
 }
 

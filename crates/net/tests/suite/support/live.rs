@@ -1,6 +1,6 @@
 //! A table of associations on a real loopback socket, in real time, for peers that are programs.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,15 @@ pub(crate) struct Live {
     pub(crate) echo: bool,
 }
 
-/// A UDP port that was free a moment ago.
+/// A port that was free a moment ago, for UDP and for TCP.
 pub(crate) fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = udp.local_addr().unwrap();
+        if TcpListener::bind(addr).is_ok() {
+            return addr.port();
+        }
+    }
 }
 
 impl Live {
