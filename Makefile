@@ -22,7 +22,7 @@ export HOMEFLEET_PYTHON ?= $(abspath $(PEERS)/venv/bin/python)
 
 BENCHES := post datagrams store notify size
 
-.PHONY: help demo test lint bench $(BENCHES:%=bench-%) fuzz deps deps-build deps-test deps-lint docs clean
+.PHONY: help demo device test lint bench $(BENCHES:%=bench-%) fuzz deps deps-build deps-test deps-lint docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -57,9 +57,12 @@ bench-datagrams: deps-test # requests, handshakes, sessions over UDP
 bench-store bench-notify: bench-%: deps-test # durable writes; notifications in and stored over each MTP
 	$(CARGO) bench --locked --package homefleet-server --bench $* -- $(ARGS)
 
-bench-size: deps-build # the agent's binary, and its memory when idle
-	$(CARGO) build --locked --release --package homefleet-agent
-	scripts/measure-agent $(TARGET)/release/homefleet-agent
+bench-size: device # the agent's binary, and its memory when idle
+	scripts/measure-agent $(TARGET)/device/homefleet-agent
+
+device: deps-build ## build the agent small, as it goes onto devices: target/device/homefleet-agent
+	BORING_BSSL_RUST_CPPLIB=static:-bundle=stdc++ $(CARGO) rustc --locked --profile device --package homefleet-agent --bin homefleet-agent -- \
+	  -C link-arg=-Wl,-z,pack-relative-relocs
 
 fuzz: deps-build ## replay the corpora and many seeded mutations through every decoder and machine
 	HOMEFLEET_FUZZ_ROUNDS=$(or $(ROUNDS),200000) $(CARGO) test --locked --workspace --test suite fuzz -- --nocapture

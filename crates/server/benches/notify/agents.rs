@@ -126,7 +126,7 @@ fn stomp_route(id: &EndpointId) -> Route {
 fn mqtt_route() -> Route {
     Route::Mqtt {
         connection: "bench".to_owned(),
-        topic: "usp/shared".to_owned(),
+        topic: "usp/controller".to_owned(),
     }
 }
 

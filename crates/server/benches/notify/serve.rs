@@ -53,7 +53,7 @@ pub(crate) fn configure(directory: &Path, ca: &Ca, way: Way, port: u16) -> u16 {
             };
             format!(
                 "[[mqtt]]\nname = \"bench\"\nhost = \"localhost\"\nport = {port}\ntls = {secure}\n\
-                 topic = \"usp/shared\"\nsession_expiry = 0\n{login}"
+                 topic = \"usp/controller\"\nsession_expiry = 0\n{login}"
             )
         }
         Way::Uds => format!("[uds]\nlisten = {:?}\n", socket(directory)),

@@ -39,6 +39,7 @@ impl Mosquitto {
              persistence false\n\
              log_dest stdout\n\
              acl_file {}\n\
+             set_tcp_nodelay true\n\
              listener {port} 127.0.0.1\n\
              cafile {}\n\
              certfile {}\n\

@@ -207,6 +207,7 @@ fn configure(
     let mut conf = format!(
         "user {}\n\
          allow_anonymous false\n\
+         set_tcp_nodelay true\n\
          password_file {}\n\
          acl_file {}\n\
          persistence true\n\
