@@ -257,13 +257,19 @@ impl fmt::Display for Alert {
     }
 }
 
-/// The extended key usage a peer needs in its role (RFC 5280 §4.2.1.12).
+/// What a certificate is used for, which its extended key usage has to allow (RFC 5280 §4.2.1.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// id-kp-serverAuth: we opened the connection.
     ServerAuth,
     /// id-kp-clientAuth: the peer opened it.
     ClientAuth,
+    /// Signing messages of a management protocol, such as CMP: no extended key usage is asked for (RFC 9483 §1.4).
+    Messages,
+    /// id-kp-cmcRA: adding its protection to messages of others (RFC 9483 §5.2.2); it has to be named.
+    RegistrationAuthority,
+    /// id-kp-cmKGA: signing private keys that it made for others (RFC 9483 §4.1.6); it has to be named, unless the signer is a CA.
+    KeyGeneration,
 }
 
 impl fmt::Display for Purpose {
@@ -271,6 +277,9 @@ impl fmt::Display for Purpose {
         f.write_str(match self {
             Purpose::ServerAuth => "serverAuth",
             Purpose::ClientAuth => "clientAuth",
+            Purpose::Messages => "signing messages",
+            Purpose::RegistrationAuthority => "cmcRA",
+            Purpose::KeyGeneration => "cmKGA",
         })
     }
 }

@@ -31,6 +31,8 @@ const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0"
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 const OCSP_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.9");
+const CMC_RA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.28");
+const CM_KGA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.32");
 
 /// Addresses of one kind that are read from one certificate.
 const MAX_URLS: usize = 4;
@@ -144,13 +146,23 @@ impl<'a> Extensions<'a> {
 
     /// Whether the extended key usage, if there is one, allows the purpose.
     pub(crate) fn allows(&self, purpose: Purpose) -> bool {
-        let wanted = match purpose {
-            Purpose::ServerAuth => SERVER_AUTH,
-            Purpose::ClientAuth => CLIENT_AUTH,
+        let allowed = |wanted| {
+            let list = self.extended_key_usage.as_ref();
+            list.is_none_or(|list| list.contains(&wanted) || list.contains(&ANY_PURPOSE))
         };
-        self.extended_key_usage
-            .as_ref()
-            .is_none_or(|list| list.contains(&wanted) || list.contains(&ANY_PURPOSE))
+        let named = |wanted| {
+            let list = self.extended_key_usage.as_ref();
+            list.is_some_and(|list| list.contains(&wanted))
+        };
+        match purpose {
+            Purpose::ServerAuth => allowed(SERVER_AUTH),
+            Purpose::ClientAuth => allowed(CLIENT_AUTH),
+            Purpose::Messages => true,
+            Purpose::RegistrationAuthority => named(CMC_RA),
+            Purpose::KeyGeneration => {
+                named(CM_KGA) || self.basic_constraints.is_some_and(|known| known.ca)
+            }
+        }
     }
 }
 

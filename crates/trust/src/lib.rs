@@ -22,7 +22,8 @@
 //! # Module map, in the order of a decision
 //! `context` (what we know) → `figure` (the walk) → `presented`, `certificate`, `extension`, `dn` (reading DER) → `ground` (why the peer
 //! could be accepted) → `host`, `identity` (names) → `path` (building and validating), `constraints`, `signature` → `revocation` (what is
-//! known about it, what to fetch) → `decision`, `error`, `explain` (the answer).
+//! known about it, what to fetch) → `decision`, `error`, `explain` (the answer). Beside it: `signer` (who signs messages, no peer of a
+//! connection).
 
 #![forbid(unsafe_code)]
 
@@ -46,6 +47,7 @@ mod presented;
 mod remembered;
 mod revocation;
 mod signature;
+mod signer;
 
 pub use anchor::{Anchor, AnchorError, PemError, anchors_from_pem, chain_from_pem};
 pub use context::{Connection, Context, FirstUse, Policy, StoredCertificate, Time};
@@ -61,6 +63,7 @@ pub use revocation::{
     CertIdHash, Evidence, EvidenceError, Preference, Revocation, RevocationPolicy, RevocationScope,
     Unknown, Wanted,
 };
+pub use signer::validate_signer;
 
 /// SHA-256.
 fn fingerprint(der: &[u8]) -> [u8; 32] {

@@ -323,8 +323,9 @@ fn validate(
     } else {
         validate_ca(path, level)?;
     }
-    // A CA's extended key usage limits what it issues: not in RFC 5280, but what the field does.
-    if !extensions.allows(purpose) {
+    // A CA's extended key usage limits what it issues: not in RFC 5280, but what the field does, for connections.
+    let limits = level == 0 || matches!(purpose, Purpose::ServerAuth | Purpose::ClientAuth);
+    if limits && !extensions.allows(purpose) {
         return Err(Refusal::ExtendedKeyUsage { level, purpose });
     }
     // RFC 5280 §6.1.3 (b), (c).

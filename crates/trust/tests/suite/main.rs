@@ -28,3 +28,4 @@ mod revocation;
 mod second_opinion;
 mod second_opinion_paths;
 mod second_opinion_revocation;
+mod signer;
