@@ -158,10 +158,12 @@ pub struct Issued {
     pub extra_certs: Vec<Certificate>,
     /// The private key, encrypted for the requester, when the CA generated it.
     pub private_key: Option<EncryptedKey>,
+    /// Whether it may be confirmed implicitly, where that is asked for.
+    pub implicit_confirm: bool,
 }
 
 impl Issued {
-    /// A certificate just as it was asked for.
+    /// A certificate just as it was asked for; it may be confirmed implicitly.
     pub fn new(certificate: Certificate) -> Self {
         Self {
             certificate,
@@ -169,6 +171,7 @@ impl Issued {
             ca_pubs: Vec::new(),
             extra_certs: Vec::new(),
             private_key: None,
+            implicit_confirm: true,
         }
     }
 }

@@ -23,7 +23,7 @@ mod transaction;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use der::asn1::{Null, OctetString};
@@ -43,7 +43,7 @@ use crate::{
     crypto::Secret,
     protection::{Distrust, Peers, Protection, Protector, verify},
     refusal::Refusal,
-    rules::{self, Checked, Draft, Moment},
+    rules::{self, Checked, Draft, Moment, TimePolicy},
 };
 use answer::{certificate_body, check_confirmation, rejection_body};
 use finished::Finished;
@@ -88,27 +88,93 @@ impl Authority {
         bytes: &[u8],
         peers: &dyn Peers,
     ) {
-        let message = match Message::decode(bytes, &self.config.limits) {
-            Ok(message) => message,
-            Err(error) => return self.refuse(moment, exchange, None, None, error.into()),
-        };
-        if !matches!(&*message.body, Body::Nested(_)) {
-            return self.receive(moment, exchange, &message, peers, None);
+        match Message::decode(bytes, &self.config.limits) {
+            Ok(message) => self.handle_message(moment, exchange, &message, peers),
+            Err(error) => self.refuse(moment, exchange, None, None, error.into()),
         }
-        match self.unwrap(moment, &message, peers) {
+    }
+
+    /// The same for a message that was read already, within [`AuthorityConfig::limits`].
+    pub fn handle_message(
+        &mut self,
+        moment: Moment,
+        exchange: ExchangeId,
+        message: &Message,
+        peers: &dyn Peers,
+    ) {
+        if !matches!(&*message.body, Body::Nested(_)) {
+            return self.receive(moment, exchange, message, peers, None);
+        }
+        match self.unwrap(moment, &self.config.time, message, peers) {
             Ok((inner, relay)) => self.receive(moment, exchange, &inner, peers, Some(relay)),
             Err(refusal) => self.refuse(moment, exchange, Some(&message.header), None, refusal),
         }
+    }
+
+    /// Whether a transaction is open.
+    pub fn is_open(&self, transaction: &[u8]) -> bool {
+        self.transactions
+            .contains_key(&TransactionId(transaction.to_vec()))
+    }
+
+    /// Takes up a transaction again whose requester was told to wait before this authority was made: `message` is its first one, kept
+    /// since. It waits from now on, and the event that comes back is to be decided as the first time. Which nonce the requester was
+    /// last sent is not known any more, so its next message may answer any.
+    ///
+    /// # Errors
+    /// What [`Authority::handle_message`] would answer; the time of the message is not looked at.
+    pub fn resume(
+        &mut self,
+        moment: Moment,
+        message: &Message,
+        peers: &dyn Peers,
+    ) -> Result<Event, Refusal> {
+        let any_time = TimePolicy {
+            tolerance: None,
+            required: false,
+        };
+        let unwrapped;
+        let (message, relay) = match &*message.body {
+            Body::Nested(_) => {
+                let (inner, relay) = self.unwrap(moment, &any_time, message, peers)?;
+                unwrapped = inner;
+                (&unwrapped, Some(relay))
+            }
+            _ => (message, None),
+        };
+        let checked = rules::check(&message.header, moment, &any_time)?;
+        let protection = match verify(message, &self.config.protection, peers)? {
+            Protection::None => return Err(Refusal::Unprotected),
+            protection => protection,
+        };
+        let event = self.open_transaction(moment, message, checked, protection, relay, |_| {
+            State::Waiting {
+                check_after: Duration::ZERO,
+                reason: None,
+            }
+        })?;
+        let id = match &event {
+            Event::Requested { transaction, .. }
+            | Event::RevocationRequested { transaction, .. }
+            | Event::InfoRequested { transaction, .. } => transaction.clone(),
+            _ => return Err(Refusal::UnexpectedBody(message.body.kind())),
+        };
+        if let Some(transaction) = self.transactions.get_mut(&id) {
+            transaction.sent_nonce = None;
+        }
+        self.set_deadline(&id, moment.now + self.config.poll_within);
+        Ok(event)
     }
 
     /// A message to which an RA added its protection (RFC 9483 §5.2.2.1): the message, and the RA.
     fn unwrap(
         &self,
         moment: Moment,
+        time: &TimePolicy,
         message: &Message,
         peers: &dyn Peers,
     ) -> Result<(Message, Protection), Refusal> {
-        rules::check(&message.header, moment, &self.config.time)?;
+        rules::check(&message.header, moment, time)?;
         let relay = match verify(message, &self.config.protection, &Relays(peers))? {
             Protection::None => return Err(Refusal::Unprotected),
             relay => relay,
@@ -190,6 +256,24 @@ impl Authority {
         protection: Protection,
         relay: Option<Protection>,
     ) -> Result<(), Refusal> {
+        let event =
+            self.open_transaction(moment, message, checked, protection, relay, |nonce| {
+                State::Deciding { exchange, nonce }
+            })?;
+        self.events.push_back(event);
+        Ok(())
+    }
+
+    /// Makes the transaction of a first message; what it asks for comes back.
+    fn open_transaction(
+        &mut self,
+        moment: Moment,
+        message: &Message,
+        checked: Checked,
+        protection: Protection,
+        relay: Option<Protection>,
+        state: impl FnOnce(Vec<u8>) -> State,
+    ) -> Result<Event, Refusal> {
         let id = TransactionId(checked.transaction);
         if self.transactions.contains_key(&id) || self.finished.contains(&id) {
             return Err(Refusal::TransactionInUse);
@@ -214,17 +298,13 @@ impl Authority {
             wants_implicit: rules::implicit_confirm(&message.header),
             request_nonce: checked.sender_nonce.clone(),
             seen: vec![checked.sender_nonce.clone()],
-            sent_nonce: Vec::new(),
-            state: State::Deciding {
-                exchange,
-                nonce: checked.sender_nonce,
-            },
+            sent_nonce: Some(Vec::new()),
+            state: state(checked.sender_nonce),
             deadline: moment.now + self.config.decide_within,
         };
         self.deadlines.insert((transaction.deadline, id.clone()));
         self.transactions.insert(id, transaction);
-        self.events.push_back(event);
-        Ok(())
+        Ok(event)
     }
 
     /// A later message of a transaction.
@@ -245,8 +325,11 @@ impl Authority {
             return Err(Refusal::PeerDiffers);
         }
         let recip_nonce = message.header.recip_nonce.as_ref();
-        if recip_nonce.map(OctetString::as_bytes) != Some(&transaction.sent_nonce) {
-            return Err(Refusal::RecipNonce);
+        let recip_nonce = recip_nonce.map(OctetString::as_bytes);
+        match &transaction.sent_nonce {
+            Some(sent) if recip_nonce != Some(sent) => return Err(Refusal::RecipNonce),
+            None if recip_nonce.is_none() => return Err(Refusal::RecipNonce),
+            _ => {}
         }
         if transaction.seen.contains(&checked.sender_nonce) {
             return Err(Refusal::SenderNonceUsed);
@@ -519,7 +602,8 @@ impl Authority {
         let Some(transaction) = self.transactions.get_mut(&id) else {
             return;
         };
-        let implicit = transaction.wants_implicit && self.config.implicit_confirm;
+        let implicit =
+            transaction.wants_implicit && self.config.implicit_confirm && issued.implicit_confirm;
         let mut pair = CertifiedKeyPair::new(issued.certificate.clone());
         if issued.private_key.is_some() {
             // EnvelopedData needs version 3 (RFC 9483 §3.1).
@@ -598,7 +682,7 @@ impl Authority {
             return;
         };
         let nonce = rules::fresh(&mut self.rng);
-        transaction.sent_nonce.clone_from(&nonce);
+        transaction.sent_nonce = Some(nonce.clone());
         let protector = self.config.protector_for(&transaction.protection);
         let sender = self.config.sender();
         let draft = Draft {

@@ -56,6 +56,8 @@ pub struct CertificateRequest {
     pub requester: Protection,
     /// The RA that added its protection to the request.
     pub relay: Option<Protection>,
+    /// Whether implicit confirmation is asked for.
+    pub implicit_confirm: bool,
     pub(super) cert_req_id: i64,
 }
 
@@ -150,6 +152,7 @@ fn crmf(
         profile: rules::profile(&message.header),
         requester: requester.clone(),
         relay: None,
+        implicit_confirm: rules::implicit_confirm(&message.header),
         cert_req_id: CERT_REQ_ID,
     })
 }
@@ -246,6 +249,7 @@ fn pkcs10(
         profile: rules::profile(&message.header),
         requester: requester.clone(),
         relay: None,
+        implicit_confirm: rules::implicit_confirm(&message.header),
         cert_req_id: P10CR_ID,
     })
 }

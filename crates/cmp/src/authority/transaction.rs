@@ -20,8 +20,8 @@ pub(super) struct Transaction {
     pub(super) request_nonce: Vec<u8>,
     /// Nonces that must not come again: that of the message before. An older one does not get here, as our nonce is fresh in each message.
     pub(super) seen: Vec<Vec<u8>>,
-    /// Our last nonce.
-    pub(super) sent_nonce: Vec<u8>,
+    /// Our last nonce; `None`: it is not known any more.
+    pub(super) sent_nonce: Option<Vec<u8>>,
     pub(super) state: State,
     pub(super) deadline: Instant,
 }

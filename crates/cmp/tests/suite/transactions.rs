@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use der::{Encode, asn1::Int};
 use homefleet_cmp::{
-    CertificateParts,
+    CertificateParts, Refusal,
     asn1::{
-        CertTemplate, CertificationRequest, Extensions, Failure, Info, RevDetails, RevRepContent,
-        Status, StatusInfo,
+        CertTemplate, CertificationRequest, Extensions, Failure, Info, Limits, Message, RevDetails,
+        RevRepContent, Status, StatusInfo,
     },
-    authority::{Decision, Event, Issued, RequestKind},
+    authority::{Authority, Decision, Event, Issued, RequestKind},
     client::{ClientConfig, ClientError, ClientEvent, Outcome, Request},
     oid,
     protection::Protector,
 };
 
 use crate::{
-    openssl::pki,
+    openssl::{Known, pki},
     world::{
         CONFIRM_WITHIN, Pair, authority_config, by_key, by_secret, certificate_request, grant,
         issue, nobody,
@@ -141,6 +141,95 @@ fn implicit_confirmation_spares_the_confirmation_when_both_want_it() {
             ));
         }
     }
+}
+
+#[test]
+fn a_decision_can_ask_for_confirmation_whatever_the_requester_wishes() {
+    let mut client = config(by_key("device"));
+    client.implicit_confirm = true;
+    let request = certificate_request(RequestKind::Initialization);
+    let mut pair = Pair::new(client, request, authority_config());
+    pair.run(|event| {
+        let Event::Requested { request, .. } = event else {
+            return None;
+        };
+        assert!(request.implicit_confirm);
+        grant(event).map(|decision| match decision {
+            Decision::Issue(mut issued) => {
+                issued.implicit_confirm = false;
+                Decision::Issue(issued)
+            }
+            other => other,
+        })
+    });
+    assert_eq!(pair.trace, ["ir", "ip", "certConf", "pkiconf"]);
+}
+
+#[test]
+fn a_requester_that_waits_is_answered_by_an_authority_that_was_made_anew() {
+    for (request, protector, trace) in delayed() {
+        let mut pair = Pair::new(config(protector), request, authority_config());
+        pair.run(|_| None);
+        pair.pass(5 * SECOND, |_| None);
+        assert_eq!(pair.trace.len(), 2);
+        let first = Message::decode(&pair.messages[0], &Limits::default()).unwrap();
+        pair.ca.authority = Authority::new(authority_config(), [9; 32]);
+        let moment = pair.ca.moment;
+        let asked = pair.ca.authority.resume(moment, &first, &Known).unwrap();
+        let (Event::Requested { transaction, .. }
+        | Event::RevocationRequested { transaction, .. }
+        | Event::InfoRequested { transaction, .. }) = &asked
+        else {
+            panic!("{asked:?}");
+        };
+        assert!(pair.ca.authority.is_open(transaction.as_bytes()));
+        assert_eq!(
+            pair.ca.authority.resume(moment, &first, &Known),
+            Err(Refusal::TransactionInUse)
+        );
+        let decision = grant(&asked)
+            .or_else(|| revoked(&asked))
+            .or_else(|| answer_ca_certs(&asked));
+        pair.ca
+            .authority
+            .decide(moment, transaction, decision.unwrap())
+            .unwrap();
+        pair.pass(SECOND, |_| None);
+        pair.pass(30 * SECOND, |_| None);
+        assert!(
+            matches!(
+                pair.outcome(),
+                Outcome::Certificate(_) | Outcome::Revoked(_) | Outcome::Info(_)
+            ),
+            "{:?} {trace:?}",
+            pair.outcome()
+        );
+    }
+}
+
+#[test]
+fn only_a_first_message_is_resumed() {
+    let mut pair = Pair::new(
+        config(by_secret()),
+        certificate_request(RequestKind::Initialization),
+        authority_config(),
+    );
+    pair.run(|_| None);
+    pair.pass(5 * SECOND, |_| None);
+    pair.pass(SECOND, |_| None);
+    let poll = Message::decode(&pair.messages[2], &Limits::default()).unwrap();
+    let mut authority = Authority::new(authority_config(), [9; 32]);
+    assert_eq!(
+        authority.resume(pair.ca.moment, &poll, &Known),
+        Err(Refusal::RecipNonceUnasked)
+    );
+    let mut forged = Message::decode(&pair.messages[0], &Limits::default()).unwrap();
+    forged.protection = Some(der::asn1::BitString::from_bytes(&[7; 32]).unwrap());
+    assert_eq!(
+        authority.resume(pair.ca.moment, &forged, &Known),
+        Err(Refusal::BadProtection)
+    );
+    assert_eq!(authority.open(), 0);
 }
 
 #[test]

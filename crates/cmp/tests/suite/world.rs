@@ -229,6 +229,8 @@ pub struct Pair {
     pub ca_events: Vec<Event>,
     /// Bodies in the order they were sent, abbreviated.
     pub trace: Vec<String>,
+    /// The messages themselves.
+    pub messages: Vec<Vec<u8>>,
     /// Whether an offered certificate is accepted.
     pub accept: bool,
 }
@@ -243,6 +245,7 @@ impl Pair {
             client_events: Vec::new(),
             ca_events: Vec::new(),
             trace: Vec::new(),
+            messages: Vec::new(),
             accept: true,
         }
     }
@@ -316,6 +319,7 @@ impl Pair {
     fn note(&mut self, bytes: &[u8]) {
         let message = Message::decode(bytes, &Limits::default()).unwrap();
         self.trace.push(message.body.kind().to_string());
+        self.messages.push(bytes.to_vec());
     }
 
     pub fn outcome(&self) -> &Outcome {
