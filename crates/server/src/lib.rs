@@ -13,6 +13,7 @@
 //! - [`store`]: durable state,
 //! - [`controller`]: USP messages to and from what the core does,
 //! - [`listener`]: where devices connect,
+//! - [`telemetry`]: what devices stream: received, stored, plotted, handed on,
 //! - [`tls`]: own certificate and trusted CAs, and their renewal,
 //! - [`http`], [`ui`]: REST API and console.
 
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod server;
 pub mod store;
 pub mod task;
+pub mod telemetry;
 pub mod tls;
 pub mod ui;
 
