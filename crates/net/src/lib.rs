@@ -6,6 +6,7 @@
 //! | [`mtp`] | Records in and out over every transfer protocol: what the agent and the server use |
 //! | [`coap`] | a CoAP endpoint on real sockets, client and server |
 //! | [`dtls`] | the sans-IO table of DTLS 1.2 and 1.3 associations |
+//! | [`notif`] | UDP-notif on real sockets |
 //! | [`revocation`] | fetches CRLs and OCSP responses that decisions want |
 //! | [`tls`] | TLS 1.2 and 1.3 over TCP, decided about as DTLS is |
 //! | [`udp`] | a batched socket |
@@ -14,6 +15,7 @@
 pub mod coap;
 pub mod dtls;
 pub mod mtp;
+pub mod notif;
 pub mod revocation;
 pub mod tls;
 pub mod udp;
