@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`mtp`] | Records in and out over every transfer protocol: what the agent and the server use |
 //! | [`coap`] | a CoAP endpoint on real sockets, client and server |
+//! | [`cmp`] | the transfer of CMP messages over CoAP and HTTP |
 //! | [`dtls`] | the sans-IO table of DTLS 1.2 and 1.3 associations |
 //! | [`notif`] | UDP-notif on real sockets |
 //! | [`revocation`] | fetches CRLs and OCSP responses that decisions want |
@@ -12,6 +13,7 @@
 //! | [`udp`] | a batched socket |
 #![deny(unsafe_code)]
 
+pub mod cmp;
 pub mod coap;
 pub mod dtls;
 pub mod mtp;

@@ -23,6 +23,19 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Takes a peer without judging it: for protocols that run over DTLS or TLS for secrecy only. The identity says nothing of what the
+    /// certificate says, if there is one, but its fingerprint.
+    pub fn not_verified(chain: &[Vec<u8>]) -> Self {
+        Self {
+            outcome: Outcome::Establish,
+            steps: Vec::new(),
+            peer: Some(PeerIdentity::not_verified(chain.first().map(Vec::as_slice))),
+            chain: Vec::new(),
+            basis: Some(Basis::NotVerified),
+            valid_until: None,
+        }
+    }
+
     /// The reason of a refusal.
     pub fn refusal(&self) -> Option<&Refusal> {
         match &self.outcome {
@@ -68,6 +81,9 @@ pub enum Basis {
     TrustedCa,
     /// The certificate is a Trusted Broker's (R-SEC.4a): it vouches for the `from_id` of others.
     TrustedBroker,
+    /// Nothing at all: the peer showed no certificate, or one that nobody judged, to somebody who takes such peers because what they send
+    /// proves its origin itself. [`crate::decide`] never says so.
+    NotVerified,
     /// Nothing but that this peer came first: it is who it says only as far as later connections go (R-SEC.6).
     FirstUse,
 }
@@ -79,6 +95,7 @@ impl fmt::Display for Basis {
             Basis::StoredCertificate => "stored certificate",
             Basis::TrustedCa => "trusted CA",
             Basis::TrustedBroker => "Trusted Broker",
+            Basis::NotVerified => "nothing",
             Basis::FirstUse => "trust on first use",
         })
     }

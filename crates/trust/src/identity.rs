@@ -63,6 +63,24 @@ impl PeerIdentity {
         }
     }
 
+    /// Nobody in particular, see [`Basis::NotVerified`].
+    pub(crate) fn not_verified(certificate: Option<&[u8]>) -> Self {
+        Self {
+            endpoint_ids: Vec::new(),
+            dns_names: Vec::new(),
+            subject: String::new(),
+            fingerprint: certificate.map_or([0; 32], crate::fingerprint),
+            not_after: SystemTime::UNIX_EPOCH,
+            anchor: None,
+            basis: Basis::NotVerified,
+        }
+    }
+
+    /// Whether it is somebody: the usual, unless whoever took the peer takes anybody ([`Basis::NotVerified`]).
+    pub fn is_verified(&self) -> bool {
+        self.basis != Basis::NotVerified
+    }
+
     /// Whether the certificate authenticates this Endpoint ID: one of its URNs is the ID (R-SEC.0a), or is a wildcard
     /// that R-SEC.12 allows and that covers it, or the ID is `fqdn::<name>` and `<name>` is one of the `dNSName`s,
     /// letter by letter (a wildcard `dNSName` is no representation of an Endpoint ID).

@@ -135,6 +135,8 @@ impl Engine {
             }
             // An identity never rests on a cached session.
             Basis::CachedSession => false,
+            // Such peers are for CMP alone.
+            Basis::NotVerified => false,
         }
     }
 

@@ -166,11 +166,12 @@ impl fmt::Display for Version {
     }
 }
 
-/// Our certificate, its intermediates and the private key (R-COAP.16).
-#[derive(Clone)]
+/// Our certificate, its intermediates and the private key (R-COAP.16). The default is to have none: a client then shows nothing when it is
+/// asked, and a server can serve nobody.
+#[derive(Clone, Default)]
 pub struct Credentials {
     chain: Vec<X509>,
-    key: PKey<Private>,
+    key: Option<PKey<Private>>,
 }
 
 impl Credentials {
@@ -190,6 +191,7 @@ impl Credentials {
         if !public.public_eq(&key) {
             return Err(CredentialsError::Mismatch);
         }
+        let key = Some(key);
         Ok(Self { chain, key })
     }
 
@@ -198,8 +200,9 @@ impl Credentials {
         &self.chain
     }
 
-    pub(super) fn key(&self) -> &PKey<Private> {
-        &self.key
+    /// `None`: there are none.
+    pub(super) fn key(&self) -> Option<&PKey<Private>> {
+        self.key.as_ref()
     }
 
     /// The certificates as DER, leaf first.
@@ -208,11 +211,10 @@ impl Credentials {
         der.collect::<Result<_, _>>().map_err(io::Error::other)
     }
 
-    /// The key as PKCS#8. Whoever takes it wipes it.
-    pub(crate) fn key_pkcs8(&self) -> io::Result<Vec<u8>> {
-        self.key
-            .private_key_to_der_pkcs8()
-            .map_err(io::Error::other)
+    /// The key as PKCS#8; `None`: there are no credentials. Whoever takes it wipes it.
+    pub(crate) fn key_pkcs8(&self) -> io::Result<Option<Vec<u8>>> {
+        let key = self.key.as_ref().map(|key| key.private_key_to_der_pkcs8());
+        key.transpose().map_err(io::Error::other)
     }
 }
 

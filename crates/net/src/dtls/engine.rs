@@ -181,8 +181,10 @@ impl Engine {
         for issuer in chain {
             context.add_extra_chain_cert(issuer.clone())?;
         }
-        context.set_private_key(credentials.key())?;
-        context.check_private_key()?;
+        if let Some(key) = credentials.key() {
+            context.set_private_key(key)?;
+            context.check_private_key()?;
+        }
 
         let index = link_index()?;
         context.set_custom_verify_callback(

@@ -3,12 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::NoServerSessionStorage;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, version};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ServerConfig, SignatureScheme, SupportedProtocolVersion, version};
 use zeroize::Zeroize;
 
 use super::config::{TlsConfig, TlsVersions};
@@ -39,7 +39,7 @@ impl Engine {
         let judge = Arc::new(Judge {
             algorithms: provider.signature_verification_algorithms,
         });
-        let ours = Arc::new(SingleCertAndKey::from(certified(credentials)?));
+        let ours = Arc::new(Ours(certified(credentials)?.map(Arc::new)));
 
         let mut client = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(versions)
@@ -71,14 +71,37 @@ impl Engine {
     }
 }
 
-fn certified(credentials: &Credentials) -> io::Result<CertifiedKey> {
+/// Our certificate and key, whoever asks. Without, a client shows none, and a server gets no further.
+#[derive(Debug)]
+struct Ours(Option<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Ours {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl ResolvesServerCert for Ours {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
+    }
+}
+
+fn certified(credentials: &Credentials) -> io::Result<Option<CertifiedKey>> {
+    let Some(key) = credentials.key_pkcs8()? else {
+        return Ok(None);
+    };
     let chain = credentials
         .chain_der()?
         .into_iter()
         .map(CertificateDer::from)
         .collect();
-    let mut key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(credentials.key_pkcs8()?));
+    let mut key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
     let signing = aws_lc_rs::sign::any_supported_type(&key);
     key.zeroize();
-    Ok(CertifiedKey::new(chain, signing.map_err(unusable)?))
+    Ok(Some(CertifiedKey::new(chain, signing.map_err(unusable)?)))
 }
