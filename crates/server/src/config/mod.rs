@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+mod cmp;
 mod keys;
 mod mtp;
 mod template;
 
+pub use cmp::Cmp;
 pub use keys::{KEYS, Key, Kind};
 pub use mtp::{ListeningAgent, Mqtt, Passwords, Stomp, Uds, Url, Version, WebSocket};
 pub use template::template;
@@ -62,6 +64,9 @@ pub struct Config {
     /// Audit log.
     #[serde(default)]
     pub audit: Audit,
+    /// Certificates for devices.
+    #[serde(default)]
+    pub cmp: Cmp,
 }
 
 /// `[log]`.
@@ -435,6 +440,7 @@ impl Config {
             task: Task::default(),
             subscribe: Subscribe::default(),
             audit: Audit::default(),
+            cmp: Cmp::default(),
         }
     }
 
@@ -534,6 +540,7 @@ impl Config {
             );
         }
         self.check_mtps()?;
+        self.check_cmp()?;
         if !self.http.listen.ip().is_loopback() && !self.http.behind_tls_proxy {
             return wrong(
                 "http.listen",

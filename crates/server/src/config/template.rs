@@ -85,6 +85,9 @@ mod tests {
         assert_eq!(websocket, plain.websocket);
         assert_eq!(shown.uds.allow_uids, plain.uds.allow_uids);
         assert_eq!(shown.log, plain.log);
+        let mut cmp = shown.cmp.clone();
+        (cmp.http_listen, cmp.https_listen) = (None, None);
+        assert_eq!(cmp, plain.cmp);
     }
 
     #[test]
