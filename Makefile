@@ -11,7 +11,7 @@ PEERS := $(TARGET)/peers
 # What compiles Homefleet: BoringSSL wants cmake, a C++ compiler and libclang.
 BUILD_PACKAGES := build-essential ca-certificates clang cmake libclang-dev pkg-config
 # Independent programs that the tests talk to, and what the checks are written in.
-TEST_PACKAGES := chromium chromium-driver curl gnutls-bin haproxy iproute2 iputils-ping libcoap3-bin \
+TEST_PACKAGES := chromium chromium-driver curl gnutls-bin haproxy iproute2 iputils-ping libcoap3-bin libxml2-utils \
   mosquitto mosquitto-clients openssl procps python3 python3-venv rabbitmq-server sqlite3
 
 # The broker of a demo over STOMP or MQTT.
