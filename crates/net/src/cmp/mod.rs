@@ -18,6 +18,7 @@
 
 mod client;
 mod service;
+pub mod session;
 mod target;
 mod url;
 

@@ -7,6 +7,7 @@ mod udp;
 mod uds;
 
 mod abuse;
+mod cmp_session;
 mod endurance;
 mod etsi;
 mod flood;

@@ -1,6 +1,7 @@
 //! What the tests share: a small CA, and a network in virtual time.
 
 pub(crate) mod authority;
+pub(crate) mod cmp_ca;
 pub(crate) mod live;
 pub(crate) mod mosquitto;
 pub(crate) mod nodes;
