@@ -3,7 +3,8 @@
 //! A [`Message`] is one datagram read by the rules of its [`Generation`]; a [`Header`] writes one.
 //!
 //! # Module map
-//! [`Generation`] and [`MediaType`] (what differs between the drafts) → `options`, `header` (bytes) → `segments` (cutting large messages).
+//! [`Generation`] and [`MediaType`] (what differs between the drafts) → `options`, `header` (bytes) → `segments` (cutting large messages) →
+//! [`publisher`] (what leaves, how fast, and what is dropped).
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ mod generation;
 mod header;
 mod media_type;
 mod options;
+pub mod publisher;
 mod segments;
 mod stats;
 

@@ -1,6 +1,9 @@
 //! UDP-notif on real sockets.
 //!
-//! A [`Receiver`] takes datagrams and DTLS records of publishers, and hands whole messages to whoever holds the other end of its channel.
+//! A [`Receiver`] takes datagrams and DTLS records of publishers, and hands whole messages to whoever holds the other end of its channel;
+//! a [`Sender`](send::Sender) publishes.
+
+pub mod send;
 
 mod receive;
 mod received;

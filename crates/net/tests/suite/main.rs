@@ -28,6 +28,7 @@ mod mqtt;
 mod mtp;
 mod multicast;
 mod node;
+mod notif_send;
 #[path = "../../../coap/tests/plugtest/mod.rs"]
 mod plugtest;
 mod refusal;

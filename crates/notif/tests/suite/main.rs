@@ -1,4 +1,10 @@
 //! Tests of UDP-notif.
-#![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    unreachable_pub
+)]
 
 mod codec;
+mod publisher;
