@@ -64,7 +64,6 @@ impl Default for WindowConfig {
 }
 
 impl WindowConfig {
-    #[allow(dead_code)]
     pub(crate) fn size(&self) -> u32 {
         self.reorder.clamp(64, 65_536).next_power_of_two()
     }
@@ -102,7 +101,6 @@ impl Default for ReassemblyConfig {
 
 impl ReassemblyConfig {
     /// Within what the draft demands at least and at most.
-    #[allow(dead_code)]
     pub(crate) fn bounded(self) -> Self {
         let max_message = self.max_message.max(LEAST_MESSAGE);
         // A message, the doubling of its buffer and its bookkeeping.

@@ -1,6 +1,7 @@
 //! Why a datagram is no message, and why a message cannot be written.
 
-use crate::{Generation, MediaType};
+use crate::header::{Header, Message};
+use crate::{Generation, HEADER_LEN, MediaType, Profile};
 
 /// Why bytes are no message. Offsets and lengths are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -86,6 +87,24 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// What the fixed header of this datagram says, when only its options are wrong: lengths, publisher and Message ID can be believed.
+    pub(crate) fn header(&self, datagram: &[u8], profile: Profile) -> Option<Header> {
+        match self {
+            Self::OptionLength { .. }
+            | Self::OptionBeyondHeader { .. }
+            | Self::SegmentationLength { .. }
+            | Self::RepeatedSegmentation { .. }
+            | Self::UnknownOption { .. } => {
+                // The same without options.
+                let mut fixed = *datagram.first_chunk::<HEADER_LEN>()?;
+                let [_, header_len, high, low, ..] = &mut fixed;
+                (*header_len, *high, *low) = (12, 0, 12);
+                Some(Message::decode(&fixed, profile).ok()?.header)
+            }
+            _ => None,
+        }
+    }
+
     /// The reason it is counted by.
     pub fn reason(&self) -> Reason {
         match self {

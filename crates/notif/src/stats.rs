@@ -101,7 +101,6 @@ impl Stats {
         self.refused.iter().sum()
     }
 
-    #[allow(dead_code)]
     pub(crate) fn refuse(&mut self, reason: Reason) {
         if let Some(count) = self.refused.get_mut(reason.index()) {
             *count += 1;

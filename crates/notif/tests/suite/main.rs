@@ -7,4 +7,15 @@
 )]
 
 mod codec;
+mod collector;
+mod framing;
+mod fuzz;
 mod publisher;
+#[path = "../../../../fuzz/replay.rs"]
+mod replay;
+mod window;
+
+/// Any moment: the tests' time is virtual from there on.
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
