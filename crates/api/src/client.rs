@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, MtpList, NewTask, NewToken,
-    ParameterPage, Problem, ProblemCode, ServerInfo, Task, TaskPage, TaskState, Tls, TokenList,
+    ParameterPage, Problem, ProblemCode, SeriesList, SeriesPoints, ServerInfo, Task, TaskPage,
+    TaskState, Telemetry, Tls, TokenList,
 };
 
 /// How long an answer may take beyond the time a request asks the server to hold it.
@@ -136,6 +137,41 @@ impl Client {
     /// As every request: see [`ClientError`].
     pub fn mtps(&self) -> Result<MtpList, ClientError> {
         self.get("/mtps", &[], Duration::ZERO)
+    }
+
+    /// `GET /telemetry`: how the receiver of telemetry, its publishers and its outputs fare.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn telemetry(&self) -> Result<Telemetry, ClientError> {
+        self.get("/telemetry", &[], Duration::ZERO)
+    }
+
+    /// `GET /devices/{id}/series`: the time series of a device.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn series(&self, device: &str) -> Result<SeriesList, ClientError> {
+        let path = format!("/devices/{}/series", encode(device));
+        self.get(&path, &[], Duration::ZERO)
+    }
+
+    /// `GET /devices/{id}/series/{path}`: a stretch of a time series, from and to as RFC 3339, the step in seconds.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn series_points(
+        &self,
+        device: &str,
+        path: &str,
+        from: Option<&str>,
+        to: Option<&str>,
+        step: Option<f64>,
+    ) -> Result<SeriesPoints, ClientError> {
+        let address = format!("/devices/{}/series/{}", encode(device), encode(path));
+        let step = step.map(|step| step.to_string());
+        let query = [("from", from), ("to", to), ("step", step.as_deref())];
+        self.get(&address, &query, Duration::ZERO)
     }
 
     /// `GET /tls`: the certificates in force, and the peers refused.

@@ -1,7 +1,7 @@
 //! What the live stream `/api/v1/events` tells.
 //!
 //! Each server-sent event carries one [`Event`] as JSON in `data:`, and its kind in `event:`
-//! (`device`, `task`, `notification`, `parameter`, `missed`).
+//! (`device`, `task`, `notification`, `parameter`, `telemetry`, `missed`).
 
 use std::collections::BTreeMap;
 
@@ -53,6 +53,15 @@ pub enum Event {
         /// The task as it is now.
         task: Task,
     },
+    /// Telemetry of a device came: told about once a second at most.
+    Telemetry {
+        /// Endpoint ID.
+        device: String,
+        /// When the last of it came.
+        time: Timestamp,
+        /// Messages since this was told last.
+        messages: u64,
+    },
 }
 
 impl Event {
@@ -64,6 +73,7 @@ impl Event {
             Self::Notification { .. } => "notification",
             Self::Parameter { .. } => "parameter",
             Self::Task { .. } => "task",
+            Self::Telemetry { .. } => "telemetry",
         }
     }
 
@@ -72,7 +82,9 @@ impl Event {
         match self {
             Self::Device { device, .. } => Some(&device.id),
             Self::Missed { .. } => None,
-            Self::Notification { device, .. } | Self::Parameter { device, .. } => Some(device),
+            Self::Notification { device, .. }
+            | Self::Parameter { device, .. }
+            | Self::Telemetry { device, .. } => Some(device),
             Self::Task { task } => Some(&task.device),
         }
     }

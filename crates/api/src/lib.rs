@@ -7,6 +7,7 @@
 //! - [`device`]: what is known of a device,
 //! - [`task`]: an operation on a device, its states and its typed result,
 //! - [`event`]: what the live stream `/api/v1/events` tells,
+//! - [`telemetry`]: what devices stream, as time series, and how that fares,
 //! - [`account`]: tokens, roles and the audit log,
 //! - [`tls`]: the server's own certificate, whom it trusts, whom it refused,
 //! - [`problem`]: the one shape of every error answer,
@@ -25,6 +26,7 @@ pub mod mtp;
 pub mod openapi;
 pub mod problem;
 pub mod task;
+pub mod telemetry;
 pub mod tls;
 
 pub use account::{Audit, AuditPage, CreatedToken, NewToken, Role, ServerInfo, Token, TokenList};
@@ -40,6 +42,10 @@ pub use task::{
     InstancesResult, NewTask, ObjectSupport, OperateResult, Operation, ParamError, ParamSetting,
     ParamSupport, PathError, ResolvedObject, SetObject, SetResult, SupportedResult, Task,
     TaskError, TaskErrorCode, TaskPage, TaskResult, TaskState, UpdatedInstance,
+};
+pub use telemetry::{
+    OutputHealth, Publisher, Series, SeriesList, SeriesPoint, SeriesPoints, SeriesStatus,
+    Telemetry, TelemetryOutput, TelemetrySocket,
 };
 pub use tls::{OwnCertificate, PeerRefusal, Tls, TrustedCertificate};
 

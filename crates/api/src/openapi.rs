@@ -7,7 +7,8 @@ use utoipa::{Modify, OpenApi};
 
 use crate::{
     AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, MtpList, NewTask, NewToken,
-    ParameterPage, Problem, ServerInfo, Task, TaskPage, Tls, TokenList,
+    ParameterPage, Problem, SeriesList, SeriesPoints, ServerInfo, Task, TaskPage, Telemetry, Tls,
+    TokenList,
 };
 
 /// The document as JSON text, with every path, type and error of `/api/v1`.
@@ -28,6 +29,9 @@ pub fn document() -> String {
         patch_device,
         remove_device,
         list_parameters,
+        list_series,
+        show_series,
+        show_telemetry,
         create_task,
         list_tasks,
         show_task,
@@ -100,6 +104,28 @@ fn remove_device() {}
     responses((status = 200, body = ParameterPage), (status = "4XX", body = Problem)))]
 #[allow(dead_code)]
 fn list_parameters() {}
+
+#[utoipa::path(get, path = "/api/v1/devices/{id}/series", tag = "telemetry", summary = "Time series of what the device streams",
+    params(("id" = String, Path, description = "Endpoint ID, percent-encoded")),
+    responses((status = 200, body = SeriesList), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn list_series() {}
+
+#[utoipa::path(get, path = "/api/v1/devices/{id}/series/{path}", tag = "telemetry", summary = "A stretch of a time series",
+    params(
+        ("id" = String, Path, description = "Endpoint ID, percent-encoded"),
+        ("path" = String, Path, description = "Path of the series; slashes may stand, a percent sign in it is percent-encoded"),
+        ("from" = Option<String>, Query, description = "RFC 3339; by default an hour before `to`"),
+        ("to" = Option<String>, Query, description = "RFC 3339; by default now"),
+        ("step" = Option<f64>, Query, description = "Seconds that one point stands for; by default so that there are about 500 points")),
+    responses((status = 200, body = SeriesPoints), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn show_series() {}
+
+#[utoipa::path(get, path = "/api/v1/telemetry", tag = "telemetry", summary = "How the receiver of telemetry, its publishers and its outputs fare",
+    responses((status = 200, body = Telemetry), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn show_telemetry() {}
 
 #[utoipa::path(post, path = "/api/v1/devices/{id}/tasks", tag = "tasks", summary = "Queues an operation on a device",
     params(

@@ -24,6 +24,7 @@ use crate::listener::verifier::{Certificates, DeviceVerifier};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::task::driver;
+use crate::telemetry::{Telemetry, TelemetryError};
 use crate::tls::{self, Evidence, Material, Refusals, Renewal, TlsError};
 
 /// Longest time a stop waits for requests under way.
@@ -71,6 +72,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Telemetry cannot be received, kept or handed on.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
 }
 
 impl Server {
@@ -125,8 +129,18 @@ impl Server {
             events,
         })
         .await?;
+        let mut streamed = None;
+        let telemetry = if config.notif.is_on() {
+            let telemetry = Telemetry::open(&config.notif, &config.data_dir, core.clone())?;
+            let verifier = Arc::clone(&verifier) as Arc<dyn Verifier>;
+            streamed = Some(telemetry.listen(&config.notif, &material.credentials, verifier)?);
+            core.set_telemetry(&telemetry);
+            Some(telemetry)
+        } else {
+            None
+        };
         if let Some(evidence) = &evidence {
-            evidence.serve(&network.mtps);
+            evidence.serve(&network.mtps, telemetry.clone());
         }
         let coap_addr = network.coap_addr().unwrap_or(config.coap.listen);
         let http_addr = http_listener.local_addr().unwrap_or(config.http.listen);
@@ -138,6 +152,7 @@ impl Server {
             Box::new(Certificates {
                 network: network.clone(),
                 verifier,
+                telemetry: telemetry.clone(),
                 evidence,
             }),
             refusals,
@@ -149,6 +164,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let controller = Controller::new(core.clone(), endpoint_id, Box::new(network.clone()));
         let (counted, certificates) = (network.clone(), Arc::clone(&renewal));
+        let streams = telemetry.clone();
         let app = AppState {
             core: core.clone(),
             login: crate::ui::LoginKeys::default(),
@@ -157,6 +173,7 @@ impl Server {
             network: Some(Samples(Arc::new(move || {
                 let mut samples = certificates.samples();
                 samples.extend(counted.samples());
+                samples.extend(streams.iter().flat_map(Telemetry::samples));
                 samples
             }))),
         };
@@ -182,6 +199,11 @@ impl Server {
             )),
             tokio::spawn(core.clone().run_upkeep(stopped.clone())),
         ];
+        if let (Some(telemetry), Some(streamed)) = (&telemetry, streamed) {
+            parts.push(tokio::spawn(
+                telemetry.clone().run(streamed, stopped.clone()),
+            ));
+        }
         if config.tls.watch > 0 {
             let interval = Duration::from_secs(config.tls.watch);
             parts.push(tokio::spawn(Arc::clone(&renewal).run(interval, stopped)));
@@ -196,6 +218,7 @@ impl Server {
             app,
             store,
             renewal,
+            telemetry,
             stop,
             parts,
             lock,
@@ -241,6 +264,7 @@ pub struct RunningServer {
     app: AppState,
     store: Arc<SqliteStore>,
     renewal: Arc<Renewal>,
+    telemetry: Option<Telemetry>,
     stop: watch::Sender<bool>,
     parts: Vec<JoinHandle<()>>,
     /// Held until the server is gone.
@@ -261,6 +285,11 @@ impl RunningServer {
     /// Where devices connect over an MTP, as a URI; `None` when there is no such address.
     pub fn address(&self, mtp: api::Mtp) -> Option<String> {
         self.network.address(mtp)
+    }
+
+    /// Telemetry, where it is listened for.
+    pub fn telemetry(&self) -> Option<&Telemetry> {
+        self.telemetry.as_ref()
     }
 
     /// Own Endpoint ID.

@@ -12,11 +12,16 @@ use serde::Deserialize;
 mod cmp;
 mod keys;
 mod mtp;
+mod notif;
 mod template;
 
 pub use cmp::Cmp;
 pub use keys::{KEYS, Key, Kind};
 pub use mtp::{ListeningAgent, Mqtt, Passwords, Stomp, Uds, Url, Version, WebSocket};
+pub use notif::{
+    DtlsVersions, Notif, NotifOutput, NotifProfile, NotifPublisher, OutputKind, Series,
+    UnknownPublishers,
+};
 pub use template::template;
 
 /// The whole configuration.
@@ -67,6 +72,9 @@ pub struct Config {
     /// Certificates for devices.
     #[serde(default)]
     pub cmp: Cmp,
+    /// Telemetry.
+    #[serde(default)]
+    pub notif: Notif,
 }
 
 /// `[log]`.
@@ -441,6 +449,7 @@ impl Config {
             subscribe: Subscribe::default(),
             audit: Audit::default(),
             cmp: Cmp::default(),
+            notif: Notif::default(),
         }
     }
 
@@ -541,6 +550,7 @@ impl Config {
         }
         self.check_mtps()?;
         self.check_cmp()?;
+        self.check_notif()?;
         if !self.http.listen.ip().is_loopback() && !self.http.behind_tls_proxy {
             return wrong(
                 "http.listen",

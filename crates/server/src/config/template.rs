@@ -88,6 +88,20 @@ mod tests {
         let mut cmp = shown.cmp.clone();
         (cmp.http_listen, cmp.https_listen) = (None, None);
         assert_eq!(cmp, plain.cmp);
+        let mut notif = shown.notif.clone();
+        (notif.listen, notif.plain_listen) = (None, None);
+        (notif.output, notif.publisher) = (Vec::new(), Vec::new());
+        assert_eq!(notif, plain.notif);
+        let output = &shown.notif.output[0];
+        let defaults = NotifOutput::new("archive", OutputKind::Ndjson);
+        assert_eq!(
+            (output.queue, output.queue_bytes, output.retry_max),
+            (defaults.queue, defaults.queue_bytes, defaults.retry_max)
+        );
+        assert_eq!(
+            (output.max_size, output.max_age, output.keep_files),
+            (defaults.max_size, defaults.max_age, defaults.keep_files)
+        );
     }
 
     #[test]

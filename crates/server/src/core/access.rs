@@ -69,6 +69,62 @@ pub struct TaskQuery {
     pub after: Option<String>,
 }
 
+/// Which stretch of a time series.
+#[derive(Debug, Clone, Default)]
+pub struct SeriesQuery {
+    /// RFC 3339; absent = an hour before the end.
+    pub from: Option<String>,
+    /// RFC 3339; absent = now.
+    pub to: Option<String>,
+    /// Seconds that one point stands for; absent = so that there are about 500.
+    pub step: Option<f64>,
+}
+
+impl SeriesQuery {
+    /// From, to and milliseconds of a step.
+    fn stretch(&self, now: Millis) -> Result<(Millis, Millis, u64), CoreError> {
+        let read = |name: &str, text: &Option<String>| match text {
+            None => Ok(None),
+            Some(text) => instant(text)
+                .map(Some)
+                .ok_or_else(|| CoreError::bad(format!("`{text}` is not an RFC 3339 time"), name)),
+        };
+        // The last moment is in it when no end is given.
+        let to = read("to", &self.to)?.unwrap_or(Millis(now.0.saturating_add(1)));
+        let from = read("from", &self.from)?.unwrap_or(Millis(to.0.saturating_sub(3_600_000)));
+        let span = to.0.saturating_sub(from.0);
+        if span == 0 {
+            return Err(CoreError::bad("`from` is not before `to`", "from"));
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let step = match self.step {
+            None => (span / 500).max(1000).div_ceil(1000) * 1000,
+            Some(step) if step.is_finite() && (0.001..=31_536_000.0).contains(&step) => {
+                (step * 1000.0).round() as u64
+            }
+            Some(step) => {
+                let message = format!("found {step}, expected 0.001 to 31536000 seconds");
+                return Err(CoreError::bad(message, "step"));
+            }
+        };
+        let most = crate::telemetry::series::MAX_BUCKETS;
+        if span / step.max(1) > most {
+            let message = format!("that would be more than {most} points");
+            return Err(CoreError::bad(message, "step"));
+        }
+        Ok((from, to, step.max(1)))
+    }
+}
+
+/// Any RFC 3339 time, not only our own form.
+fn instant(text: &str) -> Option<Millis> {
+    use time::format_description::well_known::Rfc3339;
+    let time = time::OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(time.unix_timestamp_nanos() / 1_000_000)
+        .ok()
+        .map(Millis)
+}
+
 impl Access {
     pub(super) fn new(core: Core, identity: Identity) -> Self {
         Self { core, identity }
@@ -178,6 +234,85 @@ impl Access {
             let count = connected.get(&mtp).copied().unwrap_or_default();
             u64::try_from(count).unwrap_or(u64::MAX)
         }))
+    }
+
+    /// How telemetry fares.
+    pub fn telemetry(&self) -> Result<api::Telemetry, CoreError> {
+        self.check(Role::Viewer)?;
+        Ok(self.telemetry_of("telemetry")?.status())
+    }
+
+    /// The time series of a device.
+    pub async fn series(&self, id: &str) -> Result<api::SeriesList, CoreError> {
+        self.check(Role::Viewer)?;
+        self.known(id)?;
+        let telemetry = self.telemetry_of("series")?;
+        let series = telemetry
+            .series()
+            .ok_or_else(|| CoreError::no("thing", "series"))?;
+        let list = series.list(id).await?;
+        let list = list.into_iter().map(|series| api::Series {
+            path: series.path,
+            first: series.first.to_timestamp(),
+            last: series.last.to_timestamp(),
+            value: series.value,
+        });
+        Ok(api::SeriesList {
+            series: list.collect(),
+        })
+    }
+
+    /// A stretch of a time series.
+    pub async fn series_points(
+        &self,
+        id: &str,
+        path: &str,
+        query: SeriesQuery,
+    ) -> Result<api::SeriesPoints, CoreError> {
+        self.check(Role::Viewer)?;
+        self.known(id)?;
+        let telemetry = self.telemetry_of("series")?;
+        let series = telemetry
+            .series()
+            .ok_or_else(|| CoreError::no("thing", "series"))?;
+        let (from, to, step) = query.stretch(self.core.now())?;
+        let asked = crate::telemetry::series::SeriesQuery {
+            device: id.to_owned(),
+            path: path.to_owned(),
+            from,
+            to,
+            step,
+        };
+        let found = series.points(asked).await?;
+        let points = found.ok_or_else(|| CoreError::no("series", path))?;
+        let points = points.into_iter().map(|bucket| api::SeriesPoint {
+            time: bucket.time.to_timestamp(),
+            count: bucket.count,
+            least: bucket.least,
+            mean: bucket.mean,
+            most: bucket.most,
+            last: bucket.last,
+        });
+        #[allow(clippy::cast_precision_loss)]
+        let seconds = step as f64 / 1000.0;
+        Ok(api::SeriesPoints {
+            path: path.to_owned(),
+            from: from.to_timestamp(),
+            to: to.to_timestamp(),
+            step: seconds,
+            points: points.collect(),
+        })
+    }
+
+    fn telemetry_of(&self, what: &str) -> Result<crate::telemetry::Telemetry, CoreError> {
+        let telemetry = self.core.telemetry();
+        telemetry.ok_or_else(|| CoreError::no("thing", what))
+    }
+
+    fn known(&self, id: &str) -> Result<(), CoreError> {
+        let state = self.core.state();
+        let device = state.registry.device(id);
+        device.map(drop).ok_or_else(|| CoreError::no("device", id))
     }
 
     /// The certificates in force, and the peers refused.
@@ -292,6 +427,11 @@ impl Access {
         });
         let device = removed.ok_or_else(|| CoreError::no("device", id))?;
         stored.await?;
+        if let Some(telemetry) = self.core.telemetry()
+            && let Some(series) = telemetry.series()
+        {
+            series.remove(id);
+        }
         self.core.publish(Event::Device {
             change: DeviceChange::Removed,
             device,

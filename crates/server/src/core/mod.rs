@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::store::{Answer, AuditRecord, Batch, Store, StoreError, TaskRecord, Write, Written};
 use crate::task::id::IdSource;
 use crate::task::{Queue, QueueConfig};
+use crate::telemetry::{Telemetry, WeakTelemetry};
 use crate::tls::Renewal;
 
 /// Failed tasks of an earlier life that are looked at for such as a late answer may still correct.
@@ -37,7 +38,7 @@ mod error;
 mod events;
 mod upkeep;
 
-pub use access::{Access, DeviceQuery, ParameterQuery, TaskQuery};
+pub use access::{Access, DeviceQuery, ParameterQuery, SeriesQuery, TaskQuery};
 pub use error::CoreError;
 pub use events::EventStream;
 
@@ -110,6 +111,8 @@ pub(crate) struct Inner {
     pub(crate) network: OnceLock<Network>,
     /// The certificates in force; unset without listeners.
     pub(crate) tls: OnceLock<Arc<Renewal>>,
+    /// Telemetry; unset where none is listened for.
+    pub(crate) telemetry: OnceLock<WeakTelemetry>,
     state: Mutex<State>,
     accounts: Mutex<Accounts>,
     events: broadcast::Sender<Arc<Event>>,
@@ -202,6 +205,7 @@ impl Core {
             started: now,
             network: OnceLock::new(),
             tls: OnceLock::new(),
+            telemetry: OnceLock::new(),
             state: Mutex::new(State {
                 registry,
                 presence: Presence::default(),
@@ -224,6 +228,16 @@ impl Core {
     pub(crate) fn set_renewal(&self, renewal: Arc<Renewal>) {
         // There is one server to a core.
         drop(self.0.tls.set(renewal));
+    }
+
+    /// Makes telemetry known to those who ask the core.
+    pub fn set_telemetry(&self, telemetry: &Telemetry) {
+        // There is one server to a core.
+        drop(self.0.telemetry.set(telemetry.downgrade()));
+    }
+
+    pub(crate) fn telemetry(&self) -> Option<Telemetry> {
+        self.0.telemetry.get().and_then(WeakTelemetry::upgrade)
     }
 
     /// Whom a token's secret belongs to.

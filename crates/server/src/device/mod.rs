@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use homefleet_api as api;
+use homefleet_trust::PeerIdentity;
 
 use crate::clock::Millis;
 use crate::store::{AddressRecord, CertificateRecord, DeviceRecord};
@@ -283,6 +284,22 @@ impl Registry {
     /// A device.
     pub fn device(&self, id: &str) -> Option<&DeviceRecord> {
         self.devices.get(id)
+    }
+
+    /// The device that an accepted certificate is of: known, named by it without a wildcard, and where certificates are pinned bound to
+    /// no other.
+    pub fn bearer(&self, identity: &PeerIdentity) -> Option<&str> {
+        let named = identity.endpoint_ids.iter();
+        named
+            .filter(|id| !id.contains('*'))
+            .filter_map(|id| self.devices.get(id))
+            .find(|device| {
+                !self.config.pin_certificates
+                    || device.certificate.as_ref().is_none_or(|bound| {
+                        bound.fingerprint == crate::account::hex(&identity.fingerprint)
+                    })
+            })
+            .map(|device| device.id.as_str())
     }
 
     /// How many devices are known.

@@ -31,6 +31,7 @@ mod problem;
 mod serve;
 pub mod session;
 mod tasks;
+mod telemetry;
 mod tls;
 
 pub use extract::{Body, Caller, Fields, MaybeCaller};
@@ -80,12 +81,15 @@ pub fn router(state: AppState, body_limit: usize) -> Router {
                 .delete(devices::remove),
         )
         .route("/devices/{id}/parameters", get(devices::parameters))
+        .route("/devices/{id}/series", get(telemetry::series))
+        .route("/devices/{id}/series/{*path}", get(telemetry::points))
         .route("/devices/{id}/tasks", post(tasks::create))
         .route("/tasks", get(tasks::list))
         .route("/tasks/{id}", get(tasks::show).delete(tasks::cancel))
         .route("/events", get(events::stream))
         .route("/info", get(account::info))
         .route("/mtps", get(mtps::list))
+        .route("/telemetry", get(telemetry::show))
         .route("/tls", get(tls::show))
         .route("/tls/reload", post(tls::reload))
         .route("/tokens", get(account::tokens).post(account::create_token))

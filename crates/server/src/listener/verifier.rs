@@ -9,6 +9,7 @@ use homefleet_trust::{Anchor, Basis, Decision, Refusal};
 
 use super::network::Network;
 use crate::metrics::Sample;
+use crate::telemetry::Telemetry;
 use crate::tls::{Evidence, List, Refusals, Target};
 
 /// Decides about devices: Figure MTP.1, and of a device that we reach out to, that it is the one meant. The figure is content
@@ -73,8 +74,19 @@ pub(crate) struct Certificates {
     pub(crate) network: Network,
     /// Judges the peers'.
     pub(crate) verifier: Arc<DeviceVerifier>,
+    /// Receives from publishers.
+    pub(crate) telemetry: Option<Telemetry>,
     /// Knows which were revoked.
     pub(crate) evidence: Option<Evidence>,
+}
+
+impl Certificates {
+    async fn judge_again(&self) {
+        self.network.mtps.judge_again().await;
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.judge_again();
+        }
+    }
 }
 
 impl Target for Certificates {
@@ -87,14 +99,18 @@ impl Target for Certificates {
                 .mtps
                 .replace_credentials(&new)
                 .await
-                .map_err(|error| error.to_string())
+                .map_err(|error| error.to_string())?;
+            match &self.telemetry {
+                Some(telemetry) => telemetry.replace_credentials(&new),
+                None => Ok(()),
+            }
         })
     }
 
     fn anchors(&self, new: Vec<Anchor>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             self.verifier.trust.replace_anchors(new);
-            self.network.mtps.judge_again().await;
+            self.judge_again().await;
         })
     }
 
@@ -109,7 +125,7 @@ impl Target for Certificates {
         Box::pin(async move {
             if let Some(evidence) = &self.evidence {
                 evidence.take(&new);
-                self.network.mtps.judge_again().await;
+                self.judge_again().await;
             }
         })
     }

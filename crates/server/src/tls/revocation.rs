@@ -14,6 +14,7 @@ use homefleet_trust::{
 use super::TlsError;
 use crate::config::{self, RevocationCheck, RevocationUnknown};
 use crate::metrics::Sample;
+use crate::telemetry::Telemetry;
 
 const KEY: &str = "tls.revocation.crls";
 const BEGIN: &str = "-----BEGIN X509 CRL-----";
@@ -138,7 +139,7 @@ pub(super) fn judge(
 pub(crate) struct Evidence {
     revocation: Arc<RwLock<Revocation>>,
     fetcher: Fetcher,
-    ways: Arc<OnceLock<Mtps>>,
+    ways: Arc<OnceLock<(Mtps, Option<Telemetry>)>>,
 }
 
 impl Evidence {
@@ -146,7 +147,7 @@ impl Evidence {
     /// for what is not known decides.
     pub(crate) fn start(config: &config::Revocation, lists: &[List]) -> Option<Self> {
         let revocation = Arc::new(RwLock::new(Revocation::new(policy(config)?)));
-        let ways: Arc<OnceLock<Mtps>> = Arc::default();
+        let ways: Arc<OnceLock<(Mtps, Option<Telemetry>)>> = Arc::default();
         let judge = Arc::clone(&ways);
         let fetcher = Fetcher::start(
             Arc::clone(&revocation),
@@ -157,7 +158,10 @@ impl Evidence {
             },
             || Time::Accurate(SystemTime::now()),
             move || {
-                if let Some(ways) = judge.get().cloned() {
+                if let Some((ways, telemetry)) = judge.get().cloned() {
+                    if let Some(telemetry) = telemetry {
+                        telemetry.judge_again();
+                    }
                     tokio::spawn(async move { ways.judge_again().await });
                 }
             },
@@ -182,9 +186,9 @@ impl Evidence {
     }
 
     /// Whose sessions are judged again when something has come.
-    pub(crate) fn serve(&self, ways: &Mtps) {
+    pub(crate) fn serve(&self, ways: &Mtps, telemetry: Option<Telemetry>) {
         // There is one to a server.
-        drop(self.ways.set(ways.clone()));
+        drop(self.ways.set((ways.clone(), telemetry)));
     }
 
     /// Takes the lists of files.

@@ -21,4 +21,5 @@ mod registry;
 mod renewal;
 mod rest;
 mod store;
+mod telemetry;
 mod uds;

@@ -139,7 +139,7 @@ impl Store for SqliteStore {
 }
 
 /// The database holds device values: nobody but the server's own user may read it.
-fn create_private(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     std::fs::OpenOptions::new()
         .create(true)

@@ -1,0 +1,3 @@
+//! Telemetry: series, outputs with their real peers, REST.
+
+mod series;
