@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_device_cannot_choose_its_subject() {
         let made = subject("fleet.{device}.up", Some("os::00D09E-a b.>*\r\nPUB x"));
-        assert_eq!(made, "fleet.os__00D09E-a_b______PUB_x.up");
+        assert_eq!(made, "fleet.os__00D09E-a_b_____PUB_x.up");
         assert_eq!(subject("fleet.{device}", None), "fleet.unknown");
     }
 }
