@@ -129,7 +129,8 @@ impl Endpoint {
         let Some(fetch) = &mut request.fetch else {
             return Step::Deliver(response);
         };
-        if !response.code.is_success() {
+        // What is being read may itself be an error with a body of several blocks; another one takes its place.
+        if !response.code.is_success() && response.code != fetch.code {
             return Step::Deliver(response);
         }
         // RFC 7959 §2.4: blocks with different ETags are of different bodies.

@@ -17,12 +17,14 @@
 //! - Everything is bounded: sizes, times, requests under way.
 
 mod client;
+mod server;
 mod service;
 pub mod session;
 mod target;
 mod url;
 
 pub use client::{Client, ClientConfig, ExchangeError, ResponseCode, ServerTrust};
+pub use server::{CoapConfig, CoapListener, CoapStats, Secure};
 pub use service::{Answer, BoxFuture, File, Media, Request, Scheme, Service, Status};
 pub use target::{NoTarget, Operation, Target};
 pub use url::{Url, UrlError};

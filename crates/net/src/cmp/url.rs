@@ -91,22 +91,27 @@ impl Url {
 
     /// The path, percent-encoded, `/` at least.
     pub fn path_text(&self) -> String {
-        let mut text = String::new();
-        for segment in &self.path {
-            text.push('/');
-            for byte in segment.bytes() {
-                if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte) {
-                    text.push(char::from(byte));
-                } else {
-                    text.push_str(&format!("%{byte:02X}"));
-                }
+        path_text(&self.path)
+    }
+}
+
+/// Segments as a path, percent-encoded, `/` at least.
+pub(super) fn path_text(segments: &[String]) -> String {
+    let mut text = String::new();
+    for segment in segments {
+        text.push('/');
+        for byte in segment.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte) {
+                text.push(char::from(byte));
+            } else {
+                text.push_str(&format!("%{byte:02X}"));
             }
         }
-        if text.is_empty() {
-            text.push('/');
-        }
-        text
     }
+    if text.is_empty() {
+        text.push('/');
+    }
+    text
 }
 
 impl FromStr for Url {

@@ -27,6 +27,12 @@ pub struct Config {
     /// longest is closed, so that nobody fills the table from many ports. A certificate that several Agents share by design
     /// (R-SEC.11, R-SEC.12) has no such bound, only [`Config::max_sessions`]. Default 16.
     pub max_per_certificate: usize,
+    /// What a client that comes to us has to show. Default [`ClientCertificate::Required`].
+    pub client_certificate: ClientCertificate,
+    /// Established associations with peers that the [`Verifier`](super::Verifier) took without judging them
+    /// ([`Basis::NotVerified`](homefleet_trust::Basis::NotVerified)); at the bound the one not heard from for the longest is closed.
+    /// Default 4096.
+    pub max_not_verified: usize,
     /// New inbound handshakes per address prefix.
     pub prefix_budget: Budget,
     /// Leading bits of an IPv4 address that make its prefix, 0 to 32. Default 24.
@@ -83,6 +89,8 @@ impl Default for Config {
             max_sessions: 100_000,
             max_half_open: 1024,
             max_per_certificate: 16,
+            client_certificate: ClientCertificate::Required,
+            max_not_verified: 4096,
             prefix_budget: Budget {
                 burst: 1000,
                 per_second: 200,
@@ -126,6 +134,15 @@ impl Config {
             ..self
         }
     }
+}
+
+/// What a client that comes to us has to show. Whatever it shows, the [`Verifier`](super::Verifier) decides about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// Without a certificate the handshake fails (R-MTP.1).
+    Required,
+    /// It is asked for one and need not have one: the verifier is then asked about an empty chain.
+    Requested,
 }
 
 /// A token bucket: `burst` at once, refilled at `per_second`.

@@ -16,7 +16,7 @@ use boring::ssl::{
 };
 use homefleet_trust::{Decision, Outcome, Wanted};
 
-use super::config::{Config, Credentials, Version, Versions};
+use super::config::{ClientCertificate, Config, Credentials, Version, Versions};
 use super::ffi;
 use super::verify::{Purpose, Verifier};
 
@@ -136,8 +136,13 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn new(config: &Config, credentials: &Credentials) -> Result<Self, EngineError> {
-        let client = Self::context(config, credentials)?.build();
-        let mut server = Self::context(config, credentials)?;
+        let required = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
+        let client = Self::context(config, credentials, required)?.build();
+        let asked = match config.client_certificate {
+            ClientCertificate::Required => required,
+            ClientCertificate::Requested => SslVerifyMode::PEER,
+        };
+        let mut server = Self::context(config, credentials, asked)?;
         server.set_session_id_context(b"homefleet")?;
         Ok(Self {
             client,
@@ -150,6 +155,7 @@ impl Engine {
     fn context(
         config: &Config,
         credentials: &Credentials,
+        asked: SslVerifyMode,
     ) -> Result<SslContextBuilder, EngineError> {
         let mut context = SslContextBuilder::new(SslMethod::dtls())?;
         let (oldest, newest) = match config.versions {
@@ -187,22 +193,19 @@ impl Engine {
         }
 
         let index = link_index()?;
-        context.set_custom_verify_callback(
-            SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT,
-            move |ssl| {
-                let Some(link) = ssl.ex_data(index).cloned() else {
-                    return Err(SslVerifyError::Invalid(SslAlert::INTERNAL_ERROR));
-                };
-                match link.decide(&ffi::peer_chain(ssl), false) {
-                    Outcome::Establish => Ok(()),
-                    // The engine comes back to this when it is driven next.
-                    Outcome::Hold(_) => Err(SslVerifyError::Retry),
-                    Outcome::Terminate(refusal) => {
-                        Err(SslVerifyError::Invalid(alert_of(refusal.alert().code())))
-                    }
+        context.set_custom_verify_callback(asked, move |ssl| {
+            let Some(link) = ssl.ex_data(index).cloned() else {
+                return Err(SslVerifyError::Invalid(SslAlert::INTERNAL_ERROR));
+            };
+            match link.decide(&ffi::peer_chain(ssl), false) {
+                Outcome::Establish => Ok(()),
+                // The engine comes back to this when it is driven next.
+                Outcome::Hold(_) => Err(SslVerifyError::Retry),
+                Outcome::Terminate(refusal) => {
+                    Err(SslVerifyError::Invalid(alert_of(refusal.alert().code())))
                 }
-            },
-        );
+            }
+        });
         context.set_info_callback(move |ssl, mode, value| {
             let SslInfoCallbackValue::Alert(alert) = value else {
                 return;
@@ -395,8 +398,13 @@ impl Association {
                 return self.failed(error);
             }
             // A resumed association skips the verify callback: the chain of the first handshake is judged anew, by
-            // what is known now. So is a chain that was judged for another purpose.
-            if self.resumed() || self.link.decide_again.load(Ordering::Relaxed) {
+            // what is known now. So is a chain that was judged for another purpose. Of a client without a certificate, where it may
+            // have none, nobody was asked at all.
+            if self.resumed()
+                || self.link.decide_again.load(Ordering::Relaxed)
+                || !self.is_decided()
+                || self.is_held()
+            {
                 match self.judge(self.is_cached()) {
                     Verdict::Trusted => {}
                     Verdict::Held => return Progress::Continue,

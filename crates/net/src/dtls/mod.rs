@@ -24,7 +24,8 @@
 //!
 //! # Goals
 //! - Nothing is delivered before the [`Verifier`] has accepted the peer's certificate chain; a peer without a
-//!   certificate is refused in both roles (R-MTP.1), a refused peer is told by the alert that the decision names.
+//!   certificate is refused in both roles (R-MTP.1), a refused peer is told by the alert that the decision names. Only where the
+//!   configuration says so ([`ClientCertificate::Requested`]) is the verifier asked about clients without one, too.
 //! - One association per peer address serves both directions; the table settles who is client when both begin at once.
 //! - A forged datagram changes nothing but a counter: a ClientHello with the address of an established peer starts a
 //!   handshake *beside* the established association, which is replaced only when the new one has authenticated. What can
@@ -50,7 +51,9 @@ mod sessions;
 mod verify;
 
 pub(crate) use budget::{Budgets, OverBudget};
-pub use config::{Budget, Config, Credentials, CredentialsError, Version, Versions};
+pub use config::{
+    Budget, ClientCertificate, Config, Credentials, CredentialsError, Version, Versions,
+};
 pub use engine::EngineError;
 pub use event::{CloseReason, Event, Failure, Stats, Transmit};
 pub use sessions::{ConnectError, Expected, SendError, Sessions};

@@ -51,7 +51,7 @@ impl Purpose {
 
 /// Decides about the certificates a peer presented, leaf first, before any application data passes.
 pub trait Verifier: Send + Sync {
-    /// Decides. An empty chain means that the peer presented none and must be refused (R-MTP.1). `cached`: the
+    /// Decides. An empty chain means that the peer presented none: for USP it must be refused (R-MTP.1). `cached`: the
     /// association is resumed from one that this verifier accepted for the same purpose and in the same
     /// [`generation`](Verifier::generation).
     ///

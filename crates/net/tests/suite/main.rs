@@ -7,7 +7,11 @@ mod udp;
 mod uds;
 
 mod abuse;
+mod cmp;
 mod cmp_session;
+#[path = "../../../cmp/tests/suite/world.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod cmp_world;
 mod endurance;
 mod etsi;
 mod flood;
@@ -29,6 +33,9 @@ mod mtp;
 mod multicast;
 mod node;
 mod notif_send;
+#[path = "../../../cmp/tests/suite/openssl.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod openssl;
 #[path = "../../../coap/tests/plugtest/mod.rs"]
 mod plugtest;
 mod refusal;

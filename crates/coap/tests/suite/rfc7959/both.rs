@@ -151,3 +151,23 @@ fn slow_servers_answer_blocks_separately() {
     pair.server.respond(pair.now, exchange, response).unwrap();
     assert_eq!(pair.response(id).unwrap().payload, body(5000, 2));
 }
+
+#[test]
+fn an_error_with_a_large_body_is_read_whole() {
+    for (sizes, len) in [((1024, 1024), 3000), ((64, 1024), 200), ((1024, 16), 100)] {
+        let mut pair = Pair::with(
+            1,
+            Network::GOOD,
+            |client, server| {
+                client.block_size = sizes.0;
+                server.block_size = sizes.1;
+            },
+            Box::new(move |_| Some(Response::new(Code::FORBIDDEN).payload(body(len, 1)))),
+        );
+        let id = pair.request(Request::post("usp").payload(body(500, 1)));
+        let response = pair.response(id).unwrap();
+        assert_eq!(response.code, Code::FORBIDDEN);
+        assert_eq!(response.payload, body(len, 1), "{sizes:?}");
+        assert_eq!(pair.handled.len(), 1);
+    }
+}

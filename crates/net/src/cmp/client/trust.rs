@@ -78,3 +78,22 @@ impl Verifier for ServersOnly {
         self.0.time()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_to_a_client_is_refused_whatever_it_shows() {
+        for trust in [ServerTrust::FromCmp, ServerTrust::Anchors(Vec::new())] {
+            let verifier = trust.verifier();
+            for chain in [Vec::new(), vec![b"certificate".to_vec()]] {
+                assert!(
+                    !verifier
+                        .verify(&chain, Role::Accepted, false)
+                        .is_established()
+                );
+            }
+        }
+    }
+}

@@ -470,12 +470,12 @@ impl Sessions {
         if let Some(due) = session.timer {
             self.timers.remove(&(due, id));
         }
-        if let Some(peer) = &session.peer
-            && let Some(associations) = self.certificates.get_mut(&peer.fingerprint)
+        if let Some(fingerprint) = &session.counted
+            && let Some(associations) = self.certificates.get_mut(fingerprint)
         {
             associations.retain(|other| *other != id);
             if associations.is_empty() {
-                self.certificates.remove(&peer.fingerprint);
+                self.certificates.remove(fingerprint);
             }
         }
         if let Some(slot) = self.slots.get_mut(&session.addr) {

@@ -14,6 +14,8 @@ use crate::dtls::record;
 const PRESSED_AMPLIFICATION: u64 = 3;
 /// Datagrams held back per association under that limit.
 const MAX_HELD: usize = 8;
+/// In the place of a certificate's fingerprint: those that nobody has judged.
+const NOBODY: [u8; 32] = [0; 32];
 /// Shortest time to the next look at an association.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
 
@@ -203,7 +205,14 @@ impl Sessions {
             return;
         };
         // A certificate that several Agents share has as many associations as there are Agents (R-SEC.11).
-        let counted = (!peer.is_shared()).then_some(peer.fingerprint);
+        let counted = (!peer.is_shared()).then(|| {
+            if peer.is_verified() {
+                (peer.fingerprint, self.config.max_per_certificate)
+            } else {
+                (NOBODY, self.config.max_not_verified)
+            }
+        });
+        session.counted = counted.map(|(fingerprint, _)| fingerprint);
         let peer = Arc::new(peer);
         self.half_open.remove(session.started, id);
         session.established = true;
@@ -238,16 +247,16 @@ impl Sessions {
             });
         }
         self.events.push_back(event);
-        if let Some(fingerprint) = counted {
-            self.uncrowd(now, id, fingerprint);
+        if let Some((fingerprint, limit)) = counted {
+            self.uncrowd(now, id, fingerprint, limit);
         }
     }
 
     /// Counts an association for its certificate; of too many, the one that was silent for the longest is closed.
-    fn uncrowd(&mut self, now: Instant, id: SessionId, fingerprint: [u8; 32]) {
+    fn uncrowd(&mut self, now: Instant, id: SessionId, fingerprint: [u8; 32], limit: usize) {
         let associations = self.certificates.entry(fingerprint).or_default();
         associations.push(id);
-        if associations.len() <= self.config.max_per_certificate.max(1) {
+        if associations.len() <= limit.max(1) {
             return;
         }
         let Some(silent) = associations

@@ -74,6 +74,8 @@ pub(super) struct Session {
     pub(super) sent: u64,
     pub(super) held: VecDeque<Vec<u8>>,
     pub(super) peer: Option<Arc<PeerIdentity>>,
+    /// The certificate that it was counted for when it was established; that may be judged otherwise by now.
+    pub(super) counted: Option<[u8; 32]>,
     pub(super) timer: Option<Instant>,
 }
 
@@ -115,6 +117,7 @@ impl Session {
             sent: 0,
             held: VecDeque::new(),
             peer: None,
+            counted: None,
             timer: None,
         }
     }

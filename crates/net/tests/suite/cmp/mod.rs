@@ -1,0 +1,6 @@
+//! The transfer of CMP: both sides against each other, and against programs of others.
+
+mod client;
+mod rules;
+mod secure;
+mod world;
