@@ -14,6 +14,7 @@
 //! - [`controller`]: USP messages to and from what the core does,
 //! - [`listener`]: where devices connect,
 //! - [`telemetry`]: what devices stream: received, stored, plotted, handed on,
+//! - [`pki`]: the CA: keys, profiles, certificates, lists of revoked ones, enrolment secrets,
 //! - [`tls`]: own certificate and trusted CAs, and their renewal,
 //! - [`http`], [`ui`]: REST API and console.
 
@@ -28,6 +29,7 @@ pub mod device;
 pub mod http;
 pub mod listener;
 pub mod metrics;
+pub mod pki;
 pub mod server;
 pub mod store;
 pub mod task;

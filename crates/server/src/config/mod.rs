@@ -13,6 +13,7 @@ mod cmp;
 mod keys;
 mod mtp;
 mod notif;
+mod pki;
 mod template;
 
 pub use cmp::Cmp;
@@ -22,6 +23,7 @@ pub use notif::{
     DtlsVersions, Notif, NotifOutput, NotifProfile, NotifPublisher, OutputKind, Series,
     UnknownPublishers,
 };
+pub use pki::{PASSPHRASE_VARIABLE, PIN_VARIABLE, Pki, PkiProfile, read_secret};
 pub use template::template;
 
 /// The whole configuration.
@@ -75,6 +77,9 @@ pub struct Config {
     /// Telemetry.
     #[serde(default)]
     pub notif: Notif,
+    /// The CA.
+    #[serde(default)]
+    pub pki: Pki,
 }
 
 /// `[log]`.
@@ -450,6 +455,7 @@ impl Config {
             audit: Audit::default(),
             cmp: Cmp::default(),
             notif: Notif::default(),
+            pki: Pki::default(),
         }
     }
 
@@ -551,6 +557,7 @@ impl Config {
         self.check_mtps()?;
         self.check_cmp()?;
         self.check_notif()?;
+        self.check_pki()?;
         if !self.http.listen.ip().is_loopback() && !self.http.behind_tls_proxy {
             return wrong(
                 "http.listen",

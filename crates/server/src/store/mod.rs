@@ -5,7 +5,7 @@
 //! values learned from it and the end of its task become durable together.
 //!
 //! Reading is one narrow trait per aggregate ([`Devices`], [`Parameters`], [`Tasks`], [`Subscriptions`],
-//! [`Tokens`], [`AuditLog`]). [`sqlite`] is the embedded backend; a cluster will have another.
+//! [`Tokens`], [`AuditLog`], [`Certificates`](pki::Certificates)). [`sqlite`] is the embedded backend; a cluster will have another.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
 
+pub mod pki;
 pub mod sort;
 pub mod sqlite;
 
@@ -24,7 +25,7 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>
 
 /// A whole store.
 pub trait Store:
-    Devices + Parameters + Tasks + Subscriptions + Tokens + AuditLog + Send + Sync
+    Devices + Parameters + Tasks + Subscriptions + Tokens + AuditLog + pki::Certificates + Send + Sync
 {
     /// Applies a batch completely or not at all. The order of calls is the order of effect, even before
     /// the first future is polled. When it resolves to `Ok`, the batch is on disk.
@@ -192,6 +193,8 @@ pub enum Write {
         /// Objects it says are gone.
         removed: Vec<String>,
     },
+    /// What the CA keeps.
+    Pki(pki::PkiWrite),
     /// Inserts or replaces a subscription.
     Subscription(SubscriptionRecord),
     /// Inserts or replaces a task.
@@ -211,6 +214,8 @@ pub struct Written {
     pub refused: u64,
     /// Notifications that are no longer remembered, because the device has its full number.
     pub forgotten: u64,
+    /// Certificates revoked.
+    pub revoked: u64,
 }
 
 /// A device as stored.
@@ -387,9 +392,45 @@ pub struct AuditRecord {
     pub allowed: bool,
 }
 
+/// Which condition of a write does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unmet {
+    /// It is there already.
+    #[error("is there already")]
+    Exists,
+    /// It has expired.
+    #[error("has expired")]
+    Expired,
+    /// There are as many as there may be.
+    #[error("no room, there are as many as there may be")]
+    Full,
+    /// It is not there.
+    #[error("does not exist")]
+    Missing,
+    /// It is for another device, profile or key.
+    #[error("is for another device, profile or key")]
+    Other,
+    /// It is in another state.
+    #[error("is in another state")]
+    State,
+    /// No use of it is left.
+    #[error("no use is left")]
+    Used,
+}
+
 /// Why a store failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
+    /// What a write asks for does not hold; nothing of its batch was written.
+    #[error("{what} `{id}`: {problem}")]
+    Condition {
+        /// Kind of the record.
+        what: &'static str,
+        /// Its identifier.
+        id: String,
+        /// What does not hold.
+        problem: Unmet,
+    },
     /// A stored record cannot be read.
     #[error("stored {what} `{id}` cannot be read: {problem}")]
     Corrupt {

@@ -16,6 +16,7 @@ mod killed;
 mod live;
 mod mtps;
 mod over;
+mod pki;
 mod queue;
 mod registry;
 mod renewal;

@@ -66,6 +66,64 @@ const STEPS: &[&str] = &[
     "CREATE INDEX seen_by_device ON seen (device, time);",
     // 3: old entries of the audit log.
     "CREATE INDEX audit_by_time ON audit (time);",
+    // 4: the CA.
+    "CREATE TABLE certificate (
+        sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
+        serial      BLOB NOT NULL UNIQUE,
+        issuer      BLOB NOT NULL,
+        state       INTEGER NOT NULL,
+        reason      INTEGER,
+        revoked     INTEGER,
+        revoked_by  TEXT,
+        profile     TEXT NOT NULL,
+        subject     TEXT NOT NULL,
+        device      TEXT,
+        requester   TEXT NOT NULL,
+        secret      BLOB,
+        issued      INTEGER NOT NULL,
+        not_before  INTEGER NOT NULL,
+        not_after   INTEGER NOT NULL,
+        fingerprint BLOB NOT NULL,
+        der         BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX certificate_by_device ON certificate (device, sequence);
+    CREATE INDEX certificate_by_end ON certificate (not_after);
+    CREATE INDEX certificate_unconfirmed ON certificate (issuer, issued) WHERE state = 0;
+    CREATE INDEX certificate_of_secret ON certificate (secret) WHERE state = 0 AND secret IS NOT NULL;
+    CREATE INDEX certificate_revoked ON certificate (issuer, serial) WHERE state = 2;
+    CREATE TABLE enrolment_secret (
+        reference  BLOB PRIMARY KEY,
+        sealed     BLOB NOT NULL,
+        device     TEXT,
+        profile    TEXT,
+        uses       INTEGER,
+        used       INTEGER NOT NULL,
+        created    INTEGER NOT NULL,
+        created_by TEXT NOT NULL,
+        expires    INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX enrolment_secret_by_device ON enrolment_secret (device, reference);
+    CREATE TABLE approval (
+        id         TEXT PRIMARY KEY,
+        state      INTEGER NOT NULL,
+        profile    TEXT NOT NULL,
+        subject    TEXT NOT NULL,
+        device     TEXT,
+        requester  TEXT NOT NULL,
+        key        BLOB NOT NULL,
+        request    BLOB NOT NULL,
+        created    INTEGER NOT NULL,
+        expires    INTEGER NOT NULL,
+        decided    INTEGER,
+        decided_by TEXT,
+        why        TEXT,
+        serial     BLOB
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX approval_by_state ON approval (state, id);
+    CREATE TABLE pki_document (
+        name  TEXT PRIMARY KEY,
+        value BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the store up to date, all or nothing.

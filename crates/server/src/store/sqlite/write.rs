@@ -94,6 +94,7 @@ fn apply(to: &Savepoint<'_>, limits: &Limits, batch: &Batch) -> Result<Written, 
                 }
                 put_parameters(to, limits, device, values, &mut written)?;
             }
+            Write::Pki(write) => super::pki::apply(to, write, &mut written)?,
             Write::Subscription(subscription) => put_subscription(to, subscription)?,
             Write::Task(task) => put_task(to, task)?,
             Write::Token(token) => put_token(to, token)?,
@@ -343,6 +344,6 @@ fn json<T: serde::Serialize>(
     })
 }
 
-fn int(time: Millis) -> i64 {
+pub(super) fn int(time: Millis) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
 }
