@@ -9,6 +9,7 @@
 //! | [`dtls`] | the sans-IO table of DTLS 1.2 and 1.3 associations |
 //! | [`notif`] | UDP-notif on real sockets |
 //! | [`revocation`] | fetches CRLs and OCSP responses that decisions want |
+//! | [`stun`] | STUN and UDP Connection Requests, of the operator and of the device |
 //! | [`tls`] | TLS 1.2 and 1.3 over TCP, decided about as DTLS is |
 //! | [`udp`] | a batched socket |
 #![deny(unsafe_code)]
@@ -19,5 +20,6 @@ pub mod dtls;
 pub mod mtp;
 pub mod notif;
 pub mod revocation;
+pub mod stun;
 pub mod tls;
 pub mod udp;

@@ -20,7 +20,6 @@ pub fn stun(data: &[u8]) {
     };
     let again = message
         .attributes()
-        .filter(|attribute| attribute.kind() != crate::stun::kind::XOR_MAPPED_ADDRESS)
         .fold(Builder::new(message.method, message.transaction), |b, a| {
             b.attribute(a)
         })

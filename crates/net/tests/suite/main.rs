@@ -44,5 +44,7 @@ mod revocation;
 mod scale;
 mod spoof;
 mod stomp;
+mod stun;
+mod stun_nat;
 mod tls;
 mod websocket;

@@ -186,6 +186,11 @@ impl Client {
         self.stats
     }
 
+    /// The server that is asked.
+    pub fn server(&self) -> SocketAddr {
+        self.config.server
+    }
+
     /// The binding as last seen, and whether there is NAT.
     pub fn binding(&self) -> Option<(SocketAddr, bool)> {
         self.mapped

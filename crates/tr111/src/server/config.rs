@@ -42,9 +42,9 @@ where
 /// The server's other address and bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// The other address *and* port (A2, P2 of RFC 3489), both different from the ones that are listened on, in the same family; with it
+    /// The server's two addresses with their ports (A1, P1 and A2, P2 of RFC 3489), of one family and different in both; with them
     /// CHANGE-REQUEST is followed.
-    pub other: Option<SocketAddr>,
+    pub pair: Option<(SocketAddr, SocketAddr)>,
     /// Which requests must prove who sent them.
     pub authenticate: Authenticate,
     /// Most bindings that are held; beyond it new devices are answered and not recorded.
@@ -56,7 +56,7 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            other: None,
+            pair: None,
             authenticate: Authenticate::default(),
             max_bindings: 4_000_000,
             max_recent: 65_536,
@@ -65,9 +65,21 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    /// The other address for requests that came to `local`.
+    /// The other address and port for requests that came to `local`.
     pub(super) fn other_of(&self, local: SocketAddr) -> Option<SocketAddr> {
-        self.other
-            .filter(|other| other.is_ipv4() == local.is_ipv4())
+        let (first, second) = self.pair?;
+        let at_first = (local.ip() == first.ip(), local.port() == first.port());
+        let at_second = (local.ip() == second.ip(), local.port() == second.port());
+        // Somewhere else, which is not one of the four.
+        if !(at_first.0 || at_second.0) || !(at_first.1 || at_second.1) {
+            return None;
+        }
+        let ip = if at_first.0 { second.ip() } else { first.ip() };
+        let port = if at_first.1 {
+            second.port()
+        } else {
+            first.port()
+        };
+        Some(SocketAddr::new(ip, port))
     }
 }

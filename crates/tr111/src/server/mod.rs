@@ -236,13 +236,17 @@ impl Server {
         };
         let changed = other.map_or(local, |other| pick(local, other, everything));
         let to = self.response_to(from, request);
+        // Who speaks RFC 5389 may understand only this one; to others it is an unknown mandatory attribute.
+        let cookie = message.transaction.has_cookie();
+        let masked = cookie.then_some(Attribute::XorMappedAddress(from));
         let reflected = (to != from).then_some(Attribute::ReflectedFrom(from));
         let buffer = std::mem::take(out);
         let builder = Builder::reuse(buffer, Method::BindingResponse, message.transaction)
             .attribute(Attribute::MappedAddress(from))
             .attribute(Attribute::SourceAddress(source))
             .attribute(Attribute::ChangedAddress(changed))
-            .optional(reflected);
+            .optional(reflected)
+            .optional(masked);
         *out = match proven {
             Some(proven) => builder.protect(proven.password, proven.padding),
             None => builder.build(),
@@ -261,6 +265,13 @@ impl Server {
                 from
             }
         }
+    }
+
+    /// The address of ours from which a response to what came to `local` leaves.
+    pub fn source(&self, local: SocketAddr, via: Via) -> SocketAddr {
+        self.config
+            .other_of(local)
+            .map_or(local, |other| pick(local, other, via))
     }
 
     /// The binding of a device, by its STUNUsername.

@@ -67,6 +67,8 @@ pub enum Attribute<'a> {
     UnknownAttributes(&'a [u8]),
     /// Who asked for a response that went elsewhere.
     ReflectedFrom(SocketAddr),
+    /// MAPPED-ADDRESS as RFC 5389 hides it from gateways that rewrite addresses; here it is plain.
+    XorMappedAddress(SocketAddr),
     /// This is the binding on which UDP Connection Requests are listened for; whether the value is the one of TR-111 is checked here.
     ConnectionRequestBinding,
     /// The binding has changed.
@@ -107,7 +109,7 @@ impl<'a> Attribute<'a> {
             kind::UNKNOWN_ATTRIBUTES => Self::UnknownAttributes(value),
             kind::REFLECTED_FROM => Self::ReflectedFrom(address(value).ok_or(wrong)?),
             kind::XOR_MAPPED_ADDRESS => {
-                Self::MappedAddress(unmask(address(value).ok_or(wrong)?, transaction))
+                Self::XorMappedAddress(mask(address(value).ok_or(wrong)?, transaction))
             }
             // A binding that is marked with another text is not marked for us (TR-111 Table 5).
             kind::CONNECTION_REQUEST_BINDING if value == super::CONNECTION_REQUEST_BINDING => {
@@ -131,6 +133,7 @@ impl<'a> Attribute<'a> {
             Self::ErrorCode(_) => kind::ERROR_CODE,
             Self::UnknownAttributes(_) => kind::UNKNOWN_ATTRIBUTES,
             Self::ReflectedFrom(_) => kind::REFLECTED_FROM,
+            Self::XorMappedAddress(_) => kind::XOR_MAPPED_ADDRESS,
             Self::ConnectionRequestBinding => kind::CONNECTION_REQUEST_BINDING,
             Self::BindingChange => kind::BINDING_CHANGE,
             Self::Other { kind, .. } => *kind,
@@ -138,13 +141,14 @@ impl<'a> Attribute<'a> {
     }
 
     /// Appends the value, without the padding.
-    pub(super) fn encode_value(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode_value(&self, transaction: &[u8; 16], out: &mut Vec<u8>) {
         match *self {
             Self::MappedAddress(at)
             | Self::ResponseAddress(at)
             | Self::SourceAddress(at)
             | Self::ChangedAddress(at)
             | Self::ReflectedFrom(at) => encode_address(at, out),
+            Self::XorMappedAddress(at) => encode_address(mask(at, transaction), out),
             Self::ChangeRequest { address, port } => {
                 let flags = u32::from(address) << 2 | u32::from(port) << 1;
                 out.extend_from_slice(&flags.to_be_bytes());
@@ -191,8 +195,8 @@ fn encode_address(at: SocketAddr, out: &mut Vec<u8>) {
     }
 }
 
-/// XOR-MAPPED-ADDRESS: what the transaction ID, which begins with the magic cookie, hides (RFC 5389 §15.2).
-fn unmask(at: SocketAddr, transaction: &[u8; 16]) -> SocketAddr {
+/// Hides an address by the transaction ID, which begins with the magic cookie, or brings it back (RFC 5389 §15.2).
+fn mask(at: SocketAddr, transaction: &[u8; 16]) -> SocketAddr {
     let [high, low, ..] = *transaction;
     let port = at.port() ^ u16::from_be_bytes([high, low]);
     let ip: IpAddr = match at.ip() {

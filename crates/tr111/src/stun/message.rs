@@ -49,9 +49,19 @@ impl Method {
     }
 }
 
+/// What the transaction IDs of RFC 5389 begin with.
+const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
+
 /// Joins a response to its request: 16 random octets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransactionId(pub [u8; 16]);
+
+impl TransactionId {
+    /// Whether the sender speaks RFC 5389.
+    pub fn has_cookie(&self) -> bool {
+        self.0.starts_with(&MAGIC_COOKIE)
+    }
+}
 
 impl fmt::Debug for TransactionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,7 +169,7 @@ impl<'a> Message<'a> {
     /// Where the request came from, as the server saw it.
     pub fn mapped_address(&self) -> Option<std::net::SocketAddr> {
         self.attributes().find_map(|attribute| match attribute {
-            Attribute::MappedAddress(at) => Some(at),
+            Attribute::MappedAddress(at) | Attribute::XorMappedAddress(at) => Some(at),
             _ => None,
         })
     }
@@ -285,7 +295,9 @@ impl Builder {
         self.octets
             .extend_from_slice(&attribute.kind().to_be_bytes());
         self.octets.extend_from_slice(&[0, 0]);
-        attribute.encode_value(&mut self.octets);
+        let mut transaction = [0; 16];
+        transaction.copy_from_slice(&self.octets[4..HEADER]);
+        attribute.encode_value(&transaction, &mut self.octets);
         let length = self.octets.len() - before - 4;
         let padded = self.octets.len().next_multiple_of(4);
         match u16::try_from(length) {
@@ -346,6 +358,7 @@ mod tests {
             Attribute::ErrorCode(ErrorCode::UNAUTHORIZED),
             Attribute::UnknownAttributes(&[0, 0x40, 0, 0x41]),
             Attribute::ReflectedFrom(at),
+            Attribute::XorMappedAddress(six),
             Attribute::ConnectionRequestBinding,
             Attribute::BindingChange,
             Attribute::Other {

@@ -1,7 +1,7 @@
 //! RFC 3489 messages, as TR-111 uses them.
 //!
 //! The classic form has a transaction ID of 16 octets. RFC 5389 made the first four a magic cookie; such messages are read like any other, and
-//! answered in the classic form, which RFC 5389 §12.2 expects of an old server.
+//! answered with XOR-MAPPED-ADDRESS beside what RFC 3489 has.
 
 mod attribute;
 mod error_code;

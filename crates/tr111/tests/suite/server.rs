@@ -94,6 +94,18 @@ fn a_request_is_answered_with_where_it_came_from() {
 }
 
 #[test]
+fn who_speaks_rfc_5389_gets_its_address_twice() {
+    let mut server = server(Authenticate::Nothing);
+    let mut id = *b"....456789abcdef";
+    id[..4].copy_from_slice(&[0x21, 0x12, 0xA4, 0x42]);
+    let datagram = Builder::new(Method::BindingRequest, TransactionId(id)).build();
+    let (_, out) = answered(&mut server, &datagram);
+    let message = Message::decode(&out).unwrap();
+    assert!(message.has(Attribute::MappedAddress(from())));
+    assert!(message.has(Attribute::XorMappedAddress(from())));
+}
+
+#[test]
 fn ipv6_is_answered_alike() {
     let mut server = server(Authenticate::Nothing);
     let (local, from) = (
@@ -110,7 +122,7 @@ fn ipv6_is_answered_alike() {
 #[test]
 fn with_another_address_change_request_is_followed() {
     let config = ServerConfig {
-        other: Some(other()),
+        pair: Some((address(SERVER), other())),
         ..ServerConfig::default()
     };
     let mut server = Server::new(config);
@@ -134,6 +146,21 @@ fn with_another_address_change_request_is_followed() {
         assert!(message.has(Attribute::SourceAddress(address(source))));
         assert!(message.has(Attribute::ChangedAddress(other())));
     }
+}
+
+#[test]
+fn what_came_to_the_other_address_is_answered_from_there() {
+    let config = ServerConfig {
+        pair: Some((address(SERVER), other())),
+        ..ServerConfig::default()
+    };
+    let mut server = Server::new(config);
+    let mut out = Vec::new();
+    let datagram = request().build();
+    server.handle_input(start(), other(), from(), &datagram, &known, &mut out);
+    let message = Message::decode(&out).unwrap();
+    assert!(message.has(Attribute::SourceAddress(other())));
+    assert!(message.has(Attribute::ChangedAddress(address(SERVER))));
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub(crate) mod authority;
 pub(crate) mod cmp_ca;
 pub(crate) mod live;
 pub(crate) mod mosquitto;
+pub(crate) mod nat;
 pub(crate) mod nodes;
 pub(crate) mod pair;
 pub(crate) mod pki;
