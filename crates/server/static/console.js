@@ -50,6 +50,7 @@ async function reload(id) {
   const focused = document.activeElement?.closest?.(`#${id} [data-path], #${id} [data-task]`);
   box.replaceChildren(...fresh.childNodes);
   if (id === "parameters") indexParameters();
+  if (id === "series") clocks();
   if (focused?.dataset.task) $(`li[data-task="${CSS.escape(focused.dataset.task)}"] summary`, box)?.focus();
   if (focused?.dataset.path) rows.get(focused.dataset.path)?.focus();
   ages();
@@ -100,6 +101,18 @@ function ages() {
   }
 }
 setInterval(ages, 1000);
+
+/** Times along a plot, which the server writes in UTC, as the reader's own. */
+function clocks() {
+  for (const label of $$("[data-clock]")) {
+    const text = label.textContent;
+    const time = new Date(label.dataset.clock);
+    const two = (number) => String(number).padStart(2, "0");
+    const parts = text.includes("-") ? null : [time.getHours(), time.getMinutes(), ...(text.length > 5 ? [time.getSeconds()] : [])];
+    if (parts) label.textContent = parts.map(two).join(":");
+  }
+}
+clocks();
 
 // ---- Parameters -----------------------------------------------------------------------------
 
@@ -211,6 +224,7 @@ function listen() {
     if (/^Device\.DeviceInfo\.[A-Za-z]+$/.test(data.path)) reloadSoon("summary", 800);
   });
   on("notification", (data) => { if (device) notify(data); });
+  on("telemetry", (data) => { if ($("#series")?.dataset.series === data.device) reloadSoon("series", 300); });
   on("missed", () => { for (const id of ["devices", "parameters", "tasks", "all-tasks"]) reloadSoon(id); });
   addEventListener("pagehide", () => source.close());
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use homefleet_trust::PeerIdentity;
+use homefleet_trust::{Basis, PeerIdentity};
 
 use crate::config::NotifPublisher;
 use crate::core::Core;
@@ -32,7 +32,13 @@ impl Ties {
         if let Some(identity) = identity
             && !identity.endpoint_ids.is_empty()
         {
-            return state.registry.bearer(identity).map(str::to_owned);
+            // Whom nobody verified is nobody.
+            let is_verified = matches!(identity.basis, Basis::TrustedCa | Basis::StoredCertificate);
+            return state
+                .registry
+                .bearer(identity)
+                .filter(|_| is_verified)
+                .map(str::to_owned);
         }
         let device = self.addresses.get(&from.to_canonical())?;
         state

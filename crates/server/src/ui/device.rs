@@ -6,6 +6,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use homefleet_api::Parameter;
 
+use super::telemetry::{self, Plots};
 use super::view::device::{Subscription, Summary, subscriptions};
 use super::view::filters;
 use super::view::task::Item as TaskItem;
@@ -29,6 +30,7 @@ const SUBSCRIPTIONS: &str = "Device.LocalAgent.Subscription.";
 struct Page {
     page: Chrome,
     device: Summary,
+    plots: Plots,
     tree: Tree,
     tasks: Vec<TaskItem>,
     subscriptions: Vec<Subscription>,
@@ -81,6 +83,7 @@ async fn whole(access: &Access, id: &str) -> Result<Page, CoreError> {
         page: Chrome::new(access, "devices"),
         subscriptions: subscriptions(&device, &parameters),
         tasks: tasks(access, id, &clock).await?,
+        plots: telemetry::few(access, id).await?,
         tree: Tree::new(&parameters, device.parameter_count, &clock),
         device: Summary::new(&device, &parameters, &clock),
     })
@@ -118,6 +121,7 @@ async fn one_part(access: &Access, id: &str, part: &str) -> Result<Response, Cor
             let tasks = tasks(access, id, &clock).await?;
             render(StatusCode::OK, &TasksPart { tasks })
         }
+        "series" => telemetry::few_part(access, id).await?,
         "subscriptions" => {
             let parameters = parameters(access, id, Some(SUBSCRIPTIONS)).await?;
             let subscriptions = subscriptions(&device, &parameters);

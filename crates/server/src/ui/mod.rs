@@ -6,7 +6,7 @@
 //! (`/devices/{id}/parameters`) when a part is to be drawn again: there is one rendering, and it is here.
 //!
 //! - `session`: signing in (by token, or by a one-time link) and out,
-//! - `devices`, `device`, `tasks`, `connections`: the pages,
+//! - `devices`, `device`, `tasks`, `telemetry`, `connections`: the pages,
 //! - `view`: what templates show, made from the API's types; no I/O,
 //! - `assets`: style, script and icon, compiled in.
 //!
@@ -28,6 +28,7 @@ mod devices;
 mod login;
 mod session;
 mod tasks;
+mod telemetry;
 mod view;
 
 pub use login::{KEY_LIFETIME, LoginKeys, MAX_KEYS};
@@ -43,6 +44,8 @@ pub fn router(state: AppState) -> Router {
         .route("/devices/{id}/{part}", get(device::part))
         .route("/tasks", get(tasks::page))
         .route("/connections", get(connections::page))
+        .route("/telemetry", get(telemetry::page))
+        .route("/telemetry/{id}", get(telemetry::device))
         .route("/static/{name}", get(assets::serve))
         .with_state(state)
 }

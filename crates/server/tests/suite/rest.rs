@@ -19,11 +19,11 @@ const BODY_LIMIT: usize = 4096;
 /// The device's Endpoint ID as it stands in a URL.
 const PATH: &str = "/api/v1/devices/os%3A%3A00D09E-1";
 
-struct Api {
-    lab: Lab,
+pub(crate) struct Api {
+    pub(crate) lab: Lab,
     addr: SocketAddr,
     operator: String,
-    viewer: String,
+    pub(crate) viewer: String,
 }
 
 pub(crate) struct Answer {
@@ -33,7 +33,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn json<T: serde::de::DeserializeOwned>(&self) -> T {
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&self) -> T {
         serde_json::from_str(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.body))
     }
@@ -65,7 +65,7 @@ pub(crate) async fn exchange(addr: SocketAddr, request: &[u8]) -> Answer {
 }
 
 impl Api {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Lab::new().await).await
     }
 
@@ -91,7 +91,7 @@ impl Api {
         }
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: &str,
         path: &str,

@@ -92,6 +92,18 @@ impl Walk {
     }
 
     fn node(&mut self, node: &Node, path: &mut String, module: &str, depth: usize) {
+        self.node_of(node, path, module, depth, None);
+    }
+
+    /// A node; of the entry of a list without the leaf that is its key, which is in the path.
+    fn node_of(
+        &mut self,
+        node: &Node,
+        path: &mut String,
+        module: &str,
+        depth: usize,
+        key_leaf: Option<&str>,
+    ) {
         self.nodes += 1;
         if depth > MAX_DEPTH || self.nodes > MAX_NODES {
             self.found.left_out += 1;
@@ -100,6 +112,9 @@ impl Walk {
         match node {
             Node::Object(members) => {
                 for (name, value) in members {
+                    if key_leaf == Some(local(name)) {
+                        continue;
+                    }
                     let (inner, step) = match name.split_once(':') {
                         // The module of a name is told where it changes (RFC 7951 §4).
                         Some((given, plain)) if given == module => (given, plain),
@@ -119,11 +134,13 @@ impl Walk {
                 for (position, entry) in entries.iter().enumerate() {
                     let length = path.len();
                     path.push('=');
-                    match key(entry) {
-                        Some(key) => path.push_str(&key),
+                    let found = key(entry);
+                    match &found {
+                        Some((_, key)) => path.push_str(key),
                         None => path.push_str(&position.to_string()),
                     }
-                    self.node(entry, path, module, depth + 1);
+                    let key_leaf = found.map(|(name, _)| name);
+                    self.node_of(entry, path, module, depth + 1, key_leaf);
                     path.truncate(length);
                 }
             }
@@ -160,16 +177,17 @@ fn member<'a>(members: &'a [(String, Node)], name: &str) -> Option<&'a Node> {
         .map(|(_, node)| node)
 }
 
-/// What names an entry of a list.
-fn key(entry: &Node) -> Option<String> {
+/// What names an entry of a list: which leaf, and its value.
+fn key(entry: &Node) -> Option<(&'static str, String)> {
     let Node::Object(members) = entry else {
         return None;
     };
-    KEYS.iter().find_map(|name| match member(members, name)? {
-        Node::Text(text) => Some(escaped(text)),
-        Node::Number(value) => Some(value.to_string()),
-        _ => None,
-    })
+    KEYS.into_iter()
+        .find_map(|name| match member(members, name)? {
+            Node::Text(text) => Some((name, escaped(text))),
+            Node::Number(value) => Some((name, value.to_string())),
+            _ => None,
+        })
 }
 
 /// A key as it stands in a path (RFC 8040 §3.5.3): what would end it is percent-encoded.

@@ -128,6 +128,14 @@ impl Envelope {
     /// # Errors
     /// When the data is deeper or larger than is followed, or not well-formed.
     pub fn leaves(&self, message: &[u8], limit: usize) -> Result<Leaves, EnvelopeError> {
+        // What is told about subscriptions themselves (RFC 8639 §2.7) is no data.
+        if self
+            .notification
+            .as_deref()
+            .is_some_and(|name| local(name).starts_with("subscription-"))
+        {
+            return Ok(Leaves::default());
+        }
         let contents = message
             .get(self.contents.clone())
             .ok_or(EnvelopeError::Malformed(self.encoding))?;

@@ -355,3 +355,22 @@ fn numbers_beyond_the_bounds_are_left_out_and_counted() {
     let found = envelope.leaves(deep.as_bytes(), 5).unwrap();
     assert_eq!((found.leaves.len(), found.left_out), (0, 1));
 }
+
+#[test]
+fn the_key_of_an_entry_is_in_its_path_and_no_series() {
+    let message = br#"{"ietf-yp-notification:envelope":{"event-time":"2026-11-20T12:00:00Z","contents":{"ietf-yang-push:push-update":
+        {"id":1,"datastore-contents":{"homefleet-tr181:Device":{"IP":{"Interface":[{"index":1,"Stats":{"BytesSent":"7"}}]}}}}}}}"#;
+    let envelope = decode(Encoding::Json, message);
+    assert_eq!(
+        leaves(&envelope, message),
+        paths(&[("homefleet-tr181:Device/IP/Interface=1/Stats/BytesSent", 7.0)])
+    );
+}
+
+#[test]
+fn what_is_told_about_a_subscription_has_no_numbers() {
+    let message = br#"{"ietf-yp-notification:envelope":{"event-time":"2026-11-20T12:00:00Z","contents":
+        {"ietf-subscribed-notifications:subscription-started":{"id":1,"ietf-yang-push:periodic":{"period":100}}}}}"#;
+    let envelope = decode(Encoding::Json, message);
+    assert_eq!(leaves(&envelope, message), []);
+}

@@ -3,6 +3,8 @@
 pub(super) mod connection;
 pub(super) mod device;
 pub(super) mod filters;
+pub(super) mod plot;
+pub(super) mod stream;
 pub(super) mod task;
 pub(super) mod tree;
 pub(super) mod when;

@@ -1,3 +1,4 @@
 //! Telemetry: series, outputs with their real peers, REST.
 
+mod pipeline;
 mod series;
