@@ -13,7 +13,7 @@ pub struct Header {
     /// `SessionTimeout` of CWMP 1.3: for how many seconds the CPE asks the ACS to wait for its next message.
     pub session_timeout: Option<u32>,
     /// `SupportedCWMPVersions` of CWMP 1.4: what the CPE speaks; versions we do not know are left out.
-    pub supported_versions: Vec<Version>,
+    pub supported_versions: Option<Vec<Version>>,
     /// `UseCWMPVersion` of CWMP 1.4: what the ACS has chosen.
     pub use_version: Option<Version>,
     /// A header that the sender wants understood (`mustUnderstand="1"`) and that we do not know.
@@ -51,8 +51,8 @@ impl Header {
         if let Some(seconds) = self.session_timeout {
             marked(writer, "SessionTimeout", "0", &seconds.to_string());
         }
-        if !self.supported_versions.is_empty() {
-            let all: Vec<_> = self.supported_versions.iter().map(|v| v.as_str()).collect();
+        if let Some(versions) = &self.supported_versions {
+            let all: Vec<_> = versions.iter().map(|version| version.as_str()).collect();
             marked(writer, "SupportedCWMPVersions", "0", &all.join(","));
         }
         if let Some(version) = self.use_version {
@@ -74,10 +74,10 @@ impl Header {
                 }
                 "SupportedCWMPVersions" => {
                     let text = reader.text()?;
-                    self.supported_versions = Version::ALL
-                        .into_iter()
-                        .filter(|version| text.split(',').any(|own| own.parse() == Ok(*version)))
-                        .collect();
+                    let named =
+                        |version: &Version| text.split(',').any(|own| own.parse() == Ok(*version));
+                    let known = Version::ALL.into_iter().filter(named);
+                    self.supported_versions = Some(known.collect());
                 }
                 "UseCWMPVersion" => self.use_version = reader.text()?.parse().ok(),
                 other => {

@@ -71,7 +71,7 @@ fn header(version: Version, message: &Message) -> Header {
         header.session_timeout = Some(40);
     }
     if version >= Version::V1_4 {
-        header.supported_versions = Version::ALL.to_vec();
+        header.supported_versions = Some(Version::ALL.to_vec());
         header.use_version = Some(version);
     }
     header
