@@ -100,6 +100,7 @@ pub struct Collector {
     publishers: usize,
     deframers: HashMap<Source, Deframer>,
     frame_bytes: usize,
+    skipped: u64,
     /// What publishers counted that are forgotten.
     forgotten: Counters,
     stats: Stats,
@@ -122,6 +123,7 @@ impl Collector {
             publishers: 0,
             deframers: HashMap::new(),
             frame_bytes: 0,
+            skipped: 0,
             forgotten: Counters::default(),
             stats: Stats::default(),
         }
@@ -222,11 +224,21 @@ impl Collector {
             return self.handle_segment(now, source, &message, segment);
         }
         let entry = self.entry(now, source, &message.header);
-        if !note(entry, message.header.message_id) {
-            return None;
+        let (arrival, skipped) = note(entry, message.header.message_id);
+        match arrival {
+            Arrival::Duplicate => {
+                entry.counters.duplicate += 1;
+                return None;
+            }
+            Arrival::OutOfWindow => {
+                entry.counters.out_of_window += 1;
+                return None;
+            }
+            _ => {}
         }
         entry.counters.received += 1;
         entry.counters.bytes += message.payload.len() as u64;
+        self.skipped += skipped;
         let private_encoding = if message.options.as_bytes().is_empty() {
             None
         } else {
@@ -258,10 +270,8 @@ impl Collector {
         let pending = self.reassembly.is_pending(&key);
         let entry = self.entry(now, source, &header);
         if !pending {
-            match entry.window.note(header.message_id) {
-                Arrival::New => {}
-                Arrival::Reordered => entry.counters.reordered += 1,
-                Arrival::Restarted => entry.counters.restarted += 1,
+            let (arrival, skipped) = note(entry, header.message_id);
+            match arrival {
                 Arrival::Duplicate => {
                     entry.counters.late_segments += 1;
                     return None;
@@ -270,6 +280,7 @@ impl Collector {
                     entry.counters.out_of_window += 1;
                     return None;
                 }
+                _ => self.skipped += skipped,
             }
         }
         let taken = self.reassembly.take(now, key, message, segment);
@@ -355,19 +366,9 @@ impl Collector {
         })
     }
 
-    /// What the window of every publisher of a source lacks by now: IDs lost and missing, where they are losses.
-    pub fn gaps(&self, source: &Source) -> u64 {
-        let Some(state) = self
-            .by_source
-            .get(source)
-            .and_then(|&at| self.sources.get(at))
-        else {
-            return 0;
-        };
-        let counters = state.entries.iter().map(Entry::counters);
-        counters
-            .map(|counters| counters.lost + counters.missing)
-            .sum()
+    /// Message IDs ever found to be skipped, where that is a loss unless they come later.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     /// The counters.
@@ -395,8 +396,14 @@ impl Collector {
             return;
         }
         let entry = self.entry(now, source, header);
-        if note(entry, header.message_id) {
-            entry.counters.refused += 1;
+        let (arrival, skipped) = note(entry, header.message_id);
+        match arrival {
+            Arrival::Duplicate => entry.counters.duplicate += 1,
+            Arrival::OutOfWindow => entry.counters.out_of_window += 1,
+            _ => {
+                entry.counters.refused += 1;
+                self.skipped += skipped;
+            }
         }
     }
 
@@ -536,22 +543,23 @@ impl Collector {
     }
 }
 
-/// Whether a message is to be taken, by its ID; it is counted if not.
-fn note(entry: &mut Entry, message_id: u32) -> bool {
-    match entry.window.note(message_id) {
-        Arrival::New => return true,
-        Arrival::Reordered => {
-            entry.counters.reordered += 1;
-            return true;
-        }
-        Arrival::Restarted => {
-            entry.counters.restarted += 1;
-            return true;
-        }
-        Arrival::Duplicate => entry.counters.duplicate += 1,
-        Arrival::OutOfWindow => entry.counters.out_of_window += 1,
+/// What a Message ID is to its publisher. Whether the message is to be taken; else it is counted. How many IDs are skipped by it, too.
+fn note(entry: &mut Entry, message_id: u32) -> (Arrival, u64) {
+    let gaps = |window: &Window| window.lost() + u64::from(window.missing());
+    let before = gaps(&entry.window);
+    let arrival = entry.window.note(message_id);
+    match arrival {
+        Arrival::New => {}
+        Arrival::Reordered => entry.counters.reordered += 1,
+        Arrival::Restarted => entry.counters.restarted += 1,
+        Arrival::Duplicate | Arrival::OutOfWindow => return (arrival, 0),
     }
-    false
+    let skipped = if entry.generation.counts_loss() {
+        gaps(&entry.window).saturating_sub(before)
+    } else {
+        0
+    };
+    (arrival, skipped)
 }
 
 impl Delivery<'_> {

@@ -1,6 +1,7 @@
 //! What a table of associations tells its owner.
 
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use homefleet_coap::SessionId;
@@ -229,4 +230,53 @@ pub struct Stats {
     pub replaced: u64,
     /// Engine timers that fired: flights sent again, and acknowledgements of DTLS 1.3 sent (RFC 9147 §7).
     pub retransmissions: u64,
+}
+
+impl AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.datagrams_received += other.datagrams_received;
+        self.datagrams_sent += other.datagrams_sent;
+        self.bytes_received += other.bytes_received;
+        self.bytes_sent += other.bytes_sent;
+        self.garbage += other.garbage;
+        self.from_port_zero += other.from_port_zero;
+        self.stray += other.stray;
+        self.handshakes_out += other.handshakes_out;
+        self.handshakes_in += other.handshakes_in;
+        self.patient += other.patient;
+        self.established += other.established;
+        self.resumed += other.resumed;
+        self.refused += other.refused;
+        self.held += other.held;
+        self.undecided += other.undecided;
+        self.held_messages += other.held_messages;
+        self.judged_again += other.judged_again;
+        self.distrusted += other.distrusted;
+        self.peer_alerts += other.peer_alerts;
+        self.handshake_timeouts += other.handshake_timeouts;
+        self.handshake_errors += other.handshake_errors;
+        self.half_open_evicted += other.half_open_evicted;
+        self.prefix_budget_exceeded += other.prefix_budget_exceeded;
+        self.global_budget_exceeded += other.global_budget_exceeded;
+        self.table_full += other.table_full;
+        self.restarted += other.restarted;
+        self.hellos_ignored += other.hellos_ignored;
+        self.glare_kept += other.glare_kept;
+        self.glare_yielded += other.glare_yielded;
+        self.insisted += other.insisted;
+        self.begun_anew += other.begun_anew;
+        self.forged_alerts += other.forged_alerts;
+        self.late_plaintext += other.late_plaintext;
+        self.repeats_withheld += other.repeats_withheld;
+        self.certificate_evicted += other.certificate_evicted;
+        self.amplification_held += other.amplification_held;
+        self.amplification_dropped += other.amplification_dropped;
+        self.messages_received += other.messages_received;
+        self.messages_sent += other.messages_sent;
+        self.closed_by_peer += other.closed_by_peer;
+        self.closed_by_us += other.closed_by_us;
+        self.idle += other.idle;
+        self.replaced += other.replaced;
+        self.retransmissions += other.retransmissions;
+    }
 }

@@ -83,6 +83,24 @@ pub struct SocketStats {
     pub send_errors: u64,
 }
 
+impl SocketStats {
+    pub(super) fn new(local: SocketAddr, secure: bool, receive_buffer: usize) -> Self {
+        Self {
+            local,
+            secure,
+            receive_buffer,
+            datagrams: 0,
+            bytes: 0,
+            reads: 0,
+            kernel_drops: 0,
+            kernel_dropped_datagrams: 0,
+            truncated: 0,
+            receive_errors: 0,
+            send_errors: 0,
+        }
+    }
+}
+
 /// What is known of one publisher.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]

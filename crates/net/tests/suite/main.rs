@@ -32,6 +32,7 @@ mod mqtt;
 mod mtp;
 mod multicast;
 mod node;
+mod notif_receive;
 mod notif_send;
 #[path = "../../../cmp/tests/suite/openssl.rs"]
 #[allow(dead_code, unreachable_pub)]
