@@ -17,6 +17,7 @@
 //! - Everything is bounded: sizes, times, requests under way.
 
 mod client;
+pub mod entity;
 mod server;
 mod service;
 pub mod session;

@@ -138,6 +138,24 @@ pub struct SessionConfig {
     pub seed: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
 }
 
+impl SessionConfig {
+    /// With this machine's clock and random numbers; a day in all.
+    pub fn new(client: ClientConfig) -> Self {
+        Self {
+            client,
+            backoff: Backoff::default(),
+            within: Duration::from_secs(86_400),
+            time: Arc::new(|| Some(SystemTime::now())),
+            seed: Arc::new(|| {
+                let mut seed = [0; 32];
+                // Without random numbers nothing here would be safe.
+                getrandom::fill(&mut seed).expect("the system has random numbers");
+                seed
+            }),
+        }
+    }
+}
+
 impl fmt::Debug for SessionConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionConfig")

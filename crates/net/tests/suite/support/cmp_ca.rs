@@ -71,12 +71,14 @@ pub struct Policy {
     pub other_name: bool,
     /// Certificates beside the root that are told as caCerts and caPubs.
     pub more_cas: Vec<Certificate>,
-    /// The root that follows this one.
+    /// The root that follows this one, and the same signed by this one.
     pub next_root: Option<Certificate>,
+    pub new_with_old: Option<Certificate>,
 }
 
 /// The CA.
 pub struct CmpCa {
+    name: String,
     root: CertifiedIssuer<'static, KeyPair>,
     state: Mutex<State>,
 }
@@ -124,6 +126,7 @@ impl CmpCa {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).unwrap();
         Arc::new(Self {
+            name: name.to_owned(),
             root,
             state: Mutex::new(State {
                 authority: Authority::new(config, seed),
@@ -139,6 +142,7 @@ impl CmpCa {
                     other_name: false,
                     more_cas: Vec::new(),
                     next_root: None,
+                    new_with_old: None,
                 },
                 records: Vec::new(),
                 trace: Vec::new(),
@@ -161,6 +165,18 @@ impl CmpCa {
 
     pub fn root(&self) -> Certificate {
         Certificate::from_der(self.root.der()).unwrap()
+    }
+
+    /// The root of another CA, signed by ours.
+    pub fn sign_root(&self, other: &Self) -> Certificate {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, other.name.as_str());
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let signed = params.signed_by(other.root.key(), &self.root).unwrap();
+        Certificate::from_der(signed.der()).unwrap()
     }
 
     /// A secret is known by this reference.
@@ -413,7 +429,7 @@ impl CmpCa {
                 Info::RootCaKeyUpdate(state.policy.next_root.clone().map(|new_with_new| {
                     Box::new(RootCaKeyUpdate {
                         new_with_new,
-                        new_with_old: None,
+                        new_with_old: state.policy.new_with_old.clone(),
                         old_with_new: None,
                     })
                 }))
