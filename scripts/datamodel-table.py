@@ -17,6 +17,7 @@ DEFAULT_PREFIXES = [
     "Device.IP.",
     "Device.Ethernet.",
     "Device.Hosts.",
+    "Device.Security.",
     "Device.STOMP.",
     "Device.MQTT.Cap",
     "Device.MQTT.Client.",

@@ -1,7 +1,7 @@
 //! The device's side of remote management: the data model with its providers, and the USP agent.
 //!
 //! ```text
-//! cli ─▶ config ─▶ runtime (Agent: sockets, threads, signals of the kernel)
+//! cli ─▶ config ─▶ runtime (Agent: sockets, threads, signals of the kernel) ◀─ enrol (its own key and certificate)
 //!                     │  Records, time, results ─▶ ◀─ actions
 //!                  engine (no sockets, time as an argument)
 //!        request ─ what a controller asks │ notify ─ what it wants to be told │ store ─ what survives
@@ -21,6 +21,7 @@
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod enrol;
 pub mod identity;
 pub mod local_agent;
 pub mod provider;

@@ -13,7 +13,7 @@ use homefleet_model::tree::{Row, RowKind};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 /// Form of the tables; kept in `PRAGMA user_version`.
-const FORM: i64 = 1;
+const FORM: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -25,6 +25,19 @@ CREATE TABLE notification (
     message BLOB NOT NULL,
     expires INTEGER
 ) WITHOUT ROWID;
+";
+
+/// Since form 2: the agent's own keys and certificates, and the CAs that came with them.
+const KEY_TABLES: &str = "
+CREATE TABLE credential (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    state TEXT NOT NULL,
+    key BLOB NOT NULL,
+    chain TEXT,
+    confirmation BLOB,
+    cas TEXT
+);
+CREATE TABLE anchor (position INTEGER PRIMARY KEY, der BLOB NOT NULL UNIQUE);
 ";
 
 /// The state could not be read or written.
@@ -150,9 +163,14 @@ impl Store {
                 found,
             });
         }
-        if found == 0 {
+        let missing = match found {
+            0 => format!("{TABLES} {KEY_TABLES}"),
+            1 => KEY_TABLES.to_owned(),
+            _ => String::new(),
+        };
+        if !missing.is_empty() {
             db.execute_batch(&format!(
-                "BEGIN; {TABLES} PRAGMA user_version = {FORM}; COMMIT;"
+                "BEGIN; {missing} PRAGMA user_version = {FORM}; COMMIT;"
             ))?;
         }
         let mut store = Self {
@@ -248,7 +266,13 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets everything (factory reset).
+    /// The database, for the agent's own keys.
+    pub(crate) fn db(&mut self) -> &mut Connection {
+        &mut self.db
+    }
+
+    /// Forgets everything but the agent's own keys and certificates (factory reset): who it is stays, and the secret that it came with
+    /// may be spent.
     ///
     /// # Errors
     ///

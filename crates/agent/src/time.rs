@@ -15,6 +15,14 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
     OffsetDateTime::from(time).unix_timestamp()
 }
 
+/// As a dateTime, in UTC.
+pub(crate) fn date_time(time: SystemTime) -> String {
+    OffsetDateTime::from(time)
+        .format(&Rfc3339)
+        // A year that a dateTime has no room for.
+        .unwrap_or_else(|_| "9999-12-31T23:59:59Z".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

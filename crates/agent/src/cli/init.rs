@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{CommandError, DEFAULT_CONFIG, say};
-use crate::config::{Config, Init, template};
+use crate::config::{Config, Init, InitEnrol, template};
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
@@ -19,18 +19,30 @@ pub(super) struct Arguments {
     /// The controller's Endpoint ID, for example self::controller
     #[arg(long, value_name = "EID")]
     controller_id: String,
-    /// PEM file of the trusted CA certificates
-    #[arg(long)]
-    ca: PathBuf,
+    /// PEM file of the trusted CA certificates; with --enrol it may be left out: they come with the certificate
+    #[arg(long, required_unless_present = "enrol")]
+    ca: Option<PathBuf>,
     /// PEM file of the certificates of trusted STOMP and MQTT brokers
     #[arg(long)]
     brokers: Option<PathBuf>,
-    /// PEM file of this agent's certificate chain, leaf first
-    #[arg(long)]
-    cert: PathBuf,
-    /// PEM file of this agent's private key
-    #[arg(long)]
-    key: PathBuf,
+    /// PEM file of this agent's certificate chain, leaf first; with --enrol: of the manufacturer's, which the first request is signed with
+    #[arg(long, requires = "key", required_unless_present = "enrol")]
+    cert: Option<PathBuf>,
+    /// PEM file of its private key
+    #[arg(long, requires = "cert")]
+    key: Option<PathBuf>,
+    /// The CA that issues this agent's certificate by CMP: coaps://host, https://host, coap://host or http://host
+    #[arg(long, value_name = "URL")]
+    enrol: Option<String>,
+    /// What names the secret that the first request to the CA is protected with
+    #[arg(long, requires_all = ["enrol", "secret_file"], conflicts_with = "cert", value_name = "REFERENCE")]
+    reference: Option<String>,
+    /// The file that holds the secret, for its owner's eyes only (mode 0600)
+    #[arg(long, requires_all = ["enrol", "reference"], value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Believe the CA's server by the protection of its CMP messages until a CA certificate was received
+    #[arg(long, requires = "enrol")]
+    trust_from_cmp: bool,
     /// This agent's Endpoint ID; left out: os::OUI-serial, derived from this machine
     #[arg(long)]
     endpoint_id: Option<String>,
@@ -58,20 +70,35 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
             })?
             .to_string(),
     };
+    let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+    let (certificate, key) = (path(&arguments.cert)?, path(&arguments.key)?);
+    let enrol = match &arguments.enrol {
+        None => None,
+        Some(url) => Some(InitEnrol {
+            url: url.clone(),
+            reference: arguments.reference.clone(),
+            secret_file: path(&arguments.secret_file)?,
+            certificate: certificate.clone(),
+            key: key.clone(),
+            trust: arguments.trust_from_cmp.then(|| "from-cmp".to_owned()),
+        }),
+    };
+    let own = enrol.is_none();
     let text = template(&Init {
         controller: Some(arguments.controller.clone()),
         controller_id: Some(arguments.controller_id.clone()),
         endpoint_id: Some(endpoint_id.clone()),
-        ca: Some(absolute(&arguments.ca)?),
-        brokers: arguments.brokers.as_deref().map(absolute).transpose()?,
-        certificate: Some(absolute(&arguments.cert)?),
-        key: Some(absolute(&arguments.key)?),
+        ca: path(&arguments.ca)?,
+        brokers: path(&arguments.brokers)?,
+        certificate: certificate.filter(|_| own),
+        key: key.filter(|_| own),
+        enrol,
         data_dir: arguments.data_dir.as_deref().map(absolute).transpose()?,
         listen: arguments.listen.clone(),
     });
     let path = absolute(&arguments.config)?;
     let config = Config::parse(&text, &path, |_| None)?;
-    crate::runtime::check_trust(&config).map_err(|e| CommandError::Usage(e.to_string()))?;
+    super::check_files(&config)?;
     write(&path, &text, arguments.force)?;
     say(&format!("wrote {} for {endpoint_id}", path.display()))
 }

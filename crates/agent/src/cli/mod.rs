@@ -33,7 +33,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Write a configuration file for this device
-    Init(init::Arguments),
+    Init(Box<init::Arguments>),
     /// Read the configuration and everything it names, and say what is wrong
     CheckConfig(ConfigFile),
     /// Run the agent
@@ -104,11 +104,23 @@ fn say(line: &str) -> Result<(), CommandError> {
         .map_err(|e| CommandError::Failed(format!("cannot write the output: {e}")))
 }
 
+/// Whether the files that the configuration names are good; whom the agent trusts, unless it is not enrolled yet.
+fn check_files(config: &Config) -> Result<Option<crate::runtime::Trust>, CommandError> {
+    let wrong = |error: &dyn std::error::Error| CommandError::Usage(error.to_string());
+    match crate::runtime::check_trust(config) {
+        Ok(trust) => Ok(Some(trust)),
+        Err(crate::runtime::TrustError::NotEnrolled(_)) => {
+            crate::enrol::check(config).map_err(|error| wrong(&error))?;
+            Ok(None)
+        }
+        Err(error) => Err(wrong(&error)),
+    }
+}
+
 /// `check-config`: everything that `run` would refuse, without running.
 fn check(file: &ConfigFile) -> Result<(), CommandError> {
     let config = Config::load(&file.config)?;
-    let trust =
-        crate::runtime::check_trust(&config).map_err(|e| CommandError::Usage(e.to_string()))?;
+    let trust = check_files(&config)?;
     say(&format!("endpoint_id  {}", config.endpoint_id))?;
     say(&format!("listen       {}", config.listen))?;
     match &config.controller {
@@ -118,11 +130,17 @@ fn check(file: &ConfigFile) -> Result<(), CommandError> {
         ))?,
         None => say("controller   none: only controllers stored in the state will be contacted")?,
     }
-    say(&format!(
-        "trust        {} CA certificate(s), own chain of {}",
-        trust.anchors.len(),
-        trust.chain.len()
-    ))?;
+    if let Some(enrol) = &config.enrol {
+        say(&format!("enrol        at {}", enrol.url))?;
+    }
+    match trust {
+        Some(trust) => say(&format!(
+            "trust        {} CA certificate(s), own chain of {}",
+            trust.anchors.len(),
+            trust.chain.len()
+        ))?,
+        None => say("trust        not enrolled yet: a certificate is asked for at the start")?,
+    }
     say(&format!("state        {}", config.data_dir.display()))?;
     say("ok")
 }

@@ -39,9 +39,16 @@ pub(super) fn run(config: Config) -> Result<(), CommandError> {
             handler(SignalKind::terminate())?,
             handler(SignalKind::interrupt())?,
         );
-        let agent = Agent::start(config)
-            .await
-            .map_err(|e| CommandError::Failed(e.to_string()))?;
+        // To get its first certificate may take the agent long.
+        let started = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            started = Agent::start(config) => Some(started),
+        };
+        let Some(started) = started else {
+            return Ok(());
+        };
+        let agent = started.map_err(|e| CommandError::Failed(e.to_string()))?;
         tracing::info!(endpoint_id = %agent.endpoint_id(), listen = %agent.local_addr(), "running");
         // Without its engine the process would be a shell that no supervisor starts again.
         let failed = tokio::select! {

@@ -27,7 +27,9 @@ pub(super) struct Arguments {
 /// Reads a copy of the state, so that a running agent is not disturbed.
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let config = Config::load(&arguments.config)?;
-    let trust = crate::runtime::load_trust(&config)
+    let identity =
+        crate::enrol::look(&config).map_err(|error| CommandError::Failed(error.to_string()))?;
+    let trust = crate::runtime::load_trust(&config, identity.as_ref())
         .map_err(|error| CommandError::Usage(error.to_string()))?;
     let failed = |error: &dyn std::fmt::Display| CommandError::Failed(error.to_string());
     let mut copy = Store::in_memory().map_err(|error| failed(&error))?;
@@ -41,6 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     }
     let providers = provider::all(&provider::Options {
         restart: provider::reboot::Restart::Nothing,
+        own: provider::Own::of(trust.chain.first()),
         ..crate::runtime::provider_options(&config)
     });
     let mut settings = crate::runtime::settings(&config, &trust, config.listen.port());

@@ -172,6 +172,62 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.trust.wait_for_time, v),
     },
     Key {
+        name: "enrol.url",
+        set: |f, v| put(&mut f.enrol.url, v),
+    },
+    Key {
+        name: "enrol.label",
+        set: |f, v| put(&mut f.enrol.label, v),
+    },
+    Key {
+        name: "enrol.profile",
+        set: |f, v| put(&mut f.enrol.profile, v),
+    },
+    Key {
+        name: "enrol.reference",
+        set: |f, v| put(&mut f.enrol.reference, v),
+    },
+    Key {
+        name: "enrol.secret_file",
+        set: |f, v| put(&mut f.enrol.secret_file, v),
+    },
+    Key {
+        name: "enrol.certificate",
+        set: |f, v| put(&mut f.enrol.certificate, v),
+    },
+    Key {
+        name: "enrol.key",
+        set: |f, v| put(&mut f.enrol.key, v),
+    },
+    Key {
+        name: "enrol.ca",
+        set: |f, v| put(&mut f.enrol.ca, v),
+    },
+    Key {
+        name: "enrol.trust",
+        set: |f, v| put(&mut f.enrol.trust, v),
+    },
+    Key {
+        name: "enrol.key_type",
+        set: |f, v| put(&mut f.enrol.key_type, v),
+    },
+    Key {
+        name: "enrol.renew_after",
+        set: |f, v| put(&mut f.enrol.renew_after, v),
+    },
+    Key {
+        name: "enrol.grace",
+        set: |f, v| put(&mut f.enrol.grace, v),
+    },
+    Key {
+        name: "enrol.update_cas",
+        set: |f, v| put(&mut f.enrol.update_cas, v),
+    },
+    Key {
+        name: "enrol.retry",
+        set: |f, v| put(&mut f.enrol.retry, v),
+    },
+    Key {
         name: "device.restart",
         set: |f, v| put(&mut f.device.restart, v),
     },

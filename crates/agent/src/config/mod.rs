@@ -12,13 +12,15 @@ use std::{
 use homefleet_usp::EndpointId;
 use serde::Deserialize;
 
+mod enrol;
 mod keys;
 mod template;
 mod url;
 
 pub use self::{
+    enrol::{EnrolConfig, FirstRequest, KeyType, ServerTrust},
     keys::{KEYS, Key},
-    template::{Init, template},
+    template::{Init, InitEnrol, template},
     url::{ControllerUrl, Place, UrlError},
 };
 use crate::transport::Secret;
@@ -58,6 +60,8 @@ pub struct Config {
     pub controller: Option<ControllerConfig>,
     /// Certificates and time.
     pub trust: TrustConfig,
+    /// Where the agent's own certificate comes from; absent: from the files that `trust` names.
+    pub enrol: Option<EnrolConfig>,
     /// What controllers may do to the device itself.
     pub device: DeviceConfig,
     /// Bounds of everything that grows.
@@ -127,14 +131,12 @@ pub struct UdsConfig {
 /// Who is trusted, and who the agent is.
 #[derive(Clone, Debug)]
 pub struct TrustConfig {
-    /// PEM file of the trusted CA certificates (R-SEC.2).
-    pub ca: PathBuf,
+    /// PEM file of the trusted CA certificates (R-SEC.2). May be absent when there is `enrol`: then those that came with the certificate.
+    pub ca: Option<PathBuf>,
     /// PEM file of the certificates of Trusted Brokers (R-SEC.4a).
     pub brokers: Option<PathBuf>,
-    /// PEM file of the agent's certificate chain, leaf first.
-    pub certificate: PathBuf,
-    /// PEM file of the agent's private key.
-    pub key: PathBuf,
+    /// PEM files of the agent's certificate chain, leaf first, and of its private key. Absent exactly when there is `enrol`.
+    pub own: Option<OwnFiles>,
     /// Whether certificate dates are checked (R-MTP.2, R-MTP.3).
     pub time: TimeSource,
     /// Whether it is looked at if certificates were revoked.
@@ -148,6 +150,15 @@ pub struct TrustConfig {
     pub first_use: Option<(bool, u32)>,
     /// How long after its start the agent waits for accurate time before it contacts a Controller (R-SEC.19).
     pub wait_for_time: Duration,
+}
+
+/// PEM files of the agent's own certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnFiles {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 /// Where "accurate absolute time" comes from (R-MTP.2, R-MTP.3).
@@ -293,6 +304,8 @@ pub(crate) struct File {
     pub(crate) controller: ControllerFile,
     #[serde(default)]
     pub(crate) trust: TrustFile,
+    #[serde(default)]
+    pub(crate) enrol: enrol::EnrolFile,
     #[serde(default)]
     pub(crate) device: DeviceFile,
     #[serde(default)]
@@ -469,10 +482,29 @@ impl File {
                 reason: "groups are asked without encryption, and heard on a socket of all addresses: set plain_listen to 0.0.0.0:5683 or [::]:5683".into(),
             });
         }
+        let enrol = self.enrol.finish(base, self.trust.ca.is_some())?;
         let file = |value: Option<PathBuf>, key| {
             value
                 .map(|path| base.join(path))
                 .ok_or_else(|| missing(key))
+        };
+        let ca = match &enrol {
+            Some(_) => self.trust.ca.map(|path| base.join(path)),
+            None => Some(file(self.trust.ca, "trust.ca")?),
+        };
+        let own = match (&enrol, self.trust.certificate, self.trust.key) {
+            (None, certificate, key) => Some(OwnFiles {
+                certificate: file(certificate, "trust.certificate")?,
+                key: file(key, "trust.key")?,
+            }),
+            (Some(_), None, None) => None,
+            (Some(_), _, _) => {
+                return Err(invalid(
+                    "trust.certificate",
+                    "with [enrol] the certificate comes from the CA and its key stays in the state: remove certificate and key here; those of \
+                     the manufacturer go under [enrol]",
+                ));
+            }
         };
         let revocation = self.trust.revocation.unwrap_or(RevocationCheck::Off);
         let crls = self.trust.crls.unwrap_or_default();
@@ -515,10 +547,9 @@ impl File {
             uds,
             controller,
             trust: TrustConfig {
-                ca: file(self.trust.ca, "trust.ca")?,
+                ca,
                 brokers: self.trust.brokers.map(|path| base.join(path)),
-                certificate: file(self.trust.certificate, "trust.certificate")?,
-                key: file(self.trust.key, "trust.key")?,
+                own,
                 time: self.trust.time.unwrap_or(TimeSource::Kernel),
                 revocation,
                 revocation_unknown: self
@@ -532,6 +563,7 @@ impl File {
                 },
                 wait_for_time: Duration::from_secs(self.trust.wait_for_time.unwrap_or(60).into()),
             },
+            enrol,
             device: DeviceConfig {
                 restart: self.device.restart.unwrap_or(Restart::System),
                 allow_network_changes: self.device.allow_network_changes.unwrap_or(false),

@@ -19,10 +19,29 @@ pub struct Init {
     pub certificate: Option<PathBuf>,
     /// PEM file of the agent's private key.
     pub key: Option<PathBuf>,
+    /// Where the agent's certificate comes from instead.
+    pub enrol: Option<InitEnrol>,
     /// Data directory.
     pub data_dir: Option<PathBuf>,
     /// DTLS address.
     pub listen: Option<String>,
+}
+
+/// Where the agent's certificate comes from, as `homefleet-agent init` is told.
+#[derive(Clone, Debug, Default)]
+pub struct InitEnrol {
+    /// The CA.
+    pub url: String,
+    /// What names the secret.
+    pub reference: Option<String>,
+    /// The file that holds the secret.
+    pub secret_file: Option<PathBuf>,
+    /// PEM file of the manufacturer's certificate chain.
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key: Option<PathBuf>,
+    /// `ca` or `from-cmp`.
+    pub trust: Option<String>,
 }
 
 /// The template, with what is known written in and the rest commented out.
@@ -168,6 +187,64 @@ pub fn template(init: &Init) -> String {
         "# Seconds without a message after which the session of such a controller ends; 0: never.",
     );
     text("#first_use_timer = 60");
+    text(
+        "\n# Instead of certificate and key above: the agent makes its key and asks this CA for the certificate, by CMP (RFC 9483), before it",
+    );
+    text("# connects first, and again in time before it expires.");
+    text("[enrol]");
+    let enrol = init.enrol.clone().unwrap_or_default();
+    let url = Some(enrol.url.as_str()).filter(|url| !url.is_empty());
+    text("# coaps://, https://, or coap:// and http://: CMP protects its messages itself.");
+    text(&line("url", url, "coaps://ca.example.net"));
+    text("# The CA or certificate profile by its label, if it has one; and the profile by name.");
+    text(&line("label", None, "devices"));
+    text(&line("profile", None, "usp-agent"));
+    text(
+        "# What the first request is protected with: a secret, in a file of mode 0600 that may go once the agent is enrolled,",
+    );
+    text(&line(
+        "reference",
+        enrol.reference.as_deref(),
+        "device-0001",
+    ));
+    text(&line(
+        "secret_file",
+        path(&enrol.secret_file).as_deref(),
+        "enrol.secret",
+    ));
+    text("# or a certificate of the manufacturer's with its key.");
+    text(&line(
+        "certificate",
+        path(&enrol.certificate).as_deref(),
+        "manufacturer.pem",
+    ));
+    text(&line(
+        "key",
+        path(&enrol.key).as_deref(),
+        "manufacturer.key",
+    ));
+    text(
+        "# The CAs that may answer, besides those of trust.ca and those that came with the certificate.",
+    );
+    text(&line("ca", None, "enrol-ca.pem"));
+    text(
+        "# Is a coaps or https server believed by its certificate (`ca`), or CMP's own protection until a CA was received (`from-cmp`)?",
+    );
+    text(&line("trust", enrol.trust.as_deref(), "ca"));
+    text("# `p256`, `p384` or `rsa`.");
+    text(&line("key_type", None, "p256"));
+    text("# Renewed after so many percent of the lifetime.");
+    text("#renew_after = 66");
+    text(
+        "# Seconds after its end in which a certificate may still be used to ask for the next one, if the CA allows it.",
+    );
+    text("#grace = 2592000");
+    text("# Is the CA asked which CA certificates there are now?");
+    text("#update_cas = true");
+    text(
+        "# Seconds until it is tried again when the CA refuses or is away; they double up to an hour.",
+    );
+    text("#retry = 15");
     text("\n# What controllers may do to the device itself.");
     text("[device]");
     text(

@@ -8,7 +8,7 @@ use super::{CertificateInfo, Engine, EngineError, boot::fact, commands::Output};
 use crate::{
     controllers,
     local_agent::{table, text},
-    provider::OperateError,
+    provider::{Now, OperateError},
     request::{Caller, Invocation},
     role::CREDENTIALS,
 };
@@ -66,6 +66,53 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// From now on these are the CAs of the configuration and of the agent's enrolment: those that are gone lose their rows, and what
+    /// was trusted for them is trusted no longer.
+    pub fn handle_anchors(&mut self, now: Now, certificates: Vec<CertificateInfo>) {
+        self.settings.certificates = certificates;
+        let kept = |info: &CertificateInfo| {
+            let mut all = self.settings.certificates.iter();
+            all.any(|certificate| certificate.sha256 == info.sha256)
+        };
+        let rows = self.file_cas.clone();
+        let (kept, gone): (Vec<ObjectPath>, Vec<ObjectPath>) = rows
+            .into_iter()
+            .partition(|row| self.certificates.get(row).is_some_and(kept));
+        self.file_cas = kept;
+        for row in gone {
+            tracing::info!(certificate = %row, "this CA is not trusted any more");
+            self.device.tree.remove_instance(&row);
+            self.certificates.remove(&row);
+        }
+        for certificate in self.settings.certificates.clone() {
+            let row = match self.row_of(&certificate.sha256) {
+                Some(row) if self.file_cas.contains(&row) => continue,
+                Some(row) => Ok(row),
+                None => {
+                    self.make_way_for(&certificate);
+                    let keys = [
+                        ("SerialNumber", certificate.serial.as_str()),
+                        ("Issuer", certificate.issuer.as_str()),
+                    ];
+                    self.device.tree.ensure_row(&table(TABLE), &keys)
+                }
+            };
+            match row {
+                Ok(row) => {
+                    self.file_cas.push(row.clone());
+                    self.certificates.insert(row, certificate);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, issuer = certificate.issuer, "certificate not shown")
+                }
+            }
+        }
+        if let Err(error) = self.enter_credentials() {
+            tracing::error!(%error, "the tree refused a trusted CA");
+        }
+        self.settle(now, None);
     }
 
     /// Forgets another certificate that bears the serial number and issuer of one of the configuration file: with its row

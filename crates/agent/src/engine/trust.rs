@@ -293,7 +293,7 @@ impl Engine {
     }
 
     /// What refers to no certificate any more goes; every CA of the file is there.
-    fn enter_credentials(&mut self) -> Result<(), PutError> {
+    pub(super) fn enter_credentials(&mut self) -> Result<(), PutError> {
         let tree = &mut self.device.tree;
         for row in tree.rows(&table(CREDENTIALS)) {
             let reference = text(tree, &row, "Credential").to_owned();

@@ -31,11 +31,13 @@ mod ping;
 mod proc;
 mod process;
 pub mod reboot;
+mod security;
 pub mod time;
 
 pub use self::{
     device_info::Identity,
     diagnostics::{MAX_REPETITIONS, MAX_TIMEOUT},
+    security::Own,
 };
 
 /// The two clocks, read together: monotonic for intervals, wall time for dateTime values.
@@ -190,6 +192,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// Who says whether the clock is right (`Device.Time.Status`, `FirstUseDate`).
     pub clock: time::Clock,
+    /// The certificate that the agent shows others.
+    pub own: Own,
     /// A controller may set interfaces up and down, their MTU and IPv6, and the host name.
     pub allow_network_changes: bool,
     /// What `Device.Reboot()` and `Device.FactoryReset()` do.
@@ -210,6 +214,7 @@ impl Default for Options {
             identity: Identity::default(),
             data_dir: None,
             clock: time::Clock::Kernel,
+            own: Own::default(),
             allow_network_changes: false,
             restart: reboot::Restart::System,
             restart_delay: Duration::from_secs(2),
@@ -231,6 +236,7 @@ pub fn all(options: &Options) -> Vec<Box<dyn Provider>> {
         Box::new(ethernet::Ethernet::new(options, interfaces.clone())),
         Box::new(hosts::Hosts::new(options, interfaces.clone())),
         Box::new(diagnostics::Diagnostics::new(options, interfaces)),
+        Box::new(security::Security::new(options)),
         Box::new(reboot::Reboot::new(options)),
     ]
 }

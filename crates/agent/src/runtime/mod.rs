@@ -27,9 +27,11 @@ use tokio::{
 use crate::{
     config::{Config, Restart, TimeSource},
     engine::{
-        Action, Engine, EngineError, Inbound, OwnMtp, Peer, Settings, Source, Stats, Transmit,
+        Action, CertificateInfo, Engine, EngineError, Inbound, OwnMtp, Peer, Settings, Source,
+        Stats, Transmit,
     },
-    provider::{self, Now, OperateError, Provider, Wake, time::Clock},
+    enrol::{self, EnrolError, Enrolment},
+    provider::{self, Now, OperateError, Own, Provider, Wake, time::Clock},
     store::{Store, StoreError},
     transport::{Greetings, Plan},
 };
@@ -80,6 +82,9 @@ pub enum StartError {
     /// A certificate or key file cannot be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// The agent cannot ask for its certificate.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
     /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -141,6 +146,8 @@ enum Event {
     Clock {
         accurate: bool,
     },
+    /// These CAs are trusted from now on, besides those that controllers added.
+    Anchors(Vec<CertificateInfo>),
     Stats(oneshot::Sender<Stats>),
     Restart,
     Stop,
@@ -163,8 +170,10 @@ impl Agent {
     ///
     /// A [`StartError`] that says what is missing.
     pub async fn start_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let own = Own::default();
         let options = provider::Options {
             clock: clock.clone(),
+            own: own.clone(),
             ..provider_options(&config)
         };
         let providers = move |restart| {
@@ -173,7 +182,7 @@ impl Agent {
                 ..options.clone()
             })
         };
-        Self::start_all(config, Box::new(providers), clock).await
+        Self::start_all(config, Box::new(providers), clock, own).await
     }
 
     /// Starts an agent with other providers.
@@ -183,15 +192,23 @@ impl Agent {
     /// A [`StartError`] that says what is missing.
     pub async fn start_with(config: Config, providers: Providers) -> Result<Self, StartError> {
         let clock = clock(&config);
-        Self::start_all(config, providers, clock).await
+        Self::start_all(config, providers, clock, Own::default()).await
     }
 
     async fn start_all(
         config: Config,
         providers: Providers,
         clock: Clock,
+        own: Own,
     ) -> Result<Self, StartError> {
-        let trust = load_trust(&config)?;
+        let enrolment = Enrolment::open(&config, &clock)?.map(Arc::new);
+        let identity = match &enrolment {
+            // Before anything connects, however long it takes.
+            Some(enrolment) => Some(enrolment.ensure().await?),
+            None => None,
+        };
+        let trust = load_trust(&config, identity.as_ref())?;
+        own.set(trust.chain.first());
         let verifier = Arc::new(ControllerVerifier::new(&trust, clock.clone()));
         let evidence = Evidence::start(&config.trust, &trust.anchors, &clock)?.map(Arc::new);
         if let Some(evidence) = &evidence {
@@ -276,6 +293,10 @@ impl Agent {
         ];
         if let Some(evidence) = &evidence {
             tasks.push(tokio::spawn(revocation::watch(evidence.clone())));
+        }
+        if let Some(enrolment) = enrolment {
+            let apply = take_over(config.clone(), network.clone(), own, events.clone());
+            tasks.push(tokio::spawn(enrolment.keep_fresh(apply)));
         }
         Ok(Self {
             endpoint_id: config.endpoint_id,
@@ -367,6 +388,30 @@ impl Drop for Agent {
     }
 }
 
+/// What a new certificate, or a new CA, changes while the agent runs: nothing that is open.
+fn take_over(
+    config: Config,
+    network: Network,
+    own: Own,
+    events: mpsc::Sender<Event>,
+) -> enrol::Apply {
+    Box::new(move |identity| {
+        let trust = load_trust(&config, Some(&identity));
+        let (network, own, events) = (network.clone(), own.clone(), events.clone());
+        Box::pin(async move {
+            let trust = match trust {
+                Ok(trust) => trust,
+                Err(error) => return tracing::error!(%error, "the new certificate is not used"),
+            };
+            let certificates = trust.certificates();
+            own.set(trust.chain.first());
+            network.replace_credentials(trust.credentials).await;
+            // The engine has ended: nobody is trusted any more.
+            events.send(Event::Anchors(certificates)).await.ok();
+        })
+    })
+}
+
 /// What the providers are told.
 pub(crate) fn provider_options(config: &Config) -> provider::Options {
     provider::Options {
@@ -383,7 +428,8 @@ pub(crate) fn provider_options(config: &Config) -> provider::Options {
 ///
 /// A [`TrustError`] that names the file and what is wrong with it.
 pub fn check_trust(config: &Config) -> Result<Trust, TrustError> {
-    let trust = load_trust(config)?;
+    let identity = enrol::look(config).map_err(|error| TrustError::Enrolled(error.to_string()))?;
+    let trust = load_trust(config, identity.as_ref())?;
     revocation::check_lists(&config.trust, &trust.anchors, clock(config).time())?;
     Ok(trust)
 }
@@ -584,6 +630,10 @@ impl Host {
                         return;
                     }
                 },
+                Ok(Some(Event::Anchors(certificates))) => {
+                    self.settings.certificates.clone_from(&certificates);
+                    engine.handle_anchors(now, certificates);
+                }
                 Ok(Some(event)) => handle(&mut engine, &self.verifier, now, event),
                 Err(_) => engine.handle_timeout(now),
             }
@@ -806,7 +856,7 @@ fn handle(engine: &mut Engine, verifier: &ControllerVerifier, now: Now, event: E
         Event::Clock { accurate } => engine.handle_clock(now, accurate),
         // Whoever asked may be gone.
         Event::Stats(answer) => drop(answer.send(engine.stats())),
-        Event::Reconnected | Event::Restart | Event::Stop => {}
+        Event::Anchors(_) | Event::Reconnected | Event::Restart | Event::Stop => {}
     }
 }
 

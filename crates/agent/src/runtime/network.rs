@@ -40,7 +40,7 @@ pub(super) struct Network {
 
 struct Inner {
     config: Config,
-    credentials: Credentials,
+    credentials: Mutex<Credentials>,
     verifier: Arc<ControllerVerifier>,
     events: mpsc::Sender<Event>,
     greetings: Arc<Greetings>,
@@ -72,7 +72,7 @@ impl Network {
         let network = Self {
             inner: Arc::new(Inner {
                 config: config.clone(),
-                credentials: trust.credentials.clone(),
+                credentials: Mutex::new(trust.credentials.clone()),
                 verifier,
                 events,
                 greetings,
@@ -216,7 +216,7 @@ impl Network {
             || !plan.stomp.is_empty()
             || !plan.mqtt.is_empty();
         if over_tcp && mtps.tls.is_none() {
-            let tls = Tls::new(&inner.credentials, inner.verifier.clone())?;
+            let tls = Tls::new(&lock(&inner.credentials), inner.verifier.clone())?;
             if let Some(idle) = idle {
                 tls.set_first_use_idle(idle);
             }
@@ -360,6 +360,7 @@ impl Network {
         plain_listen: Option<SocketAddr>,
     ) -> std::io::Result<CoapMtp> {
         let config = &self.inner.config;
+        let credentials = lock(&self.inner.credentials).clone();
         CoapMtp::bind(CoapMtpConfig {
             endpoint_id: config.endpoint_id.clone(),
             interface: Interface::Agent,
@@ -368,7 +369,7 @@ impl Network {
             groups: groups(config, plain_listen),
             path: config.path.clone(),
             advertise: config.advertise.clone(),
-            credentials: self.inner.credentials.clone(),
+            credentials,
             verifier: self.inner.verifier.clone(),
             coap: homefleet_coap::Config {
                 max_body: config.limits.max_record,
@@ -402,6 +403,14 @@ impl Network {
     /// The counters of CoAP.
     pub(super) fn stats(&self) -> NetStats {
         self.coap().map(|coap| coap.stats()).unwrap_or_default()
+    }
+
+    /// Presents this certificate and key from now on; what is open stays.
+    pub(super) async fn replace_credentials(&self, credentials: Credentials) {
+        *lock(&self.inner.credentials) = credentials.clone();
+        if let Err(error) = self.mtps().replace_credentials(&credentials).await {
+            tracing::error!(%error, "the new certificate cannot be used by every MTP");
+        }
     }
 
     /// Has the decision about every peer made anew.

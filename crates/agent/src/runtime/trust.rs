@@ -20,6 +20,7 @@ use super::revocation::check_lists;
 use crate::{
     config::Config,
     engine::{CertificateInfo, Trusted},
+    enrol::Identity,
     provider::time::Clock,
 };
 
@@ -74,6 +75,17 @@ pub enum TrustError {
     /// Key and certificate do not belong together, or the key is none.
     #[error("`trust.certificate` and `trust.key`: {0}")]
     Credentials(#[from] CredentialsError),
+    /// The agent has no certificate yet.
+    #[error("not enrolled yet: `homefleet-agent run` asks {0} for a certificate")]
+    NotEnrolled(String),
+    /// No CA came with the certificate, and the configuration names none.
+    #[error(
+        "no CA certificates came with the agent's certificate: name those that controllers have in `trust.ca`"
+    )]
+    NoAnchors,
+    /// The store has another certificate or key than it should.
+    #[error("the enrolled certificate cannot be used: {0}")]
+    Enrolled(String),
     /// The certificate is somebody else's (R-SEC.10).
     #[error(
         "`trust.certificate`: {path} does not contain the Endpoint ID {endpoint_id} (it holds {found}): \
@@ -211,47 +223,57 @@ impl Verifier for ControllerVerifier {
     }
 }
 
-/// Reads and checks the certificate files of `config`.
+/// Reads and checks the certificate files of `config`; with `enrol`, who the agent is stands in its store instead.
 ///
 /// # Errors
 ///
 /// A [`TrustError`] that names the file and what is wrong with it.
-pub fn load_trust(config: &Config) -> Result<Trust, TrustError> {
-    let ca = read("trust.ca", &config.trust.ca)?;
+pub fn load_trust(config: &Config, enrolled: Option<&Identity>) -> Result<Trust, TrustError> {
     let content = |key, path: &Path, reason: String| TrustError::Content {
         key,
         path: path.to_owned(),
         reason,
     };
-    let anchors =
-        anchors_from_pem(&ca).map_err(|e| content("trust.ca", &config.trust.ca, e.to_string()))?;
-    if anchors.is_empty() {
-        return Err(content(
-            "trust.ca",
-            &config.trust.ca,
-            "no certificate in it".into(),
-        ));
-    }
-    let brokers = match &config.trust.brokers {
-        Some(path) => {
-            let pem = read("trust.brokers", path)?;
-            let brokers = anchors_from_pem(&pem);
-            let brokers = brokers.map_err(|e| content("trust.brokers", path, e.to_string()))?;
-            if brokers.is_empty() {
-                let reason = "no certificate in it".into();
-                return Err(content("trust.brokers", path, reason));
-            }
-            brokers
-        }
+    let mut anchors = match &config.trust.ca {
+        Some(path) => read_anchors("trust.ca", path)?,
         None => Vec::new(),
     };
-    let own = &config.trust.certificate;
-    let pem = read("trust.certificate", own)?;
-    let chain =
-        chain_from_pem(&pem).map_err(|e| content("trust.certificate", own, e.to_string()))?;
-    let key = read("trust.key", &config.trust.key)?;
-    let credentials = Credentials::from_pem(&pem, &key)?;
-    check_endpoint(config, &chain)?;
+    let brokers = match &config.trust.brokers {
+        Some(path) => read_anchors("trust.brokers", path)?,
+        None => Vec::new(),
+    };
+    let (chain, credentials) = match (&config.trust.own, enrolled) {
+        (Some(own), _) => {
+            let path = &own.certificate;
+            let pem = read("trust.certificate", path)?;
+            let chain = chain_from_pem(&pem)
+                .map_err(|e| content("trust.certificate", path, e.to_string()))?;
+            let key = read("trust.key", &own.key)?;
+            let credentials = Credentials::from_pem(&pem, &key)?;
+            check_endpoint(config, path, &chain)?;
+            (chain, credentials)
+        }
+        (None, Some(identity)) => {
+            let wrong = |error: &dyn std::fmt::Display| TrustError::Enrolled(error.to_string());
+            let chain = chain_from_pem(&identity.chain).map_err(|error| wrong(&error))?;
+            let credentials = Credentials::from_pem(&identity.chain, &identity.key)
+                .map_err(|error| wrong(&error))?;
+            for anchor in &identity.anchors {
+                if anchors.iter().all(|known| known.der() != anchor.der()) {
+                    anchors.push(anchor.clone());
+                }
+            }
+            (chain, credentials)
+        }
+        (None, None) => {
+            let enrol = config.enrol.as_ref();
+            let url = enrol.map(|enrol| enrol.url.to_string());
+            return Err(TrustError::NotEnrolled(url.unwrap_or_default()));
+        }
+    };
+    if anchors.is_empty() {
+        return Err(TrustError::NoAnchors);
+    }
     check_lists(&config.trust, &anchors, Time::Unknown)?;
     Ok(Trust {
         anchors,
@@ -259,6 +281,20 @@ pub fn load_trust(config: &Config) -> Result<Trust, TrustError> {
         chain,
         credentials,
     })
+}
+
+fn read_anchors(key: &'static str, path: &Path) -> Result<Vec<Anchor>, TrustError> {
+    let content = |reason: String| TrustError::Content {
+        key,
+        path: path.to_owned(),
+        reason,
+    };
+    let anchors =
+        anchors_from_pem(&read(key, path)?).map_err(|error| content(error.to_string()))?;
+    if anchors.is_empty() {
+        return Err(content("no certificate in it".into()));
+    }
+    Ok(anchors)
 }
 
 impl Trust {
@@ -281,11 +317,10 @@ fn shown(certificates: &[Anchor]) -> Vec<CertificateInfo> {
 }
 
 /// R-SEC.10: a controller would refuse every Record of ours otherwise, so it is said here.
-fn check_endpoint(config: &Config, chain: &[Vec<u8>]) -> Result<(), TrustError> {
-    let path = &config.trust.certificate;
+fn check_endpoint(config: &Config, path: &Path, chain: &[Vec<u8>]) -> Result<(), TrustError> {
     let content = |reason: String| TrustError::Content {
         key: "trust.certificate",
-        path: path.clone(),
+        path: path.to_owned(),
         reason,
     };
     let leaf = chain
@@ -300,7 +335,7 @@ fn check_endpoint(config: &Config, chain: &[Vec<u8>]) -> Result<(), TrustError> 
     match decision.peer {
         Some(peer) if peer.is_endpoint(&endpoint_id) => Ok(()),
         Some(peer) => Err(TrustError::Endpoint {
-            path: path.clone(),
+            path: path.to_owned(),
             found: if peer.endpoint_ids.is_empty() {
                 "none".into()
             } else {

@@ -42,8 +42,13 @@ fn what_is_left_out_has_its_default() {
 #[test]
 fn paths_are_relative_to_the_file() {
     let config = parse(MINIMAL).unwrap();
-    assert_eq!(config.trust.ca, PathBuf::from("/etc/homefleet/ca.pem"));
-    assert_eq!(config.trust.key, PathBuf::from("/k/agent.key"));
+    let own = config.trust.own.unwrap();
+    assert_eq!(
+        config.trust.ca,
+        Some(PathBuf::from("/etc/homefleet/ca.pem"))
+    );
+    assert_eq!(own.certificate, PathBuf::from("/etc/homefleet/agent.pem"));
+    assert_eq!(own.key, PathBuf::from("/k/agent.key"));
 }
 
 #[test]
@@ -207,13 +212,27 @@ fn every_key_has_an_environment_variable_that_wins() {
         "trust.revocation_unknown" => "refuse",
         "device.restart" => "agent",
         "trust.wait_for_time" | "trust.first_use_timer" | "rollback_after" => "7",
+        "enrol.url" => "https://ca",
+        "enrol.trust" => "from-cmp",
+        "enrol.key_type" => "p384",
+        "enrol.renew_after" => "70",
+        "enrol.grace" | "enrol.retry" => "7",
+        "enrol.update_cas" => "false",
         name if name.starts_with("limits.") => "7",
         _ => "text",
     };
-    for key in KEYS {
+    // With a secret to enrol with there is no other certificate.
+    let excluded = [
+        "trust.certificate",
+        "trust.key",
+        "enrol.certificate",
+        "enrol.key",
+    ];
+    let keys = || KEYS.iter().filter(|key| !excluded.contains(&key.name));
+    for key in keys() {
         let variable = key.variable();
         let all = |asked: &str| {
-            KEYS.iter()
+            keys()
                 .find(|key| key.variable() == asked)
                 .map(|key| example(key.name).to_owned())
         };
@@ -241,9 +260,12 @@ fn every_key_has_an_environment_variable_that_wins() {
             "controller.subscribe",
             "trust.ca",
             "trust.brokers",
-            "trust.certificate",
-            "trust.key",
             "trust.crls",
+            "enrol.label",
+            "enrol.profile",
+            "enrol.reference",
+            "enrol.secret_file",
+            "enrol.ca",
             "log.filter",
         ];
         let result = Config::parse("", Path::new("a.toml"), bad);
@@ -282,14 +304,18 @@ fn the_template_names_every_key_and_reads_back() {
     }
     let text = text.replace("self::a\\\\\\\"gent", "self::agent");
     let config = parse(&text).unwrap();
-    assert_eq!(config.trust.ca, PathBuf::from("/c/ca \"x\".pem"));
+    assert_eq!(config.trust.ca, Some(PathBuf::from("/c/ca \"x\".pem")));
     let ControllerUrl::Coap(uri) = config.controller.unwrap().url else {
         panic!()
     };
     assert_eq!(uri.port, 5684);
-    // With every example uncommented it is still a configuration.
+    // With every example uncommented it is still a configuration, but for the certificates that exclude a secret.
     let all: String = text
         .lines()
+        .filter(|line| {
+            let line = line.trim_start_matches('#');
+            !line.starts_with("certificate = ") && !line.starts_with("key = ")
+        })
         .map(|line| match line.strip_prefix('#') {
             Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
             _ => format!("{line}\n"),

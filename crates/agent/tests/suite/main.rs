@@ -6,7 +6,10 @@ mod bench;
 mod binary;
 mod boot;
 mod clock;
+#[path = "../../../net/tests/suite/support/cmp_ca.rs"]
+mod cmp_ca;
 mod config;
+mod enrol;
 mod first_use;
 mod live;
 mod live_mtps;

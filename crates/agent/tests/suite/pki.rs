@@ -1,13 +1,18 @@
 //! A CA for tests, certificates from it, a configuration file that uses them, and a controller on a real
 //! socket.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use homefleet_net::{
-    dtls::{Credentials, TrustVerifier},
+    dtls::{Credentials, Role, TrustVerifier, Verifier},
     mtp::{CoapMtp, CoapMtpConfig, Destination, Event, Interface, Route, SendError},
 };
-use homefleet_trust::{Policy, Time, anchors_from_pem};
+use homefleet_trust::{Decision, Policy, Time, anchors_from_pem};
 use homefleet_usp::{
     Message, Record,
     message::{Body, Request, Response},
@@ -220,6 +225,28 @@ pub(crate) struct Controller {
     /// Notify requests that nobody has taken yet.
     pub(crate) notifications: Vec<Notify>,
     next_id: u32,
+    shown: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+/// Decides as usual, and remembers whose certificate it was about.
+struct Shown {
+    inner: TrustVerifier,
+    leaf: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl Verifier for Shown {
+    fn verify(&self, chain: &[Vec<u8>], role: Role<'_>, cached: bool) -> Decision {
+        *self.leaf.lock().unwrap() = chain.first().cloned();
+        self.inner.verify(chain, role, cached)
+    }
+
+    fn generation(&self) -> u64 {
+        self.inner.generation()
+    }
+
+    fn time(&self) -> Option<std::time::SystemTime> {
+        self.inner.time()
+    }
 }
 
 impl Controller {
@@ -228,7 +255,17 @@ impl Controller {
     }
 
     pub(crate) async fn with(issued: Issued, trusted: &Ca, endpoint_id: &str) -> Self {
-        let anchors = anchors_from_pem(&trusted.pem()).unwrap();
+        Self::trusting(issued, &trusted.pem(), endpoint_id).await
+    }
+
+    /// One that trusts the CAs of this PEM text.
+    pub(crate) async fn trusting(issued: Issued, trusted: &str, endpoint_id: &str) -> Self {
+        let anchors = anchors_from_pem(trusted).unwrap();
+        let shown = Arc::new(Mutex::new(None));
+        let verifier = Shown {
+            inner: TrustVerifier::new(anchors, Policy::default(), || Time::Unknown),
+            leaf: shown.clone(),
+        };
         let (events, records) = mpsc::channel(4096);
         let config = CoapMtpConfig {
             endpoint_id: id(endpoint_id),
@@ -239,9 +276,7 @@ impl Controller {
             path: "usp".into(),
             advertise: None,
             credentials: Credentials::from_pem(&issued.chain, &issued.key).unwrap(),
-            verifier: Arc::new(TrustVerifier::new(anchors, Policy::default(), || {
-                Time::Unknown
-            })),
+            verifier: Arc::new(verifier),
             coap: homefleet_coap::Config::default(),
             dtls: homefleet_net::dtls::Config::default(),
             events,
@@ -254,7 +289,13 @@ impl Controller {
             claims: CONTROLLER.into(),
             notifications: Vec::new(),
             next_id: 0,
+            shown,
         }
+    }
+
+    /// The certificate that was shown last, DER.
+    pub(crate) fn shown(&self) -> Option<Vec<u8>> {
+        self.shown.lock().unwrap().clone()
     }
 
     pub(crate) fn port(&self) -> u16 {

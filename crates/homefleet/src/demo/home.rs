@@ -129,6 +129,7 @@ impl Home {
             brokers: self.way.broker(),
             certificate: Some(self.agent.certificate.clone()),
             key: Some(self.agent.key.clone()),
+            enrol: None,
             data_dir: Some(self.dir.join("agent")),
             listen: Some("127.0.0.1:0".to_owned()),
         });
