@@ -77,23 +77,21 @@ impl Client {
         message: &[u8],
     ) -> Result<Vec<u8>, ExchangeError> {
         let place = (url.scheme, url.host.clone(), url.port);
-        let mut request = request(url, message)?;
-        // A connection that was kept may have ended meanwhile: what did not leave over it leaves over another one.
+        // A connection that was kept may have been closed meanwhile, just when the message left; without a byte in answer that is what
+        // happened, and the message leaves over another one. Were it known already, the server would say so.
         while let Some(mut sender) = self.shared.pool.take(&place) {
             if sender.ready().await.is_err() {
                 continue;
             }
-            match sender.try_send_request(request).await {
+            match sender.send_request(request(url, message)?).await {
                 Ok(response) => return self.read(place, sender, response).await,
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(interrupted(&error.into_error())),
-                },
+                Err(error) if error.is_parse() => return Err(interrupted(&error)),
+                Err(_) => {}
             }
         }
         let mut sender = self.open(url).await?;
         let response = sender
-            .send_request(request)
+            .send_request(request(url, message)?)
             .await
             .map_err(|error| interrupted(&error))?;
         self.read(place, sender, response).await

@@ -1,5 +1,7 @@
 //! Our client: transactions over CoAP and HTTP, and what it makes of bad answers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use homefleet_cmp::client::Outcome;
@@ -8,10 +10,18 @@ use homefleet_net::cmp::{
     Answer, Client, ClientConfig, ExchangeError, ResponseCode, ServerTrust, Status, Url,
 };
 use homefleet_net::coap::{Incoming, Node, NodeConfig};
+use homefleet_net::tls::{Tls, TlsError};
+use homefleet_trust::{Refusal, anchors_from_pem};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufStream,
+};
+use tokio::net::TcpListener;
 
 use super::world::{TestCa, always, bind, echo, enroll, message, plain, plain_url};
 use crate::cmp_world::{by_key, by_secret};
 use crate::support::nodes::{LOOPBACK, brisk};
+use crate::support::pair::{AGENT, CONTROLLER};
+use crate::support::pki::Ca;
 use crate::support::relay::lossy;
 use crate::support::web::{Page, Web};
 
@@ -276,6 +286,111 @@ async fn http_statuses_and_formats_are_told_apart() {
     let long = message(200_000);
     let error = ask(http("200 OK", "application/pkixcmp", &long)).await;
     assert!(matches!(error, Err(ExchangeError::TooLarge { .. })));
+}
+
+/// Answers each request with what it was, on as many connections as are opened; each ends without a word after `requests`.
+async fn http_echo(tls: Option<Tls>, requests: usize) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                match tls {
+                    Some(tls) => echoes(tls.accept(tcp).await.unwrap(), requests).await,
+                    None => echoes(tcp, requests).await,
+                }
+            });
+        }
+    });
+    (port, connections)
+}
+
+async fn echoes(stream: impl AsyncRead + AsyncWrite + Unpin, requests: usize) {
+    let mut stream = BufStream::new(stream);
+    for _ in 0..requests {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+                return;
+            }
+            let line = line.trim_end().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.parse().unwrap();
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        let Page::Bytes(answer) = http("200 OK", "application/pkixcmp", &body) else {
+            return;
+        };
+        stream.write_all(&answer).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_and_replaced_when_it_has_ended() {
+    let (port, connections) = http_echo(None, 2).await;
+    let url: Url = format!("http://127.0.0.1:{port}").parse().unwrap();
+    let client = client();
+    for n in 1..=5_usize {
+        let answer = client.exchange(&url, None, &message(n)).await.unwrap();
+        assert_eq!(answer, message(n));
+        assert_eq!(connections.load(Ordering::SeqCst), n.div_ceil(2));
+    }
+}
+
+#[tokio::test]
+async fn https_verifies_the_server_unless_cmp_itself_says_whom_to_believe() {
+    let ca = Ca::new("CMP CA");
+    let other = Ca::new("Another CA");
+    // A web server has no opinion about its clients; this one wants to see a certificate, so the client shows one.
+    let tls = Tls::new(&ca.endpoint(CONTROLLER).credentials(), ca.verifier()).unwrap();
+    let (port, _) = http_echo(Some(tls), 10).await;
+    let url: Url = format!("https://localhost:{port}").parse().unwrap();
+    let exchange = async |trust| {
+        let config = ClientConfig {
+            identity: Some(ca.endpoint(AGENT).credentials()),
+            ..config(trust)
+        };
+        let client = Client::new(config).unwrap();
+        client.exchange(&url, None, b"x").await
+    };
+    let anchors = |ca: &Ca| ServerTrust::Anchors(anchors_from_pem(&ca.root_pem()).unwrap());
+    assert_eq!(exchange(anchors(&ca)).await.unwrap(), b"x");
+    assert_eq!(exchange(ServerTrust::FromCmp).await.unwrap(), b"x");
+    let refused = exchange(anchors(&other)).await;
+    assert!(
+        matches!(refused, Err(ExchangeError::Untrusted(_))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn https_without_an_identity_shows_none() {
+    let ca = Ca::new("CMP CA");
+    let tls = Tls::new(&ca.endpoint(CONTROLLER).credentials(), ca.verifier()).unwrap();
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        tls.accept(tcp).await.unwrap_err()
+    });
+    let url: Url = format!("https://localhost:{port}").parse().unwrap();
+    let refused = client().exchange(&url, None, b"x").await.unwrap_err();
+    assert!(refused.is_transient(), "{refused}");
+    let TlsError::Refused(decision) = asked.await.unwrap() else {
+        panic!("the client showed a certificate");
+    };
+    assert_eq!(decision.refusal(), Some(&Refusal::NoCertificate));
 }
 
 #[tokio::test]

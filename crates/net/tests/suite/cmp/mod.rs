@@ -1,6 +1,7 @@
 //! The transfer of CMP: both sides against each other, and against programs of others.
 
 mod client;
+mod peers;
 mod rules;
 mod secure;
 mod world;
