@@ -51,3 +51,8 @@ pub use message::{Message, Method};
 pub use soap::{Envelope, Header, Limits};
 pub use value::{ParameterValues, Secret, Value, ValueType};
 pub use version::{Namespace, Version};
+
+/// The example of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -62,7 +62,7 @@ impl Writer {
             matches!(byte, b'<' | b'>' | b'&' | 0xEF)
                 || (byte < 0x20 && !matches!(byte, b'\n' | b'\t'))
         };
-        if !text.bytes().any(odd) {
+        if !text.bytes().fold(false, |found, byte| found | odd(byte)) {
             self.out.push_str(text);
             return;
         }
