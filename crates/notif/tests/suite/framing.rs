@@ -35,7 +35,7 @@ fn bare_record_is_one_message() {
     assert_eq!((stats.bare_records, stats.framed_records), (2, 0));
     // Two in one record are none in -26.
     let two = [one(3, 3), one(3, 4)].concat();
-    assert_eq!(ids(&mut collector, &[&two]), []);
+    assert_eq!(ids(&mut collector, &[&two]), [0_u32; 0]);
     assert_eq!(collector.stats().refused(Reason::TrailingBytes), 1);
 }
 
@@ -113,7 +113,7 @@ fn wrong_framing_is_counted_and_the_next_record_is_read() {
     ];
     for record in &wrong {
         let mut collector = collector();
-        assert_eq!(ids(&mut collector, &[record]), []);
+        assert_eq!(ids(&mut collector, &[record]), [0_u32; 0]);
         let stats = collector.stats();
         assert_eq!(stats.all_refused(), 1, "{record:?}");
         assert_eq!(stats.totals, homefleet_notif::Counters::default());
@@ -132,7 +132,7 @@ fn garbage_in_a_record_is_counted_and_changes_nothing_else() {
     ids(&mut collector, &[&one(3, 1)]);
     let before = collector.stats().totals;
     let records: [&[u8]; 4] = [&[0xFF; 40], b"\0", b"garbage", &[0x21; 11]];
-    assert_eq!(ids(&mut collector, &records), []);
+    assert_eq!(ids(&mut collector, &records), [0_u32; 0]);
     let stats = collector.stats();
     assert_eq!((stats.all_refused(), stats.totals), (4, before));
     assert_eq!(ids(&mut collector, &[&one(3, 2)]), [2]);

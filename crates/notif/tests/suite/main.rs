@@ -10,6 +10,7 @@ mod codec;
 mod collector;
 mod framing;
 mod fuzz;
+mod interop_scapy;
 mod publisher;
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
