@@ -20,7 +20,7 @@ DEMO_PACKAGES := $(if $(filter stomp,$(MTP)),rabbitmq-server) $(if $(filter mqtt
 # The Python with aiocoap and websockets, for the interop tests.
 export HOMEFLEET_PYTHON ?= $(abspath $(PEERS)/venv/bin/python)
 
-BENCHES := post datagrams store notify size
+BENCHES := post datagrams notif store notify size
 
 .PHONY: help demo device test lint bench $(BENCHES:%=bench-%) fuzz deps deps-build deps-test deps-lint docs clean
 
@@ -53,6 +53,9 @@ bench-post: deps-build # the CoAP engine alone
 
 bench-datagrams: deps-test # requests, handshakes, sessions over UDP
 	$(CARGO) bench --locked --package homefleet-net --bench datagrams -- $(ARGS)
+
+bench-notif: deps-build # UDP-notif received, plain and over DTLS
+	$(CARGO) bench --locked --package homefleet-net --bench notif -- $(ARGS)
 
 bench-store bench-notify: bench-%: deps-test # durable writes; notifications in and stored over each MTP
 	$(CARGO) bench --locked --package homefleet-server --bench $* -- $(ARGS)

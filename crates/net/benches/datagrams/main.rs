@@ -50,7 +50,7 @@ fn main() {
         std::process::exit(2);
     }
     let wanted = |part: &str| asked.is_empty() || asked.contains(&part);
-    let mut report = Report::new(json);
+    let mut report = Report::new("datagrams", json);
     if wanted("coap") {
         requests::coap(&mut report);
     }

@@ -20,12 +20,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(json: bool) -> Self {
+    /// Figures of the bench of this name.
+    pub(crate) fn new(name: &str, json: bool) -> Self {
         // Cargo's directory for temporary files of a target directory is in that directory.
         let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
             .parent()
             .unwrap()
-            .join("bench/datagrams.json");
+            .join(format!("bench/{name}.json"));
         let before = std::fs::read_to_string(&file)
             .map(|text| parse(&text))
             .unwrap_or_default();
