@@ -55,7 +55,7 @@ pub use approval::{Decided, MAX_REQUEST, NewApproval};
 pub use error::{
     ApprovalError, ConfirmError, IssueError, KeyRefusal, PkiError, RevokeError, SecretError,
 };
-pub use key::CaKeyKind;
+pub use key::{CaKeyKind, TokenPlace};
 pub use name::{AltName, TemplateError};
 pub use ocsp::MAX_OCSP_REQUEST;
 pub use order::{Authorisation, Initial, IssuedCertificate, Order, Requested};
@@ -66,7 +66,7 @@ pub use secret::{
 };
 pub use serial::{Serial, SerialError};
 pub use service::Credential;
-pub use setup::{CaShape, Import, Init, Shown, import, init, show};
+pub use setup::{CaShape, Import, ImportedKey, Init, Shown, import, init, show};
 
 /// Decisions that who listens may fall behind.
 const DECISIONS: usize = 1024;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use der::Encode as _;
 use der::pem::LineEnding;
-use homefleet_cmp::crypto::{KeyPair, Signer};
+use homefleet_cmp::crypto::{KeyKind, KeyPair, Signer};
 use serde::{Deserialize, Serialize};
 use x509_cert::name::Name;
 use zeroize::Zeroizing;
@@ -28,7 +28,8 @@ use super::certificate::{
     crl_distribution_points, key_usage, signed, subject_key_id,
 };
 use super::error::PkiError;
-use super::key::{CaKeyKind, file, from_pkcs8};
+use super::key::pkcs11::TokenKey;
+use super::key::{CaKeyKind, TokenPlace, file, from_pkcs8};
 use super::serial::Serial;
 use super::vault::Vault;
 use super::{PkiConfig, crl};
@@ -71,6 +72,8 @@ pub struct Init {
     pub root_ca_issuers_urls: Vec<String>,
     /// Passphrase of the issuing CA's key and of the secrets.
     pub passphrase: Zeroizing<String>,
+    /// The issuing CA's key is made in this token, instead of a file.
+    pub token: Option<(TokenPlace, Zeroizing<String>)>,
     /// Passphrase of the root's key; `None` = the same.
     pub root_passphrase: Option<Zeroizing<String>>,
     /// Iterations of the key derivation; `None` = as many as are good. Tests have less time.
@@ -84,14 +87,21 @@ pub struct Import {
     pub directory: PathBuf,
     /// File with its certificate first, the root's last, in PEM.
     pub chain: PathBuf,
-    /// File with its key, in PEM, under a passphrase.
-    pub key: PathBuf,
-    /// Passphrase of that file.
-    pub key_passphrase: Zeroizing<String>,
+    /// Where its key is.
+    pub key: ImportedKey,
     /// Passphrase that the key and the secrets are kept under.
     pub passphrase: Zeroizing<String>,
     /// Iterations of the key derivation; `None` = as many as are good.
     pub iterations: Option<u32>,
+}
+
+/// The key of a CA that is imported.
+#[derive(Clone)]
+pub enum ImportedKey {
+    /// In a file, PEM, under a passphrase. It is copied, under the CA's own passphrase.
+    File(PathBuf, Zeroizing<String>),
+    /// In a PKCS#11 token, with its PIN. It stays there.
+    Token(TokenPlace, Zeroizing<String>),
 }
 
 /// A certificate of the hierarchy, as it is shown.
@@ -120,6 +130,9 @@ pub struct Shown {
 #[serde(deny_unknown_fields)]
 struct Description {
     version: u32,
+    /// Where the issuing CA's key is; absent = in its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pkcs11: Option<TokenPlace>,
 }
 
 /// An opened directory.
@@ -131,14 +144,23 @@ pub(super) struct Opened {
 /// Opens the CA.
 pub(super) fn open(config: &PkiConfig) -> Result<Opened, PkiError> {
     let directory = &config.directory;
-    describe(directory)?;
+    let description = describe(directory)?;
     let path = directory.join(CHAIN);
     let chain = read_chain(&path)?;
     let passphrase = config.passphrase.as_ref().ok_or(PkiError::NoPassphrase)?;
-    let pkcs8 = file::decrypt(&directory.join(ISSUING_KEY), passphrase)?;
-    let key = from_pkcs8(&pkcs8)?;
-    let blocking = key.kind() == homefleet_cmp::crypto::KeyKind::Rsa;
-    let authority = Authority::new(&path, chain, Arc::new(key), blocking)?;
+    let (key, blocking): (Arc<dyn Signer>, bool) = match &description.pkcs11 {
+        Some(place) => {
+            let pin = config.pin.as_ref().ok_or(PkiError::NoPin)?;
+            (Arc::new(TokenKey::open(place, pin)?), true)
+        }
+        None => {
+            let pkcs8 = file::decrypt(&directory.join(ISSUING_KEY), passphrase)?;
+            let key = from_pkcs8(&pkcs8)?;
+            let blocking = key.kind() == KeyKind::Rsa;
+            (Arc::new(key), blocking)
+        }
+    };
+    let authority = Authority::new(&path, chain, key, blocking)?;
     let secrets = file::decrypt(&directory.join(SECRETS_KEY), passphrase)?;
     Ok(Opened {
         authority,
@@ -179,30 +201,33 @@ pub fn init(init: &Init, now: Millis) -> Result<(), PkiError> {
     let root_crl = root_list(&root_key, &root_name, now, init.root.lifetime)?;
     building.write(ROOT_CRL, &pem("X509 CRL", &root_crl)?, false)?;
 
-    let pkcs8 = init.issuing.key.generate()?;
-    let key = from_pkcs8(&pkcs8)?;
     let subject = name(&init.issuing.subject)?;
     if subject == root_name {
         return Err(PkiError::Option(
             "root and issuing CA have the same subject".to_owned(),
         ));
     }
+    let public_key = match &init.token {
+        Some((place, pin)) => TokenKey::generate(place, pin, init.issuing.key)?.public_key(),
+        None => {
+            let pkcs8 = init.issuing.key.generate()?;
+            let text = file::encrypt(&pkcs8, &init.passphrase, iterations)?;
+            building.write(ISSUING_KEY, &text, true)?;
+            from_pkcs8(&pkcs8)?.public_key()
+        }
+    };
     let issuing = Ca {
         shape: &init.issuing,
         subject: &subject,
-        public_key: &key.public_key().to_der(),
+        public_key: &public_key.to_der(),
         path_len: init.path_len,
         urls: (&init.root_crl_urls, &init.root_ca_issuers_urls),
     };
     let issuing_der = issuing.certificate(&root_key, &root_name, now)?;
     let chain = pem("CERTIFICATE", &issuing_der)? + &pem("CERTIFICATE", &root_der)?;
     building.write(CHAIN, &chain, false)?;
-    building.write(
-        ISSUING_KEY,
-        &file::encrypt(&pkcs8, &init.passphrase, iterations)?,
-        true,
-    )?;
-    building.finish(&init.passphrase, iterations)
+    let place = init.token.as_ref().map(|(place, _)| place.clone());
+    building.finish(&init.passphrase, iterations, place)
 }
 
 /// Takes over an issuing CA that there is.
@@ -213,21 +238,27 @@ pub fn import(import: &Import) -> Result<(), PkiError> {
     let building = Building::start(&import.directory)?;
     let iterations = import.iterations.unwrap_or(file::ITERATIONS);
     let chain = read_chain(&import.chain)?;
-    let pkcs8 = file::decrypt(&import.key, &import.key_passphrase)?;
-    let key = from_pkcs8(&pkcs8)?;
     // Judged as it will be when it is opened.
-    Authority::new(&import.chain, chain.clone(), Arc::new(key), false)?;
+    let judge = |key: Arc<dyn Signer>| Authority::new(&import.chain, chain.clone(), key, false);
+    let place = match &import.key {
+        ImportedKey::File(path, passphrase) => {
+            let pkcs8 = file::decrypt(path, passphrase)?;
+            judge(Arc::new(from_pkcs8(&pkcs8)?))?;
+            let text = file::encrypt(&pkcs8, &import.passphrase, iterations)?;
+            building.write(ISSUING_KEY, &text, true)?;
+            None
+        }
+        ImportedKey::Token(place, pin) => {
+            judge(Arc::new(TokenKey::open(place, pin)?))?;
+            Some(place.clone())
+        }
+    };
     let mut text = String::new();
     for certificate in &chain {
         text.push_str(&pem("CERTIFICATE", certificate)?);
     }
     building.write(CHAIN, &text, false)?;
-    building.write(
-        ISSUING_KEY,
-        &file::encrypt(&pkcs8, &import.passphrase, iterations)?,
-        true,
-    )?;
-    building.finish(&import.passphrase, iterations)
+    building.finish(&import.passphrase, iterations, place)
 }
 
 /// The certificates of the CA, the issuing one first; needs no passphrase.
@@ -235,7 +266,7 @@ pub fn import(import: &Import) -> Result<(), PkiError> {
 /// # Errors
 /// [`PkiError`].
 pub fn show(directory: &Path) -> Result<Vec<Shown>, PkiError> {
-    describe(directory)?;
+    let description = describe(directory)?;
     let path = directory.join(CHAIN);
     let chain = read_chain(&path)?;
     let last = chain.len().saturating_sub(1);
@@ -244,6 +275,7 @@ pub fn show(directory: &Path) -> Result<Vec<Shown>, PkiError> {
         .enumerate()
         .map(|(place, der)| {
             let key_in = match place {
+                0 if description.pkcs11.is_some() => "pkcs11",
                 0 => "file",
                 _ if place == last && directory.join(ROOT_KEY).exists() => "file",
                 _ => "offline",
@@ -312,14 +344,19 @@ impl Building {
         file::write_new(&self.temporary.join(name), text, private)
     }
 
-    fn finish(self, passphrase: &str, iterations: u32) -> Result<(), PkiError> {
+    fn finish(
+        self,
+        passphrase: &str,
+        iterations: u32,
+        pkcs11: Option<TokenPlace>,
+    ) -> Result<(), PkiError> {
         let key = Vault::generate().map_err(|error| PkiError::Random(error.to_string()))?;
         self.write(
             SECRETS_KEY,
             &file::encrypt(&key, passphrase, iterations)?,
             true,
         )?;
-        let description = toml::to_string(&Description { version: 1 });
+        let description = toml::to_string(&Description { version: 1, pkcs11 });
         let description = description.map_err(|error| PkiError::Option(error.to_string()))?;
         self.write(DESCRIPTION, &description, false)?;
         // Works over an empty directory, and over no other one.

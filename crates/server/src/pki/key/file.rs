@@ -78,7 +78,11 @@ pub(in super::super) fn decrypt(
         )));
     }
     let info = EncryptedPrivateKeyInfoOwned::from_der(&der)
-        .map_err(|error| bad(format!("no encrypted key: {error}")))?;
+        .map_err(|error| {
+            bad(format!(
+                "no encrypted key that is accepted ({error}): `openssl pkcs8 -topk8 -v2 aes-256-cbc` makes one of it"
+            ))
+        })?;
     info.encryption_algorithm
         .decrypt(passphrase, info.encrypted_data.as_bytes())
         .map(Zeroizing::new)

@@ -21,6 +21,9 @@ use super::error::{KeyRefusal, PkiError};
 use super::profile::KeyClass;
 
 pub(super) mod file;
+pub(super) mod pkcs11;
+
+pub use pkcs11::TokenPlace;
 
 /// Kinds of keys that a CA may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,4 +1,7 @@
 //! The CA: what it issues and refuses, judged by OpenSSL where it can.
 
+mod enrol;
 mod issue;
+mod revoke;
+mod setup;
 mod world;

@@ -46,6 +46,7 @@ pub(crate) fn init(directory: &Path, key: CaKeyKind) -> Init {
         root_crl_urls: Vec::new(),
         root_ca_issuers_urls: Vec::new(),
         passphrase: PASSPHRASE.to_owned().into(),
+        token: None,
         root_passphrase: None,
         iterations: Some(1000),
     }
