@@ -37,8 +37,11 @@ impl Device {
     ///
     /// When the tables contradict each other: a mistake in this program.
     pub fn new(providers: Vec<Box<dyn Provider>>, rows: Vec<Row>) -> Result<Self, SchemaError> {
-        let mut tables: Vec<&'static [Object]> =
-            vec![local_agent::OBJECTS, local_agent::TRANSPORTS];
+        let mut tables: Vec<&'static [Object]> = vec![
+            local_agent::OBJECTS,
+            local_agent::TRANSPORTS,
+            crate::telemetry::OBJECTS,
+        ];
         tables.extend(providers.iter().map(|provider| provider.objects()));
         let mut tree = Tree::new(Arc::new(Schema::new(&tables)?));
         let report = tree.import(rows);

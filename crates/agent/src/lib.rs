@@ -5,6 +5,7 @@
 //!                     │  Records, time, results ─▶ ◀─ actions
 //!                  engine (no sockets, time as an argument)
 //!        request ─ what a controller asks │ notify ─ what it wants to be told │ store ─ what survives
+//!   telemetry ─ what receivers of UDP-notif are told
 //!                  role ─ what a controller may do of it │ transport ─ how each is reached
 //!                  device (the tree) ─▶ local_agent (the core's own objects), provider (everything else)
 //! ```
@@ -35,6 +36,7 @@ mod notify;
 mod random;
 mod request;
 mod role;
+pub mod telemetry;
 mod time;
 
 pub use self::{

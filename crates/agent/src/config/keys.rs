@@ -228,6 +228,14 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.enrol.retry, v),
     },
     Key {
+        name: "telemetry.publisher_id",
+        set: |f, v| put(&mut f.telemetry.publisher_id, v),
+    },
+    Key {
+        name: "telemetry.yang",
+        set: |f, v| put(&mut f.telemetry.yang, v),
+    },
+    Key {
         name: "device.restart",
         set: |f, v| put(&mut f.device.restart, v),
     },

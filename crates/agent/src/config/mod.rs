@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 mod enrol;
 mod keys;
+mod telemetry;
 mod template;
 mod url;
 
@@ -23,7 +24,7 @@ pub use self::{
     template::{Init, InitEnrol, template},
     url::{ControllerUrl, Place, UrlError},
 };
-use crate::transport::Secret;
+use crate::{telemetry::factory::TelemetryConfig, transport::Secret};
 
 /// The only version of the file's form there is.
 pub const VERSION: u32 = 1;
@@ -62,6 +63,8 @@ pub struct Config {
     pub trust: TrustConfig,
     /// Where the agent's own certificate comes from; absent: from the files that `trust` names.
     pub enrol: Option<EnrolConfig>,
+    /// Receivers and subscriptions of telemetry.
+    pub telemetry: TelemetryConfig,
     /// What controllers may do to the device itself.
     pub device: DeviceConfig,
     /// Bounds of everything that grows.
@@ -307,6 +310,8 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) enrol: enrol::EnrolFile,
     #[serde(default)]
+    pub(crate) telemetry: telemetry::TelemetryFile,
+    #[serde(default)]
     pub(crate) device: DeviceFile,
     #[serde(default)]
     pub(crate) limits: LimitsFile,
@@ -468,6 +473,7 @@ impl File {
         }
         let websocket = self.websocket.finish(allow_insecure)?;
         let uds = self.uds.finish(base);
+        let telemetry = self.telemetry.finish(base)?;
         if self.plain_listen.is_some() && !allow_insecure {
             return Err(ConfigError::Invalid {
                 key: "plain_listen",
@@ -564,6 +570,7 @@ impl File {
                 wait_for_time: Duration::from_secs(self.trust.wait_for_time.unwrap_or(60).into()),
             },
             enrol,
+            telemetry,
             device: DeviceConfig {
                 restart: self.device.restart.unwrap_or(Restart::System),
                 allow_network_changes: self.device.allow_network_changes.unwrap_or(false),

@@ -245,6 +245,23 @@ pub fn template(init: &Init) -> String {
         "# Seconds until it is tried again when the CA refuses or is away; they double up to an hour.",
     );
     text("#retry = 15");
+    text(
+        "\n# What receivers of UDP-notif are told; controllers see and change it as Device.X_HOMEFLEET_Telemetry.",
+    );
+    text("[telemetry]");
+    text("# Message Publisher ID of this agent.");
+    text("#publisher_id = 1");
+    text("# A JSON file that says the same by the YANG names of ietf-udp-notif-transport.");
+    text("#yang = \"\"");
+    text("# [[telemetry.receiver]]");
+    text("# name = \"collector\"");
+    text("# address = \"collector.example.net\"");
+    text("# port = 4739");
+    text("# [[telemetry.subscription]]");
+    text("# name = \"interfaces\"");
+    text("# receiver = \"collector\"");
+    text("# paths = [\"Device.IP.Interface.*.Stats.\"]");
+    text("# period = 10.0");
     text("\n# What controllers may do to the device itself.");
     text("[device]");
     text(

@@ -44,6 +44,8 @@ pub(super) mod fact {
     pub(crate) const FIRST_USE: &str = "first_use";
     /// With a kind of MTP behind it: the row of the configuration file's, and what it was entered as.
     pub(crate) const MTP: &str = "factory_mtp ";
+    /// What the configuration file said about telemetry when it was last entered, and where.
+    pub(crate) const TELEMETRY: &str = "factory_telemetry";
     /// A change on trial, with the state before it.
     pub(crate) const TRIAL: &str = "trial";
     /// With a controller's Endpoint ID behind it: it has answered an OnBoardRequest.
@@ -60,6 +62,7 @@ impl Engine {
         self.enter_trust(now)?;
         self.end_volatile_subscriptions();
         self.enter_factory_controller(now)?;
+        self.enter_telemetry()?;
         let boots: u64 = self
             .store
             .fact(fact::BOOTS)?
@@ -74,6 +77,7 @@ impl Engine {
         self.device.tree.drain_changes();
         self.reload_controllers();
         self.reload_subscriptions(now);
+        self.reload_telemetry(now);
         self.restore_pending(now)?;
         self.fail_interrupted();
         let enabled: Vec<(ObjectPath, String)> = self

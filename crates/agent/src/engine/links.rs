@@ -235,7 +235,7 @@ impl Engine {
         .unwrap_or_default()
     }
 
-    fn fill(&mut self, object: &ObjectPath, param: &str, value: &str) {
+    pub(super) fn fill(&mut self, object: &ObjectPath, param: &str, value: &str) {
         self.put(object.param(param).as_str(), value);
     }
 }

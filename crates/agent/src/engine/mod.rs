@@ -35,6 +35,7 @@ use crate::{
     request::{self, Fault},
     role::Rights,
     store::{Batch, Store, StoreError},
+    telemetry::{Receiver, factory::TelemetryConfig},
     transport::{Greetings, Plan},
 };
 
@@ -49,18 +50,23 @@ mod links;
 mod periodic;
 mod receive;
 mod settle;
+mod telemetry;
 mod trial;
 mod trust;
 
 pub(crate) use self::boot::json_object;
-pub use self::links::{Link, Links};
 use self::{
     channels::Channels,
     commands::Request,
     deliver::Held,
     duplicates::Duplicates,
     periodic::Periodic,
+    telemetry::Telemetry,
     trial::{Asked, Trial},
+};
+pub use self::{
+    links::{Link, Links},
+    telemetry::Publishers,
 };
 
 /// How often providers read the system while something of theirs is subscribed to.
@@ -92,6 +98,8 @@ pub struct Settings {
     pub first_use: Option<(bool, u32)>,
     /// How long a change that cuts the way it came by has until its Controller is heard again; zero: it just stays.
     pub rollback_after: Duration,
+    /// Receivers and subscriptions of telemetry that the configuration file has.
+    pub telemetry: TelemetryConfig,
     /// Whom the MTPs greet when a channel comes up; shared with them.
     pub greetings: Arc<Greetings>,
 }
@@ -237,6 +245,15 @@ pub enum Action {
     /// From now on the MTPs do this. What was to be transmitted before goes out over the old channels first; then
     /// [`Engine::handle_applied`] is told.
     Plan(Plan),
+    /// From now on these are the receivers of telemetry, by row of the data model.
+    Telemetry(Vec<(String, Receiver)>),
+    /// Publish a message of telemetry.
+    Publish {
+        /// Row of the receiver.
+        receiver: String,
+        /// The notification, encoded.
+        message: Vec<u8>,
+    },
     /// The connection of this name is made anew, when what was to be transmitted before is out.
     Reconnect(String),
 }
@@ -249,6 +266,10 @@ impl std::fmt::Debug for Action {
             Self::Abort(request) => write!(f, "Abort({request})"),
             Self::Trust(trusted) => trusted.fmt(f),
             Self::Plan(plan) => plan.fmt(f),
+            Self::Telemetry(receivers) => write!(f, "Telemetry({receivers:?})"),
+            Self::Publish { receiver, message } => {
+                write!(f, "Publish({receiver}, {} bytes)", message.len())
+            }
             Self::Reconnect(name) => write!(f, "Reconnect({name})"),
         }
     }
@@ -362,6 +383,7 @@ pub struct Engine {
     /// Who asked for what is being settled, when it may cut its way.
     asked: Option<Asked>,
     trial: Option<Trial>,
+    telemetry: Telemetry,
     random: Random,
     started: Instant,
     /// Until then nothing is sent that nobody asked for, because accurate time may still come (R-SEC.19).
@@ -430,6 +452,7 @@ impl Engine {
             reconnects: BTreeSet::new(),
             asked: None,
             trial: None,
+            telemetry: Telemetry::default(),
             random,
             started: now.instant,
             silent_until: None,
@@ -504,6 +527,7 @@ impl Engine {
         }
         self.end_subscriptions(now);
         self.run_periodic(now);
+        self.run_telemetry(now);
         self.give_up(now);
         self.end_trial(now);
         self.settle(now, None);
@@ -540,6 +564,7 @@ impl Engine {
         self.silent_until = None;
         self.outbox.start_again(now);
         self.plan_changed = true;
+        self.reload_telemetry(now);
         self.release(now);
     }
 
@@ -557,6 +582,7 @@ impl Engine {
                 None => self.outbox.timeout(),
             },
             self.periodic.timeout(),
+            self.telemetry.timeout(),
             self.periodic.end_of_life(),
             self.held_until(),
             self.trial_until(),
@@ -610,6 +636,7 @@ impl Engine {
             .as_secs();
         self.put("Device.LocalAgent.UpTime", &uptime.to_string());
         self.refresh_links(now);
+        self.refresh_telemetry();
     }
 
     /// Writes a value of the core's own; a refusal is a mistake in this program.

@@ -15,7 +15,7 @@ use crate::{
     provider::Now,
     role::{Rights, TRUST},
     store::Batch,
-    transport,
+    telemetry, transport,
 };
 
 impl Engine {
@@ -31,8 +31,10 @@ impl Engine {
             }
             let notices = self.subscriptions.on_changes(&self.device.tree, &changes);
             self.notices.extend(notices);
+            self.telemetry.on_changes(now, &self.device.tree, &changes);
             self.follow(now, &changes);
         }
+        self.tell_changes(now);
         if std::mem::take(&mut self.trust_changed) {
             self.publish_trust();
         }
@@ -144,6 +146,9 @@ impl Engine {
             // What a Controller's MTP refers to may have changed.
             self.reload_controllers();
         }
+        if changes.iter().map(path).any(telemetry::is_setting) {
+            self.reload_telemetry(now);
+        }
         if touches(notify::TABLE) || touches(controllers::TABLE) {
             let (controllers, tree) = (&self.controllers, &self.device.tree);
             self.outbox.forget_where(
@@ -172,6 +177,11 @@ impl Engine {
                 }
             }
         }
+        for reference in self.telemetry.watched() {
+            if self.device.has_provider(&reference) && !self.watched.contains(&reference) {
+                self.watched.push(reference);
+            }
+        }
         let new: Vec<_> = self
             .watched
             .iter()
@@ -185,6 +195,7 @@ impl Engine {
         changes.extend(self.device.tree.drain_changes());
         let notices = self.subscriptions.on_changes(&self.device.tree, &changes);
         self.notices.extend(notices);
+        self.telemetry.on_changes(now, &self.device.tree, &changes);
         view.reload(&self.device.tree);
         self.subscriptions = view;
         self.next_poll = match (self.watched.is_empty(), self.next_poll) {

@@ -33,17 +33,17 @@ pub const ROOT_DATA_MODEL_VERSION: &str = "2.16";
 pub const DATA_MODEL_URI: &str = "urn:broadband-forum-org:tr-181-2-16-0-usp";
 
 pub(super) const PORT: Type = Type::UnsignedIntIn(1, 65_535);
-pub(super) const NUMBER: Type = Type::UnsignedInt;
+pub(crate) const NUMBER: Type = Type::UnsignedInt;
 
 /// `rwxn`, with `-` for what is not granted; its form is checked beside the type.
 const PERMISSION: Type = Type::string(4);
 const NOTHING: &str = "----";
 
-pub(super) const fn alias() -> Param {
+pub(crate) const fn alias() -> Param {
     Param::rw("Alias", Type::string(64))
 }
 
-pub(super) const fn enable() -> Param {
+pub(crate) const fn enable() -> Param {
     Param::rw("Enable", Type::Boolean).default("false")
 }
 

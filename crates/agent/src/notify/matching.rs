@@ -5,40 +5,37 @@ use homefleet_model::{
     tree::{Resolved, Tree},
 };
 
-use super::Subscription;
-
-/// A subscription against one state of the tree; search expressions are resolved once, when first needed.
-pub(super) struct View<'a> {
+/// References against one state of the tree; search expressions are resolved once, when first needed.
+pub(crate) struct View<'a> {
     tree: &'a Tree,
-    subscription: &'a Subscription,
+    references: &'a [Path],
     resolved: Option<Vec<Resolved>>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(tree: &'a Tree, subscription: &'a Subscription) -> Self {
+    pub(crate) fn new(tree: &'a Tree, references: &'a [Path]) -> Self {
         Self {
             tree,
-            subscription,
+            references,
             resolved: None,
         }
     }
 
     /// ValueChange: the parameter itself, or any below an object path.
-    pub(super) fn names_param(&mut self, param: &ParamPath) -> bool {
+    pub(crate) fn names_param(&mut self, param: &ParamPath) -> bool {
         let object = param.object();
-        let simple =
-            self.subscription
-                .references
-                .iter()
-                .any(|reference| match reference.target() {
-                    Target::Param(name) => {
-                        name == param.name() && shape(reference, &object) == Shape::Same
-                    }
-                    Target::Object => {
-                        matches!(shape(reference, &object), Shape::Same | Shape::Below)
-                    }
-                    Target::Command(_) | Target::Event(_) => false,
-                });
+        let simple = self
+            .references
+            .iter()
+            .any(|reference| match reference.target() {
+                Target::Param(name) => {
+                    name == param.name() && shape(reference, &object) == Shape::Same
+                }
+                Target::Object => {
+                    matches!(shape(reference, &object), Shape::Same | Shape::Below)
+                }
+                Target::Command(_) | Target::Event(_) => false,
+            });
         simple
             || self.resolved().iter().any(|item| match item {
                 Resolved::Param(named) => named == param,
@@ -47,12 +44,25 @@ impl<'a> View<'a> {
             })
     }
 
+    /// Whether a row lies at or below what the references name: its making or end changes what they tell.
+    pub(crate) fn names_row(&mut self, row: &ObjectPath) -> bool {
+        let simple = self.references.iter().any(|reference| {
+            *reference.target() == Target::Object
+                && matches!(shape(reference, row), Shape::Same | Shape::Below)
+        });
+        simple
+            || self.resolved().iter().any(|item| match item {
+                Resolved::Object(named) | Resolved::Table(named) => row.starts_with(named),
+                _ => false,
+            })
+    }
+
     /// ObjectCreation: a row of the named table itself, not of tables below it.
     pub(super) fn names_created(&mut self, row: &ObjectPath) -> bool {
         let Some(table) = row.parent() else {
             return false;
         };
-        let simple = self.subscription.references.iter().any(|reference| {
+        let simple = self.references.iter().any(|reference| {
             *reference.target() == Target::Object
                 && (shape(reference, &table) == Shape::Same || shape(reference, row) == Shape::Same)
         });
@@ -71,7 +81,7 @@ impl<'a> View<'a> {
 
     /// What the references with expressions or followed references name now.
     fn resolved(&mut self) -> &[Resolved] {
-        let (tree, references) = (self.tree, &self.subscription.references);
+        let (tree, references) = (self.tree, self.references);
         self.resolved.get_or_insert_with(|| {
             let complex = references.iter().filter(|reference| is_complex(reference));
             complex

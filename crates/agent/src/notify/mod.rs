@@ -27,7 +27,7 @@ mod retry;
 
 pub use self::retry::RetryPolicy;
 pub(crate) use self::{
-    matching::covers,
+    matching::{View as PathView, covers},
     outbox::{Outbox, Outgoing},
 };
 
@@ -100,7 +100,7 @@ impl Subscriptions {
     pub(crate) fn on_changes(&mut self, tree: &Tree, changes: &[Change]) -> Vec<Notice> {
         let mut notices = Vec::new();
         for subscription in &self.active {
-            let mut view = matching::View::new(tree, subscription);
+            let mut view = PathView::new(tree, &subscription.references);
             for change in changes {
                 if let Some(notification) = subscription.on_change(&mut view, tree, change) {
                     notices.push(subscription.notice(notification));
@@ -227,7 +227,7 @@ impl Subscription {
 
     fn on_change(
         &self,
-        view: &mut matching::View<'_>,
+        view: &mut PathView<'_>,
         tree: &Tree,
         change: &Change,
     ) -> Option<Notification> {

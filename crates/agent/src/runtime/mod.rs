@@ -40,6 +40,7 @@ mod network;
 mod revocation;
 mod sender;
 mod spec;
+mod telemetry;
 mod trust;
 
 pub use self::trust::{Trust, TrustError, load_trust};
@@ -48,6 +49,7 @@ use self::{
     network::{Network, is_affected},
     revocation::Evidence,
     sender::Senders,
+    telemetry::Telemetry,
     trust::ControllerVerifier,
 };
 
@@ -112,6 +114,7 @@ pub type Providers = Box<dyn Fn(provider::reboot::Restart) -> Vec<Box<dyn Provid
 pub struct Agent {
     endpoint_id: EndpointId,
     network: Network,
+    telemetry: Telemetry,
     evidence: Option<Arc<Evidence>>,
     events: mpsc::Sender<Event>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -244,6 +247,7 @@ impl Agent {
         let kernel = Arc::new(Notify::new());
         let stopping = Arc::new(AtomicBool::new(false));
         let orderly = Arc::new(AtomicBool::new(false));
+        let telemetry = Telemetry::new(trust.credentials.clone(), verifier.clone());
         let host = Host {
             settings,
             data_dir: config.data_dir.clone(),
@@ -255,6 +259,7 @@ impl Agent {
             clock: clock.clone(),
             verifier: verifier.clone(),
             network: network.clone(),
+            telemetry: telemetry.clone(),
             senders: Senders::new(network.clone(), events.clone()),
             plan: Plan::default(),
             plans,
@@ -301,6 +306,7 @@ impl Agent {
         Ok(Self {
             endpoint_id: config.endpoint_id,
             network,
+            telemetry,
             evidence,
             events,
             thread: Some(thread),
@@ -364,6 +370,7 @@ impl Agent {
                 .await
                 .ok();
         }
+        self.telemetry.shutdown().await;
         self.network.shutdown().await;
     }
 
@@ -486,6 +493,7 @@ pub(crate) fn settings(config: &Config, trust: &Trust, port: u16) -> Settings {
         restarts: config.device.restart != Restart::Nothing,
         wait_for_time: config.trust.wait_for_time,
         rollback_after: config.rollback_after,
+        telemetry: config.telemetry.clone(),
         greetings: Arc::new(Greetings::default()),
     }
 }
@@ -584,6 +592,7 @@ struct Host {
     clock: Clock,
     verifier: Arc<ControllerVerifier>,
     network: Network,
+    telemetry: Telemetry,
     senders: Senders,
     /// What the MTPs were told last.
     plan: Plan,
@@ -684,6 +693,7 @@ impl Host {
             seed,
         )?;
         engine.set_links(Box::new(self.network.clone()));
+        engine.set_publishers(Box::new(self.telemetry.clone()));
         let kernel = self.kernel.clone();
         engine.watch(&Wake::new(move || kernel.notify_one()));
         engine.handle_clock(Now::system(), self.clock.is_accurate());
@@ -775,6 +785,10 @@ impl Host {
                     let old = std::mem::replace(&mut self.plan, plan.clone());
                     let flushed = self.senders.flush(|route| is_affected(&old, &plan, route));
                     self.order(Order::Plan(Box::new(plan)), flushed);
+                }
+                Action::Telemetry(receivers) => self.telemetry.apply(receivers),
+                Action::Publish { receiver, message } => {
+                    self.telemetry.publish(&receiver, message);
                 }
                 Action::Reconnect(name) => {
                     let over = |route: &Route| match route {

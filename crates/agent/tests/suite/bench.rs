@@ -241,6 +241,10 @@ pub(crate) struct Bench {
     /// Everything that was sent, in order: route, and `connect`, `disconnect`, `notify` or `answer`.
     pub(crate) order: Vec<(String, &'static str)>,
     pub(crate) greetings: Arc<Greetings>,
+    /// Receivers of telemetry that were to be served, the latest last.
+    pub(crate) receivers: Vec<Vec<(String, homefleet_agent::telemetry::Receiver)>>,
+    /// Messages of telemetry, with their receivers.
+    pub(crate) published: Vec<(String, Vec<u8>)>,
     /// The certificate that senders show.
     pub(crate) peer: Peer,
 }
@@ -273,6 +277,7 @@ pub(crate) fn settings() -> Settings {
         brokers: Vec::new(),
         rollback_after: Duration::from_secs(120),
         greetings: Arc::default(),
+        telemetry: homefleet_agent::telemetry::factory::TelemetryConfig::default(),
         certificates: vec![homefleet_agent::engine::CertificateInfo {
             serial: "0A".into(),
             issuer: "CN=Test CA".into(),
@@ -325,6 +330,8 @@ impl Bench {
             others: Vec::new(),
             order: Vec::new(),
             greetings,
+            receivers: Vec::new(),
+            published: Vec::new(),
             peer: Peer {
                 basis: Basis::TrustedCa,
                 fingerprint: [1; 32],
@@ -345,6 +352,8 @@ impl Bench {
                 Action::Spawn { request, running } => self.running.push((request, running)),
                 Action::Abort(request) => self.aborted.push(request),
                 Action::Trust(trusted) => self.trusted.push(trusted),
+                Action::Telemetry(receivers) => self.receivers.push(receivers),
+                Action::Publish { receiver, message } => self.published.push((receiver, message)),
             }
         }
     }

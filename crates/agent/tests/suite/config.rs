@@ -211,6 +211,8 @@ fn every_key_has_an_environment_variable_that_wins() {
         "trust.revocation" => "chain",
         "trust.revocation_unknown" => "refuse",
         "device.restart" => "agent",
+        "telemetry.publisher_id" => "7",
+        "telemetry.yang" => "",
         "trust.wait_for_time" | "trust.first_use_timer" | "rollback_after" => "7",
         "enrol.url" => "https://ca",
         "enrol.trust" => "from-cmp",

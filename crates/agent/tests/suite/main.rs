@@ -29,3 +29,4 @@ mod requests;
 mod revocation;
 mod roles;
 mod schema;
+mod telemetry;
