@@ -51,6 +51,18 @@ impl Target {
     }
 }
 
+/// Whether a request is sent again over another association.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// When the peer has been silent for a while, also after it acknowledged the request: whoever asks does not mind that it comes twice.
+    Freely,
+    /// Only when not a word was heard since it was sent: an association that the peer has forgotten, most likely. A peer that acknowledged
+    /// it has it, and gets all the time that CoAP allows.
+    UntilHeard,
+    /// Never: it leaves over one association and is given up with it.
+    Never,
+}
+
 /// Why a request has no response.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]

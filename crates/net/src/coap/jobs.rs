@@ -8,7 +8,7 @@ use homefleet_coap::{Peer, Request, RequestError, RequestId, Response, SessionId
 use homefleet_trust::Decision;
 use tokio::sync::oneshot;
 
-use super::client::{RequestFailure, Target};
+use super::client::{Repeat, RequestFailure, Target};
 use super::task::Task;
 use crate::dtls;
 
@@ -42,8 +42,10 @@ pub(super) struct Job {
     pub(super) waiting: bool,
     /// Already sent a second time because its association was replaced.
     pub(super) repeated: bool,
-    /// It leaves over one association only, and is given up with it.
-    pub(super) once: bool,
+    /// Whether it leaves over another association.
+    pub(super) repeat: Repeat,
+    /// When it was handed to CoAP.
+    pub(super) sent: Instant,
 }
 
 impl Task {
@@ -53,7 +55,7 @@ impl Task {
         addrs: Vec<SocketAddr>,
         target: Target,
         request: Request,
-        once: bool,
+        repeat: Repeat,
         reply: oneshot::Sender<Result<Response, RequestFailure>>,
     ) {
         if self.jobs.len() >= self.max_requests {
@@ -76,7 +78,8 @@ impl Task {
                 doubt: None,
                 waiting: false,
                 repeated: false,
-                once,
+                repeat,
+                sent: now,
             },
         );
         self.next_address(now, id, RequestFailure::Unresolvable { host });
@@ -163,11 +166,12 @@ impl Task {
             Ok(request) => {
                 job.stage = Stage::UnderWay(request, peer);
                 job.reused = reused;
+                job.sent = now;
                 self.by_request.insert(request, id);
                 if let Some(due) = job.doubt_at.take() {
                     self.doubts.remove(&(due, id));
                 }
-                if reused && !job.once {
+                if reused && job.repeat != Repeat::Never {
                     let due = now + self.doubt_after;
                     job.doubt_at = Some(due);
                     self.doubts.insert((due, id));
@@ -231,7 +235,7 @@ impl Task {
         else {
             return;
         };
-        if job.repeated {
+        if job.repeated || job.repeat == Repeat::UntilHeard && heard > job.sent {
             return;
         }
         // It was heard from meanwhile: it lives, and the answer takes its time. It may still fall silent.
@@ -373,7 +377,9 @@ impl Task {
         };
         match error {
             // The association ended under the request: once more over a new one, which the peer asked for by ending it.
-            RequestError::PeerGone if job.reused && !job.repeated && !job.once => {
+            RequestError::PeerGone
+                if job.reused && !job.repeated && job.repeat != Repeat::Never =>
+            {
                 job.repeated = true;
                 job.reused = false;
                 job.addrs.push_front(peer.addr);
@@ -382,7 +388,7 @@ impl Task {
             }
             // Nobody answers there: the next address, and no more trust in an open association.
             RequestError::Timeout => {
-                let last = job.reused || job.once;
+                let last = job.reused || job.repeat == Repeat::Never;
                 let silent = peer.session.filter(|session| {
                     self.secure.as_ref().is_some_and(|(_, sessions)| {
                         sessions.last_heard(*session).is_some_and(|heard| {

@@ -15,6 +15,6 @@ mod jobs;
 mod node;
 mod task;
 
-pub use client::{RequestFailure, Target};
+pub use client::{Repeat, RequestFailure, Target};
 pub use groups::{ALL_COAP_NODES, ALL_COAP_NODES_LINK, ALL_COAP_NODES_SITE, Group};
 pub use node::{Incoming, Node, NodeConfig, NodeStats, Responder, Security, Service};

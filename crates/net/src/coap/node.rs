@@ -10,7 +10,7 @@ use homefleet_coap::{ExchangeId, Request, Response, Scheme};
 use homefleet_trust::PeerIdentity;
 use tokio::sync::{mpsc, oneshot};
 
-use super::client::{RequestFailure, Target};
+use super::client::{Repeat, RequestFailure, Target};
 use super::groups::{Group, Groups};
 use super::task::{Command, Task};
 use crate::dtls::{self, Credentials, Sessions, Verifier};
@@ -231,11 +231,25 @@ impl Node {
         target: &Target,
         request: Request,
     ) -> Result<Response, RequestFailure> {
+        self.request_repeating(target, request, Repeat::Freely)
+            .await
+    }
+
+    /// The same, sent again over another association as `repeat` says only.
+    ///
+    /// # Errors
+    /// [`RequestFailure`].
+    pub async fn request_repeating(
+        &self,
+        target: &Target,
+        request: Request,
+        repeat: Repeat,
+    ) -> Result<Response, RequestFailure> {
         let local = self
             .addr_of(target.scheme)
             .ok_or(RequestFailure::Disabled(target.scheme))?;
         let addrs = self.resolve(target, local).await?;
-        self.request_addrs(addrs, target, request, false).await
+        self.request_addrs(addrs, target, request, repeat).await
     }
 
     /// The addresses of a target that can be sent to from here.
@@ -265,8 +279,8 @@ impl Node {
         Ok(found)
     }
 
-    /// Sends a request to the first of `addrs` that can be reached; the target says whom to expect there. `once`: once it
-    /// has left over an association it is not sent over another one, whatever becomes of the first.
+    /// Sends a request to the first of `addrs` that can be reached; the target says whom to expect there, and `repeat`
+    /// whether it is sent over another association when the first one stays silent.
     ///
     /// # Errors
     /// [`RequestFailure`].
@@ -275,7 +289,7 @@ impl Node {
         addrs: Vec<SocketAddr>,
         target: &Target,
         request: Request,
-        once: bool,
+        repeat: Repeat,
     ) -> Result<Response, RequestFailure> {
         let (reply, answer) = oneshot::channel();
         self.commands
@@ -283,7 +297,7 @@ impl Node {
                 addrs,
                 target: target.clone(),
                 request,
-                once,
+                repeat,
                 reply,
             })
             .await

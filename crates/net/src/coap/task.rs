@@ -11,7 +11,7 @@ use homefleet_coap::{
 use homefleet_trust::PeerIdentity;
 use tokio::sync::{mpsc, oneshot};
 
-use super::client::{RequestFailure, Target};
+use super::client::{Repeat, RequestFailure, Target};
 use super::groups::Groups;
 use super::jobs::{Job, JobId};
 use super::node::{Incoming, NodeStats, Service};
@@ -29,8 +29,7 @@ pub(super) enum Command {
         addrs: Vec<SocketAddr>,
         target: Target,
         request: Request,
-        /// Over one association only.
-        once: bool,
+        repeat: Repeat,
         reply: oneshot::Sender<Result<Response, RequestFailure>>,
     },
     Respond {
@@ -306,9 +305,9 @@ impl Task {
                 addrs,
                 target,
                 request,
-                once,
+                repeat,
                 reply,
-            } => self.begin(now, addrs, target, request, once, reply),
+            } => self.begin(now, addrs, target, request, repeat, reply),
             Command::Respond { exchange, response } => {
                 // An exchange that expired or whose peer is gone needs no answer.
                 let _sent = self.coap.respond(now, exchange, response);

@@ -13,7 +13,7 @@ use homefleet_usp::EndpointId;
 use homefleet_usp::mtp::coap as binding;
 use tokio::sync::mpsc;
 
-use crate::coap::{Group, Node, NodeConfig, NodeStats, RequestFailure, Security, Target};
+use crate::coap::{Group, Node, NodeConfig, NodeStats, Repeat, RequestFailure, Security, Target};
 use crate::dtls::{self, Credentials, Verifier};
 use crate::udp;
 
@@ -221,7 +221,7 @@ impl CoapMtp {
     /// # Errors
     /// [`SendError`]: what the USP Endpoint is told (R-COAP.9, R-COAP.10).
     pub async fn send(&self, to: &Destination, record: Vec<u8>) -> Result<(), SendError> {
-        self.send_counted(to, record, false).await
+        self.send_counted(to, record, Repeat::Freely).await
     }
 
     /// The same, over one association only: a Record that is not to be processed twice is not sent again when that stays
@@ -231,16 +231,16 @@ impl CoapMtp {
     /// # Errors
     /// [`SendError`]; [`SendError::Timeout`] and [`SendError::Closed`] leave open whether it arrived.
     pub async fn send_once(&self, to: &Destination, record: Vec<u8>) -> Result<(), SendError> {
-        self.send_counted(to, record, true).await
+        self.send_counted(to, record, Repeat::Never).await
     }
 
     async fn send_counted(
         &self,
         to: &Destination,
         record: Vec<u8>,
-        once: bool,
+        repeat: Repeat,
     ) -> Result<(), SendError> {
-        let result = self.try_send(to, record, once).await;
+        let result = self.try_send(to, record, repeat).await;
         count(if result.is_ok() {
             &self.shared.counters.records_out
         } else {
@@ -253,7 +253,7 @@ impl CoapMtp {
         &self,
         to: &Destination,
         record: Vec<u8>,
-        once: bool,
+        repeat: Repeat,
     ) -> Result<(), SendError> {
         let node = &self.shared.node;
         let local = node
@@ -275,7 +275,7 @@ impl CoapMtp {
             .content_format(binding::CONTENT_FORMAT)
             .payload(record);
         let response = node
-            .request_addrs(addrs, &target, request, once)
+            .request_addrs(addrs, &target, request, repeat)
             .await
             .map_err(send_error)?;
         if response.code.is_success() {

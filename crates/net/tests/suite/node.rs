@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use homefleet_coap::{Code, Request, Response, Scheme};
-use homefleet_net::coap::{Incoming, Node, NodeConfig, RequestFailure, Target};
+use homefleet_net::coap::{Incoming, Node, NodeConfig, Repeat, RequestFailure, Target};
 
 use crate::support::nodes::{big, brisk, echo, node};
 use crate::support::pair::{AGENT, CONTROLLER};
@@ -120,7 +120,7 @@ async fn next_address_is_tried_when_one_stays_silent() {
             addrs,
             &target(&server, Scheme::Coaps, Some(CONTROLLER)),
             Request::get("who"),
-            false,
+            Repeat::Freely,
         )
         .await
         .unwrap();

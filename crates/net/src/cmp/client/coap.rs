@@ -11,12 +11,10 @@ use super::error::{ExchangeError, ResponseCode, printable};
 use super::{Client, ClientConfig};
 use crate::cmp::service::Scheme;
 use crate::cmp::url::Url;
-use crate::coap::{Incoming, Node, NodeConfig, RequestFailure, Security, Target};
+use crate::coap::{Incoming, Node, NodeConfig, Repeat, RequestFailure, Security, Target};
 
 /// Exchanges under way at once.
 const MAX_REQUESTS: usize = 1024;
-/// Silence on an open association after which a new one is tried beside it.
-const DOUBT_AFTER: Duration = Duration::from_secs(5);
 
 /// Opens the endpoint of one scheme. It answers nothing.
 pub(super) fn bind(config: &ClientConfig, scheme: Scheme, local: SocketAddr) -> io::Result<Node> {
@@ -37,7 +35,7 @@ pub(super) fn bind(config: &ClientConfig, scheme: Scheme, local: SocketAddr) -> 
                 ..config.coap.clone()
             },
             max_requests: MAX_REQUESTS,
-            doubt_after: DOUBT_AFTER,
+            doubt_after: config.doubt_after,
         },
         nothing,
     )
@@ -72,7 +70,7 @@ impl Client {
         }
         let node = self.node(url.scheme).await?;
         let response = node
-            .request(&Target::new(&uri, None), request)
+            .request_repeating(&Target::new(&uri, None), request, Repeat::UntilHeard)
             .await
             .map_err(ExchangeError::from)?;
         self.message_of(response)

@@ -37,6 +37,9 @@ pub struct ClientConfig {
     pub max_answer: usize,
     /// Whether an answer may come as `application/octet-stream` over CoAP, as servers from before RFC 9482 send it. Default false.
     pub accept_octet_stream: bool,
+    /// When nothing at all was heard for this long of a server that an association is open with, a new one is made and the message sent
+    /// over that: the server may have restarted. One that has acknowledged the message is not doubted. Default 5 s.
+    pub doubt_after: Duration,
     /// Parameters of CoAP; `max_body` is set by `max_answer`.
     pub coap: homefleet_coap::Config,
     /// Bounds of DTLS.
@@ -56,6 +59,7 @@ impl ClientConfig {
             timeout: Duration::from_secs(120),
             max_answer: 128 * 1024,
             accept_octet_stream: false,
+            doubt_after: Duration::from_secs(5),
             coap: homefleet_coap::Config::default(),
             dtls: dtls::Config {
                 max_sessions: 256,

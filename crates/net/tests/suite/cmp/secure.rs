@@ -1,9 +1,12 @@
 //! CMP over DTLS: clients with and without a certificate, servers that can be verified and that cannot be yet.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use homefleet_cmp::client::Outcome;
-use homefleet_net::cmp::{Client, ClientConfig, CoapConfig, ExchangeError, Scheme, ServerTrust};
+use homefleet_net::cmp::{
+    Client, ClientConfig, CoapConfig, CoapListener, ExchangeError, Scheme, Secure, ServerTrust,
+};
 use homefleet_net::dtls::{self, Verifier, Versions};
 use homefleet_trust::{Refusal, anchors_from_pem};
 
@@ -177,4 +180,50 @@ async fn an_association_is_reused_by_transactions_that_follow_and_opened_anew_af
     client.close().await;
     enroll(&client, &url, by_secret()).await.unwrap();
     assert_eq!(listener.stats().node.dtls.established, 2);
+}
+
+#[tokio::test]
+async fn a_server_that_restarted_is_reached_over_a_new_association() {
+    let ca = Ca::new("CMP CA");
+    let bound = secure(&ca, None);
+    let listener = bind(bound.clone(), echo());
+    let client = Client::new(config(ServerTrust::FromCmp)).unwrap();
+    let url = secure_url(&listener);
+    assert_eq!(client.exchange(&url, None, b"x").await.unwrap(), b"x");
+    let address = listener.secure_addr().unwrap();
+    listener.shutdown().await;
+    drop(listener);
+    let again = CoapConfig {
+        secure: bound.secure.clone().map(|secure| Secure {
+            listen: address,
+            ..secure
+        }),
+        ..bound
+    };
+    let listener = loop {
+        match CoapListener::bind(again.clone(), echo()) {
+            Ok(listener) => break listener,
+            // The old one is still on its way out.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    assert_eq!(client.exchange(&url, None, b"y").await.unwrap(), b"y");
+    assert_eq!(listener.stats().messages, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_long_gets_the_message_once() {
+    let ca = Ca::new("CMP CA");
+    let service = TestCa::slow(Duration::from_secs(1));
+    let listener = bind(secure(&ca, None), service.clone());
+    let doubtful = ClientConfig {
+        doubt_after: Duration::from_millis(200),
+        ..config(ServerTrust::FromCmp)
+    };
+    let client = Client::new(doubtful).unwrap();
+    // The second exchange finds an open association, and its answer comes later than doubts would.
+    let outcome = enroll(&client, &secure_url(&listener), by_secret()).await;
+    assert!(matches!(outcome.unwrap(), Outcome::Certificate(_)));
+    assert_eq!(service.requests().len(), 2);
+    assert_eq!(listener.stats().node.dtls.established, 1);
 }
