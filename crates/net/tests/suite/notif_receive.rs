@@ -436,6 +436,18 @@ fn no_address_and_one_that_is_not_ours_are_errors() {
 }
 
 #[test]
+fn port_of_another_receiver_is_taken() {
+    let live = Live::plain();
+    let same = ReceiverConfig {
+        plain: vec![live.addr()],
+        workers: 2,
+        ..ReceiverConfig::default()
+    };
+    let error = Receiver::bind(same).err().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
 fn both_families_are_received_on_one_socket() {
     let mut live = Live::bind(ReceiverConfig {
         plain: vec!["[::]:0".parse().unwrap()],
@@ -763,6 +775,23 @@ fn receiver_that_stops_says_close_notify() {
     live.take(1);
     let stats = live.receiver.shutdown();
     assert_eq!((stats.sessions, stats.delivered), (0, 1));
+    assert!(peer.until(LIMIT, |peer| peer.closed));
+}
+
+#[test]
+fn close_notify_of_a_publisher_is_answered() {
+    let ca = Ca::new("notif");
+    let mut live = Live::secure(&ca, Security::dtls());
+    let mut peer = Peer::connect(&direct(&ca, "os::publisher"), live.addr());
+    peer.say(&message(1, b"{}"));
+    live.take(1);
+    // A message that comes right before it still counts.
+    peer.dtls.send_application_data(&message(2, b"{}")).unwrap();
+    peer.dtls.close().unwrap();
+    peer.drain();
+    assert!(live.until(|_, stats| stats.dtls.closed_by_peer == 1));
+    live.take(2);
+    assert_eq!(live.receiver.stats().sessions, 0);
     assert!(peer.until(LIMIT, |peer| peer.closed));
 }
 

@@ -17,7 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc;
 
 use self::outbox::Outbox;
-use self::socket::Socket;
+use self::socket::{Sharing, Socket};
 use self::worker::{Secure, State, Worker, lock};
 use super::received::{PublisherStats, Received, Stats};
 use crate::dtls::{self, Credentials, Sessions, Verifier};
@@ -120,14 +120,20 @@ impl Receiver {
         let mut plain = config.plain.clone();
         let mut secure = secure_listen.to_vec();
         let mut sockets: Vec<Vec<Socket>> = Vec::new();
-        for _ in 0..config.workers.max(1) {
+        for worker in 0..config.workers.max(1) {
+            let sharing = match worker {
+                0 if config.workers <= 1 => Sharing::Alone,
+                0 => Sharing::First,
+                _ => Sharing::Joins,
+            };
             let mut own = Vec::new();
             let addrs = plain
                 .iter_mut()
                 .map(|addr| (addr, false))
                 .chain(secure.iter_mut().map(|addr| (addr, true)));
             for (addr, secure) in addrs {
-                let socket = Socket::bind(*addr, secure, config.receive_buffer, config.gro)?;
+                let socket =
+                    Socket::bind(*addr, sharing, secure, config.receive_buffer, config.gro)?;
                 *addr = socket.local_addr();
                 own.push(socket);
             }

@@ -55,6 +55,17 @@ impl Overflow {
     }
 }
 
+/// With whom a socket has its address (SO_REUSEPORT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// With nobody.
+    Alone,
+    /// Nobody has it yet, others of this receiver will.
+    First,
+    /// Others of this receiver have it.
+    Joins,
+}
+
 /// A bound socket.
 pub(super) struct Socket {
     io: UdpSocket,
@@ -69,12 +80,13 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Binds, sharing the address with other sockets of this process.
+    /// Binds.
     ///
     /// # Errors
     /// When the address cannot be bound.
     pub(super) fn bind(
         addr: SocketAddr,
+        sharing: Sharing,
         secure: bool,
         receive_buffer: usize,
         gro: bool,
@@ -83,7 +95,7 @@ impl Socket {
         if addr.is_ipv6() {
             socket.set_only_v6(false)?;
         }
-        socket.set_reuse_port(true)?;
+        socket.set_reuse_port(sharing == Sharing::Joins)?;
         socket.set_nonblocking(true)?;
         // More than net.core.rmem_max needs a privilege; what is granted is enough to go on, and is told.
         if setsockopt(&socket, sockopt::RcvBufForce, &receive_buffer).is_err() {
@@ -93,6 +105,8 @@ impl Socket {
         // An old kernel without it only costs time.
         let _coalesced = gro && setsockopt(&socket, sockopt::UdpGroSegment, &true).is_ok();
         socket.bind(&addr.into())?;
+        // Only now: else another receiver of this user could have the same port, one that the kernel picks included, and half of what comes.
+        socket.set_reuse_port(sharing != Sharing::Alone)?;
         let granted = socket.recv_buffer_size()?;
         let io = UdpSocket::from(socket);
         let local = io.local_addr()?;
