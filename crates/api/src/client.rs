@@ -14,6 +14,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
+    Approval, ApprovalPage, ApprovalState, CertificatePage, CertificateState,
+    CreatedEnrolmentSecret, DecideApproval, EnrolmentSecretPage, IssuedCertificate,
+    NewEnrolmentSecret, Pki, RevokeCertificate,
+};
+use crate::{
     AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, MtpList, NewTask, NewToken,
     ParameterPage, Problem, ProblemCode, SeriesList, SeriesPoints, ServerInfo, Task, TaskPage,
     TaskState, Telemetry, Tls, TokenList,
@@ -70,6 +75,21 @@ pub enum ClientError {
         /// What the network said.
         reason: String,
     },
+}
+
+/// Which certificates; every condition given has to hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CertificateSearch<'a> {
+    /// Text in the subject; a serial number in hexadecimal finds just that one.
+    pub search: Option<&'a str>,
+    /// Endpoint ID.
+    pub device: Option<&'a str>,
+    /// State.
+    pub state: Option<CertificateState>,
+    /// Name of a profile.
+    pub profile: Option<&'a str>,
+    /// Only those that end within so many seconds, and have not ended.
+    pub expiring_in: Option<u64>,
 }
 
 /// A client of one server.
@@ -304,6 +324,130 @@ impl Client {
     /// [`ClientError::Refused`] when it was sent or has ended.
     pub fn cancel_task(&self, id: &str) -> Result<(), ClientError> {
         self.delete(&format!("/tasks/{}", encode(id)))
+    }
+
+    /// `GET /pki`: the CA.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`]; [`ClientError::NotFound`] when the server is no CA.
+    pub fn pki(&self) -> Result<Pki, ClientError> {
+        self.get("/pki", &[], Duration::ZERO)
+    }
+
+    /// `GET /certificates`: a page of certificates, newest first.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn certificates(
+        &self,
+        wanted: &CertificateSearch<'_>,
+        limit: Option<usize>,
+        after: Option<&str>,
+    ) -> Result<CertificatePage, ClientError> {
+        let limit = limit.map(|limit| limit.to_string());
+        let expiring = wanted.expiring_in.map(|seconds| seconds.to_string());
+        let query = [
+            ("search", wanted.search),
+            ("device", wanted.device),
+            ("state", wanted.state.map(CertificateState::as_str)),
+            ("profile", wanted.profile),
+            ("expiring_in", expiring.as_deref()),
+            ("limit", limit.as_deref()),
+            ("after", after),
+        ];
+        self.get("/certificates", &query, Duration::ZERO)
+    }
+
+    /// `GET /certificates/{serial}`.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn certificate(&self, serial: &str) -> Result<IssuedCertificate, ClientError> {
+        let path = format!("/certificates/{}", encode(serial));
+        self.get(&path, &[], Duration::ZERO)
+    }
+
+    /// `POST /certificates/{serial}/revoke`.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when it is revoked for good already.
+    pub fn revoke_certificate(
+        &self,
+        serial: &str,
+        revoke: &RevokeCertificate,
+    ) -> Result<IssuedCertificate, ClientError> {
+        let path = format!("/certificates/{}/revoke", encode(serial));
+        self.post(&path, &[], revoke, Duration::ZERO)
+    }
+
+    /// `GET /approvals`: a page of requests, newest first.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn approvals(
+        &self,
+        state: Option<ApprovalState>,
+        limit: Option<usize>,
+        after: Option<&str>,
+    ) -> Result<ApprovalPage, ClientError> {
+        let limit = limit.map(|limit| limit.to_string());
+        let query = [
+            ("state", state.map(ApprovalState::as_str)),
+            ("limit", limit.as_deref()),
+            ("after", after),
+        ];
+        self.get("/approvals", &query, Duration::ZERO)
+    }
+
+    /// `POST /approvals/{id}`: approves or denies a request.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when it was decided already.
+    pub fn decide_approval(
+        &self,
+        id: &str,
+        decision: &DecideApproval,
+    ) -> Result<Approval, ClientError> {
+        let path = format!("/approvals/{}", encode(id));
+        self.post(&path, &[], decision, Duration::ZERO)
+    }
+
+    /// `GET /enrolment-secrets`: a page of enrolment secrets, by reference.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn enrolment_secrets(
+        &self,
+        device: Option<&str>,
+        limit: Option<usize>,
+        after: Option<&str>,
+    ) -> Result<EnrolmentSecretPage, ClientError> {
+        let limit = limit.map(|limit| limit.to_string());
+        let query = [
+            ("device", device),
+            ("limit", limit.as_deref()),
+            ("after", after),
+        ];
+        self.get("/enrolment-secrets", &query, Duration::ZERO)
+    }
+
+    /// `POST /enrolment-secrets`.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn add_enrolment_secret(
+        &self,
+        secret: &NewEnrolmentSecret,
+    ) -> Result<CreatedEnrolmentSecret, ClientError> {
+        self.post("/enrolment-secrets", &[], secret, Duration::ZERO)
+    }
+
+    /// `DELETE /enrolment-secrets/{reference}`.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn remove_enrolment_secret(&self, reference: &str) -> Result<(), ClientError> {
+        self.delete(&format!("/enrolment-secrets/{}", encode(reference)))
     }
 
     /// `GET /tokens`.

@@ -10,6 +10,7 @@
 //! - [`telemetry`]: what devices stream, as time series, and how that fares,
 //! - [`account`]: tokens, roles and the audit log,
 //! - [`tls`]: the server's own certificate, whom it trusts, whom it refused,
+//! - [`certificate`]: what the CA issues, requests that wait for an operator, enrolment secrets,
 //! - [`problem`]: the one shape of every error answer,
 //! - [`openapi`]: the OpenAPI document,
 //! - [`client`]: a blocking client.
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod certificate;
 pub mod client;
 pub mod device;
 pub mod event;
@@ -30,6 +32,11 @@ pub mod telemetry;
 pub mod tls;
 
 pub use account::{Audit, AuditPage, CreatedToken, NewToken, Role, ServerInfo, Token, TokenList};
+pub use certificate::{
+    Approval, ApprovalPage, ApprovalState, CertificateCounts, CertificatePage, CertificateState,
+    CreatedEnrolmentSecret, DecideApproval, EnrolmentSecret, EnrolmentSecretPage,
+    IssuedCertificate, NewEnrolmentSecret, Pki, Revocation, RevocationReason, RevokeCertificate,
+};
 pub use device::{
     Address, Certificate, Connection, Device, DevicePage, DevicePatch, DeviceSummary, Mtp,
     Parameter, ParameterPage, Reachability, Subscription, SubscriptionState,

@@ -6,6 +6,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use crate::{
+    Approval, ApprovalPage, CertificatePage, CreatedEnrolmentSecret, DecideApproval,
+    EnrolmentSecretPage, IssuedCertificate, NewEnrolmentSecret, Pki, RevokeCertificate,
+};
+use crate::{
     AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, MtpList, NewTask, NewToken,
     ParameterPage, Problem, SeriesList, SeriesPoints, ServerInfo, Task, TaskPage, Telemetry, Tls,
     TokenList,
@@ -41,6 +45,16 @@ pub fn document() -> String {
         list_mtps,
         show_tls,
         reload_tls,
+        show_pki,
+        list_certificates,
+        show_certificate,
+        revoke_certificate,
+        list_approvals,
+        show_approval,
+        decide_approval,
+        list_secrets,
+        add_secret,
+        remove_secret,
         list_tokens,
         create_token,
         revoke_token,
@@ -192,6 +206,87 @@ fn show_tls() {}
         (status = "4XX", body = Problem)))]
 #[allow(dead_code)]
 fn reload_tls() {}
+
+#[utoipa::path(get, path = "/api/v1/pki", tag = "certificates", summary = "The CA: whom devices have to trust, where they ask, how much there is",
+    responses((status = 200, body = Pki), (status = 404, body = Problem, description = "This server is no CA"), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn show_pki() {}
+
+#[utoipa::path(get, path = "/api/v1/certificates", tag = "certificates", summary = "Certificates that the CA issued, newest first",
+    params(
+        ("search" = Option<String>, Query, description = "Text in the subject; a serial number in hexadecimal finds just that one"),
+        ("device" = Option<String>, Query, description = "Endpoint ID"),
+        ("state" = Option<String>, Query, description = "unconfirmed, valid, revoked or expired"),
+        ("profile" = Option<String>, Query, description = "Name of a profile"),
+        ("expiring_in" = Option<u64>, Query, description = "Only those that end within so many seconds, and have not ended"),
+        ("limit" = Option<usize>, Query, description = "1 to 1000, by default 100"),
+        ("after" = Option<String>, Query, description = "`next` of the page before")),
+    responses((status = 200, body = CertificatePage), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn list_certificates() {}
+
+#[utoipa::path(get, path = "/api/v1/certificates/{serial}", tag = "certificates", summary = "A certificate",
+    params(("serial" = String, Path, description = "Serial number, in hexadecimal")),
+    responses((status = 200, body = IssuedCertificate), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn show_certificate() {}
+
+#[utoipa::path(post, path = "/api/v1/certificates/{serial}/revoke", tag = "certificates",
+    summary = "Revokes a certificate, puts it on hold, or takes it off hold (operator)",
+    params(("serial" = String, Path, description = "Serial number, in hexadecimal")),
+    request_body = RevokeCertificate,
+    responses(
+        (status = 200, body = IssuedCertificate),
+        (status = 409, body = Problem, description = "Revoked for good already, or not on hold"),
+        (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn revoke_certificate() {}
+
+#[utoipa::path(get, path = "/api/v1/approvals", tag = "certificates", summary = "Requests that wait for an operator or did, newest first",
+    params(
+        ("state" = Option<String>, Query, description = "pending, approved, denied or used"),
+        ("limit" = Option<usize>, Query, description = "1 to 1000, by default 100"),
+        ("after" = Option<String>, Query, description = "`next` of the page before")),
+    responses((status = 200, body = ApprovalPage), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn list_approvals() {}
+
+#[utoipa::path(get, path = "/api/v1/approvals/{id}", tag = "certificates", summary = "A request for approval",
+    params(("id" = String, Path, description = "Identifier")),
+    responses((status = 200, body = Approval), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn show_approval() {}
+
+#[utoipa::path(post, path = "/api/v1/approvals/{id}", tag = "certificates", summary = "Approves or denies a request (operator)",
+    params(("id" = String, Path, description = "Identifier")),
+    request_body = DecideApproval,
+    responses(
+        (status = 200, body = Approval),
+        (status = 409, body = Problem, description = "Decided already, or expired"),
+        (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn decide_approval() {}
+
+#[utoipa::path(get, path = "/api/v1/enrolment-secrets", tag = "certificates", summary = "Enrolment secrets, without what is secret (operator)",
+    params(
+        ("device" = Option<String>, Query, description = "Endpoint ID"),
+        ("limit" = Option<usize>, Query, description = "1 to 1000, by default 100"),
+        ("after" = Option<String>, Query, description = "`next` of the page before")),
+    responses((status = 200, body = EnrolmentSecretPage), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn list_secrets() {}
+
+#[utoipa::path(post, path = "/api/v1/enrolment-secrets", tag = "certificates", summary = "Keeps an enrolment secret; it is told once (operator)",
+    request_body = NewEnrolmentSecret,
+    responses((status = 201, body = CreatedEnrolmentSecret), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn add_secret() {}
+
+#[utoipa::path(delete, path = "/api/v1/enrolment-secrets/{reference}", tag = "certificates", summary = "Removes an enrolment secret (operator)",
+    params(("reference" = String, Path, description = "Reference, percent-encoded")),
+    responses((status = 204), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn remove_secret() {}
 
 #[utoipa::path(get, path = "/api/v1/tokens", tag = "accounts", summary = "Tokens, without their secrets (admin)",
     responses((status = 200, body = TokenList), (status = "4XX", body = Problem)))]

@@ -4,7 +4,9 @@ use clap::{Args, Parser, Subcommand};
 use homefleet_api::client::Client;
 
 use crate::failure::Failure;
-use crate::{completions, config, demo, device, mtp, serve, task, token, trust};
+use crate::{
+    certificate, completions, config, demo, device, enrolment, mtp, serve, task, token, trust,
+};
 
 /// Manages every device in every home: gateways, set-top boxes, phones, sensors.
 #[derive(Debug, Parser)]
@@ -81,6 +83,12 @@ enum Command {
     /// Message Transfer Protocols: where devices connect, and brokers
     #[command(subcommand)]
     Mtp(mtp::Mtp),
+    /// Certificates that the server's CA issued to devices
+    #[command(subcommand)]
+    Certificate(certificate::Certificate),
+    /// Who may have a first certificate: secrets, and requests that wait for approval
+    #[command(subcommand)]
+    Enrolment(enrolment::Enrolment),
     /// Access tokens of people and programs
     #[command(subcommand)]
     Token(token::Token),
@@ -107,6 +115,8 @@ impl Cli {
             Command::Device(command) => command.run(&global),
             Command::Task(command) => command.run(&global),
             Command::Mtp(command) => command.run(&global),
+            Command::Certificate(command) => command.run(&global),
+            Command::Enrolment(command) => command.run(&global),
             Command::Token(command) => command.run(&global),
             Command::Trust(command) => command.run(&global),
             Command::Config(command) => command.run(&global),

@@ -3,7 +3,7 @@
 //! The binary is [`main`] and nothing else. The layers, from the outside in:
 //!
 //! - [`cli`]: the command line as clap types, and which handler each command goes to,
-//! - one file per noun (`device`, `task`, `token`, `trust`, `config`, `serve`, `demo`, `completions`): its
+//! - one file per noun (`device`, `task`, `certificate`, `enrolment`, `token`, `trust`, `config`, `serve`, `demo`, `completions`): its
 //!   arguments, what it asks of the server through [`homefleet_api::client`], what it prints,
 //! - `pick` (which device is meant), `wait` (a task until it has ended), `output` (tables, JSON),
 //! - [`failure`]: every way a command fails, with its exit code.
@@ -19,10 +19,12 @@ use clap::Parser as _;
 pub mod cli;
 pub mod failure;
 
+mod certificate;
 mod completions;
 mod config;
 pub mod demo;
 mod device;
+mod enrolment;
 mod mtp;
 mod output;
 mod path;

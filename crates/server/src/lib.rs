@@ -26,6 +26,7 @@ pub mod config;
 pub mod controller;
 pub mod core;
 pub mod device;
+pub mod enrol;
 pub mod http;
 pub mod listener;
 pub mod metrics;

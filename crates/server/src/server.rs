@@ -16,11 +16,13 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::controller::Controller;
-use crate::core::{Core, CoreError};
+use crate::core::{CertificateAuthority, Core, CoreError};
+use crate::enrol::{self, EnrolError, Enrolment};
 use crate::http::{self, AppState, Samples};
 use crate::listener;
 use crate::listener::network::{Means, Network};
 use crate::listener::verifier::{Certificates, DeviceVerifier};
+use crate::pki::{Pki, PkiError};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::task::driver;
@@ -69,6 +71,12 @@ pub enum StartError {
         /// Why.
         problem: String,
     },
+    /// The CA cannot be opened.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The CA cannot be asked.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -113,6 +121,7 @@ impl Server {
         )
         .await?;
 
+        let authority = authority(&config, &clock, &core, &store).await?;
         let http_listener = TcpListener::bind(config.http.listen)
             .await
             .map_err(|error| StartError::Listen {
@@ -165,6 +174,7 @@ impl Server {
         let controller = Controller::new(core.clone(), endpoint_id, Box::new(network.clone()));
         let (counted, certificates) = (network.clone(), Arc::clone(&renewal));
         let streams = telemetry.clone();
+        let enrolment = authority.as_ref().map(|it| it.enrolment.clone());
         let app = AppState {
             core: core.clone(),
             login: crate::ui::LoginKeys::default(),
@@ -174,6 +184,7 @@ impl Server {
                 let mut samples = certificates.samples();
                 samples.extend(counted.samples());
                 samples.extend(streams.iter().flat_map(Telemetry::samples));
+                samples.extend(enrolment.iter().flat_map(Enrolment::samples));
                 samples
             }))),
         };
@@ -204,6 +215,13 @@ impl Server {
                 telemetry.clone().run(streamed, stopped.clone()),
             ));
         }
+        let cmp_http_addr = authority.as_ref().and_then(|it| it.http_addr);
+        if let Some(authority) = authority {
+            parts.extend(authority.enrolment.run(stopped.clone()));
+            if let Some(listener) = authority.http {
+                parts.push(authority.enrolment.serve_http(listener, stopped.clone()));
+            }
+        }
         if config.tls.watch > 0 {
             let interval = Duration::from_secs(config.tls.watch);
             parts.push(tokio::spawn(Arc::clone(&renewal).run(interval, stopped)));
@@ -213,6 +231,7 @@ impl Server {
             endpoint_id: config.endpoint_id,
             http_addr,
             coap_addr,
+            cmp_http_addr,
             network,
             core,
             app,
@@ -259,6 +278,7 @@ pub struct RunningServer {
     endpoint_id: String,
     http_addr: SocketAddr,
     coap_addr: SocketAddr,
+    cmp_http_addr: Option<SocketAddr>,
     network: Network,
     core: Core,
     app: AppState,
@@ -280,6 +300,11 @@ impl RunningServer {
     /// Where devices connect.
     pub fn coap_addr(&self) -> SocketAddr {
         self.coap_addr
+    }
+
+    /// Where devices ask for certificates over HTTP, when they can.
+    pub fn cmp_http_addr(&self) -> Option<SocketAddr> {
+        self.cmp_http_addr
     }
 
     /// Where devices connect over an MTP, as a URI; `None` when there is no such address.
@@ -342,6 +367,52 @@ impl RunningServer {
         drop(tokio::task::spawn_blocking(move || store.close()).await);
         drop(self.lock);
     }
+}
+
+/// The CA with its front and its socket.
+struct Authority {
+    enrolment: Enrolment,
+    http: Option<TcpListener>,
+    http_addr: Option<SocketAddr>,
+}
+
+/// Opens the CA, when this server is one.
+async fn authority(
+    config: &Config,
+    clock: &Clock,
+    core: &Core,
+    store: &Arc<SqliteStore>,
+) -> Result<Option<Authority>, StartError> {
+    if !config.pki.enabled {
+        return Ok(None);
+    }
+    let store = Arc::clone(store) as Arc<dyn Store>;
+    let pki = Pki::open(&config.pki_config()?, store, clock.clone()).await?;
+    let enrolment = Enrolment::start(&config.cmp, pki.clone(), clock.clone()).await?;
+    let http = match config.cmp.http_listen {
+        None => None,
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.map_err(|error| StartError::Listen {
+                key: "cmp.http_listen",
+                address,
+                problem: error.to_string(),
+            })?)
+        }
+    };
+    let http_addr = http
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
+    core.set_ca(CertificateAuthority {
+        pki,
+        enrolment: enrolment.clone(),
+        addresses: http_addr.iter().map(|at| enrol::url("http", *at)).collect(),
+    });
+    Ok(Some(Authority {
+        enrolment,
+        http,
+        http_addr,
+    }))
 }
 
 fn open_store(config: &Config) -> Result<SqliteStore, StartError> {

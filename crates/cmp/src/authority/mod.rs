@@ -75,6 +75,11 @@ impl Authority {
         }
     }
 
+    /// Protects what is sent from now on by this.
+    pub fn replace_protector(&mut self, protector: Protector) {
+        self.config.protector = protector;
+    }
+
     /// How many transactions are open.
     pub fn open(&self) -> usize {
         self.transactions.len()

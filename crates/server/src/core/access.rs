@@ -19,7 +19,7 @@ use crate::task::queue::{CancelError, PushError};
 /// Longest lifetime of a task.
 const MAX_EXPIRY: u64 = 30 * 24 * 3600;
 /// Largest page.
-const MAX_PAGE: usize = 1000;
+pub(super) const MAX_PAGE: usize = 1000;
 /// Most devices a search looks at before others get their turn.
 const LOOK_AT: usize = 4096;
 /// Most tasks that somebody waits for.
@@ -30,7 +30,7 @@ const MAX_PARAMETERS: usize = 10_000;
 /// An authenticated request. Every call checks again that its token stands and its role suffices.
 #[derive(Debug, Clone)]
 pub struct Access {
-    core: Core,
+    pub(super) core: Core,
     identity: Identity,
 }
 
@@ -151,7 +151,7 @@ impl Access {
             .still_valid(self.core.now(), &self.identity)
     }
 
-    fn check(&self, needed: Role) -> Result<(), CoreError> {
+    pub(super) fn check(&self, needed: Role) -> Result<(), CoreError> {
         if !self.is_valid() {
             return Err(CoreError::Unauthorized);
         }
@@ -165,7 +165,7 @@ impl Access {
     }
 
     /// Like [`Access::check`] for a write: a refusal goes to the audit log too.
-    async fn check_write(
+    pub(super) async fn check_write(
         &self,
         needed: Role,
         action: &str,
@@ -178,7 +178,7 @@ impl Access {
         checked
     }
 
-    fn who(&self) -> String {
+    pub(super) fn who(&self) -> String {
         match &self.identity.token {
             Some(id) => format!("{} ({id})", self.identity.name),
             None => self.identity.name.clone(),
@@ -772,7 +772,7 @@ impl From<PushError> for CoreError {
     }
 }
 
-fn page(limit: usize, default: usize, most: usize) -> Result<usize, CoreError> {
+pub(super) fn page(limit: usize, default: usize, most: usize) -> Result<usize, CoreError> {
     match limit {
         0 => Ok(default),
         limit if limit <= most => Ok(limit),

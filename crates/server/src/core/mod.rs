@@ -22,8 +22,10 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use crate::account::{Accounts, Identity};
 use crate::clock::{Clock, Millis};
 use crate::device::{Alive, Presence, Registry, RegistryConfig};
+use crate::enrol::Enrolment;
 use crate::listener::network::Network;
 use crate::metrics::Metrics;
+use crate::pki::Pki;
 use crate::store::{Answer, AuditRecord, Batch, Store, StoreError, TaskRecord, Write, Written};
 use crate::task::id::IdSource;
 use crate::task::{Queue, QueueConfig};
@@ -34,11 +36,13 @@ use crate::tls::Renewal;
 const DOUBTFUL: usize = 1000;
 
 mod access;
+mod certificates;
 mod error;
 mod events;
 mod upkeep;
 
 pub use access::{Access, DeviceQuery, ParameterQuery, SeriesQuery, TaskQuery};
+pub use certificates::CertificateSearch;
 pub use error::CoreError;
 pub use events::EventStream;
 
@@ -113,6 +117,8 @@ pub(crate) struct Inner {
     pub(crate) tls: OnceLock<Arc<Renewal>>,
     /// Telemetry; unset where none is listened for.
     pub(crate) telemetry: OnceLock<WeakTelemetry>,
+    /// The CA and its front; unset where this server is none.
+    pub(crate) ca: OnceLock<CertificateAuthority>,
     state: Mutex<State>,
     accounts: Mutex<Accounts>,
     events: broadcast::Sender<Arc<Event>>,
@@ -120,6 +126,15 @@ pub(crate) struct Inner {
     pub(crate) wake: Notify,
     /// When the tokens were last read, so that guessing does not become reading.
     tokens_loaded: AtomicU64,
+}
+
+/// The CA, and where it is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct CertificateAuthority {
+    pub(crate) pki: Pki,
+    pub(crate) enrolment: Enrolment,
+    /// URLs where devices ask for certificates.
+    pub(crate) addresses: Vec<String>,
 }
 
 /// Registry and queue change together, under one lock.
@@ -206,6 +221,7 @@ impl Core {
             network: OnceLock::new(),
             tls: OnceLock::new(),
             telemetry: OnceLock::new(),
+            ca: OnceLock::new(),
             state: Mutex::new(State {
                 registry,
                 presence: Presence::default(),
@@ -238,6 +254,11 @@ impl Core {
 
     pub(crate) fn telemetry(&self) -> Option<Telemetry> {
         self.0.telemetry.get().and_then(WeakTelemetry::upgrade)
+    }
+
+    pub(crate) fn set_ca(&self, ca: CertificateAuthority) {
+        // There is one server to a core.
+        drop(self.0.ca.set(ca));
     }
 
     /// Whom a token's secret belongs to.

@@ -22,6 +22,7 @@ use crate::core::Core;
 use crate::metrics::Sample;
 
 mod account;
+mod certificates;
 mod devices;
 mod events;
 mod extract;
@@ -95,6 +96,23 @@ pub fn router(state: AppState, body_limit: usize) -> Router {
         .route("/tokens", get(account::tokens).post(account::create_token))
         .route("/tokens/{id}", delete(account::revoke_token))
         .route("/audit", get(account::audit))
+        .route("/pki", get(certificates::pki))
+        .route("/certificates", get(certificates::list))
+        .route("/certificates/{serial}", get(certificates::show))
+        .route("/certificates/{serial}/revoke", post(certificates::revoke))
+        .route("/approvals", get(certificates::approvals))
+        .route(
+            "/approvals/{id}",
+            get(certificates::approval).post(certificates::decide),
+        )
+        .route(
+            "/enrolment-secrets",
+            get(certificates::secrets).post(certificates::add_secret),
+        )
+        .route(
+            "/enrolment-secrets/{reference}",
+            delete(certificates::remove_secret),
+        )
         .route("/openapi.json", get(health::openapi))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method);

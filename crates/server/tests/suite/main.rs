@@ -11,6 +11,7 @@ mod bounds;
 mod common;
 mod controller;
 mod durability;
+mod enrol;
 mod full;
 mod killed;
 mod live;

@@ -4,4 +4,4 @@ mod enrol;
 mod issue;
 mod revoke;
 mod setup;
-mod world;
+pub(crate) mod world;

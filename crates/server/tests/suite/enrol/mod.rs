@@ -1,0 +1,8 @@
+//! Certificates for devices over CMP: the whole server, asked by `openssl cmp` and by our own client.
+
+mod approval;
+mod authorise;
+mod bad;
+mod client;
+mod openssl;
+pub(crate) mod world;
