@@ -300,7 +300,13 @@ impl Agent {
             tasks.push(tokio::spawn(revocation::watch(evidence.clone())));
         }
         if let Some(enrolment) = enrolment {
-            let apply = take_over(config.clone(), network.clone(), own, events.clone());
+            let apply = take_over(
+                config.clone(),
+                network.clone(),
+                telemetry.clone(),
+                own,
+                events.clone(),
+            );
             tasks.push(tokio::spawn(enrolment.keep_fresh(apply)));
         }
         Ok(Self {
@@ -399,12 +405,14 @@ impl Drop for Agent {
 fn take_over(
     config: Config,
     network: Network,
+    telemetry: Telemetry,
     own: Own,
     events: mpsc::Sender<Event>,
 ) -> enrol::Apply {
     Box::new(move |identity| {
         let trust = load_trust(&config, Some(&identity));
         let (network, own, events) = (network.clone(), own.clone(), events.clone());
+        let telemetry = telemetry.clone();
         Box::pin(async move {
             let trust = match trust {
                 Ok(trust) => trust,
@@ -412,6 +420,7 @@ fn take_over(
             };
             let certificates = trust.certificates();
             own.set(trust.chain.first());
+            telemetry.replace_credentials(&trust.credentials);
             network.replace_credentials(trust.credentials).await;
             // The engine has ended: nobody is trusted any more.
             events.send(Event::Anchors(certificates)).await.ok();

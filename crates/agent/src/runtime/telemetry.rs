@@ -110,6 +110,15 @@ impl Telemetry {
         Sender::start(config, ids)
     }
 
+    /// Uses another certificate for sessions from now on; those that there are stay.
+    pub(super) fn replace_credentials(&self, credentials: &Credentials) {
+        let mut shared = self.shared();
+        shared.credentials = credentials.clone();
+        for (_, sender) in shared.senders.values() {
+            sender.replace_credentials(credentials.clone());
+        }
+    }
+
     /// Gives a message to the publisher of this receiver. What is dropped is counted there.
     pub(super) fn publish(&self, receiver: &str, message: Vec<u8>) {
         if let Some((_, sender)) = self.shared().senders.get(receiver)

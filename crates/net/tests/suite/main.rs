@@ -34,6 +34,7 @@ mod multicast;
 mod node;
 mod notif_receive;
 mod notif_send;
+mod notif_truth;
 #[path = "../../../cmp/tests/suite/openssl.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod openssl;

@@ -185,6 +185,7 @@ impl Sender {
             news: Notify::new(),
             room: Notify::new(),
             stopping: AtomicBool::new(false),
+            credentials: Mutex::new((0, None)),
             state: Mutex::new(State::default()),
         });
         let task = tokio::spawn(task::run(config, shared.clone()));
@@ -223,6 +224,14 @@ impl Sender {
             }
             room.await;
         }
+    }
+
+    /// Uses another certificate and key for handshakes from now on, renewals too. The session that there is stays.
+    pub fn replace_credentials(&self, credentials: Credentials) {
+        let mut newest = self.shared.credentials();
+        *newest = (newest.0 + 1, Some(credentials));
+        drop(newest);
+        self.shared.news.notify_one();
     }
 
     /// The counters, and how it stands.
@@ -275,6 +284,8 @@ struct Shared {
     /// Something has left, or the status has changed.
     room: Notify,
     stopping: AtomicBool,
+    /// The certificate and key that replace those of the start, and which replacement they are.
+    credentials: Mutex<(u64, Option<Credentials>)>,
     state: Mutex<State>,
 }
 
@@ -309,6 +320,12 @@ impl Shared {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn credentials(&self) -> MutexGuard<'_, (u64, Option<Credentials>)> {
+        self.credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_stopping(&self) -> bool {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use homefleet_coap::SessionId;
 
 use super::Dtls;
-use crate::dtls::{CloseReason, Config, Event, Expected, SendError, Sessions, Version};
+use crate::dtls::{
+    CloseReason, Config, Credentials, Event, Expected, SendError, Sessions, Version,
+};
 
 /// Most bytes of one record (RFC 9147 §4, RFC 6347 §4.1).
 const RECORD: usize = 16_384;
@@ -83,6 +85,13 @@ impl Session {
             .map_err(|error| error.to_string())?;
         self.renewing = Some(id);
         Ok(())
+    }
+
+    /// Uses other credentials for renewals.
+    pub(super) fn replace_credentials(&mut self, credentials: Credentials) {
+        if let Err(error) = self.sessions.replace_credentials(credentials) {
+            tracing::error!(%error, "the new certificate is not used towards the receiver");
+        }
     }
 
     /// Bytes that one record takes on a path with `room` for UDP.

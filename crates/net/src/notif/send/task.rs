@@ -29,14 +29,18 @@ enum End {
 }
 
 /// Runs until it is told to stop.
-pub(super) async fn run(config: SenderConfig, shared: Arc<Shared>) {
+pub(super) async fn run(mut config: SenderConfig, shared: Arc<Shared>) {
     let mut pause = config.first_pause;
     loop {
         if shared.is_stopping() {
             break;
         }
         let connected = shared.state().connected;
-        let end = match Link::open(&config, &shared).await {
+        let (replaced, newest) = shared.credentials().clone();
+        if let (Some(dtls), Some(credentials)) = (&mut config.dtls, newest) {
+            dtls.credentials = credentials;
+        }
+        let end = match Link::open(&config, &shared, replaced).await {
             Ok(mut link) => link.serve().await,
             Err(error) => End::Away(error.to_string()),
         };
@@ -91,10 +95,12 @@ struct Link<'a> {
     out: Vec<Vec<u8>>,
     ours: VecDeque<bool>,
     look_at_path: Instant,
+    /// Which replacement of the credentials the session has.
+    replaced: u64,
 }
 
 impl<'a> Link<'a> {
-    async fn open(config: &SenderConfig, shared: &'a Shared) -> io::Result<Self> {
+    async fn open(config: &SenderConfig, shared: &'a Shared, replaced: u64) -> io::Result<Self> {
         let remote = resolve(config).await?;
         let local = (config.local_address, config.local_port);
         let socket = SendSocket::connect(remote, local, config.dscp)?;
@@ -113,6 +119,7 @@ impl<'a> Link<'a> {
             out: Vec::new(),
             ours: VecDeque::new(),
             look_at_path: now + LOOK_AT_PATH,
+            replaced,
         };
         link.set_room(link.socket.path_room());
         if link.session.is_none() {
@@ -170,6 +177,14 @@ impl<'a> Link<'a> {
             self.set_room(self.socket.path_room());
         }
         let session = self.session.as_mut()?;
+        let newest = self.shared.credentials();
+        if newest.0 != self.replaced
+            && let Some(credentials) = &newest.1
+        {
+            self.replaced = newest.0;
+            session.replace_credentials(credentials.clone());
+        }
+        drop(newest);
         if session.poll_timeout().is_some_and(|at| at <= now) {
             session.handle_timeout(now);
         }
