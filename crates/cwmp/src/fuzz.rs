@@ -23,7 +23,10 @@ pub fn codec(bytes: &[u8]) {
         elements: 2_000,
         ..Limits::default()
     };
-    match Envelope::decode(bytes, &limits) {
+    let decoded = Envelope::decode(bytes, &limits);
+    let slowly = Envelope::decode_slowly(bytes, &limits);
+    assert_eq!(decoded, slowly, "a shortcut leads to the same");
+    match decoded {
         Ok(envelope) => {
             let mut expected = envelope.clone();
             // What is not written: a header that is not ours.

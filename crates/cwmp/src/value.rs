@@ -6,7 +6,7 @@ use homefleet_model::value::{Type, ValueError};
 
 use crate::{
     DecodeError,
-    soap::{Field, Reader, Writer},
+    soap::{Field, Reader, Word as _, Writer},
 };
 
 /// The type of a value (TR-106 §3.2), which SOAP carries as `xsi:type`.
@@ -232,7 +232,15 @@ impl Field for ParameterValues {
 
     fn read(reader: &mut Reader<'_>, _: &str) -> Result<Self, DecodeError> {
         let mut list = Self::new();
-        while reader.child()?.is_some() {
+        loop {
+            while let Some(pair) = reader.pair(["ParameterValueStruct", "Name", "Value"]) {
+                let kind = pair.kind.map_or(ValueType::String, ValueType::parse);
+                let text = pair.second;
+                list.push(pair.first.trim(), Value { kind, text });
+            }
+            if reader.child()?.is_none() {
+                return Ok(list);
+            }
             let (mut name, mut text, mut kind) = (None, None, ValueType::String);
             while let Some(child) = reader.child()? {
                 match child.local_name().as_ref() {
@@ -252,7 +260,6 @@ impl Field for ParameterValues {
             let text = text.as_deref().unwrap_or_default();
             list.push(name.trim(), Value { kind, text });
         }
-        Ok(list)
     }
 }
 
@@ -330,7 +337,14 @@ impl Field for ParameterInfos {
 
     fn read(reader: &mut Reader<'_>, _: &str) -> Result<Self, DecodeError> {
         let mut list = Self::new();
-        while reader.child()?.is_some() {
+        loop {
+            while let Some(pair) = reader.pair(["ParameterInfoStruct", "Name", "Writable"]) {
+                let writable = bool::parse(pair.second, "Writable")?;
+                list.push(pair.first.trim(), writable);
+            }
+            if reader.child()?.is_none() {
+                return Ok(list);
+            }
             let (mut name, mut writable) = (None, false);
             while let Some(child) = reader.child()? {
                 match child.local_name().as_ref() {
@@ -345,7 +359,6 @@ impl Field for ParameterInfos {
             })?;
             list.push(name.trim(), writable);
         }
-        Ok(list)
     }
 }
 

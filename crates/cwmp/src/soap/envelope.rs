@@ -71,8 +71,17 @@ impl Envelope {
     /// # Errors
     /// What is wrong, with the headers as far as they were read.
     pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Self, Malformed> {
+        Self::read(bytes, limits, true)
+    }
+
+    /// The same without shortcuts, to compare with.
+    pub(crate) fn decode_slowly(bytes: &[u8], limits: &Limits) -> Result<Self, Malformed> {
+        Self::read(bytes, limits, false)
+    }
+
+    fn read(bytes: &[u8], limits: &Limits, shortcuts: bool) -> Result<Self, Malformed> {
         let mut parts = Parts::default();
-        match parts.read(bytes, limits) {
+        match parts.read(bytes, limits, shortcuts) {
             Ok(message) => Ok(Self {
                 namespace: parts.namespace,
                 header: parts.header,
@@ -95,7 +104,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Message, DecodeError> {
+    fn read(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+        shortcuts: bool,
+    ) -> Result<Message, DecodeError> {
         if bytes.len() > limits.bytes {
             return Err(DecodeError::TooLarge {
                 bytes: bytes.len(),
@@ -103,7 +117,7 @@ impl Parts {
             });
         }
         let text = text(bytes)?;
-        let mut reader = Reader::new(&text, limits);
+        let mut reader = Reader::new(&text, limits, shortcuts);
         let root = reader.child()?.ok_or(DecodeError::Soap {
             what: "nothing at all",
         })?;

@@ -42,12 +42,24 @@ impl Field for bool {
 
     fn read(reader: &mut Reader<'_>, name: &str) -> Result<Self, DecodeError> {
         let text = reader.text()?;
+        Self::parse(&text, name)
+    }
+}
+
+/// A value of one word.
+pub(crate) trait Word: Sized {
+    /// Reads it; `name` is for errors.
+    fn parse(text: &str, name: &str) -> Result<Self, DecodeError>;
+}
+
+impl Word for bool {
+    fn parse(text: &str, name: &str) -> Result<Self, DecodeError> {
         match text.trim() {
             "1" => Ok(true),
             "0" | "" => Ok(false),
             word if word.eq_ignore_ascii_case("true") => Ok(true),
             word if word.eq_ignore_ascii_case("false") => Ok(false),
-            _ => Err(argument(name, &text, "a boolean")),
+            _ => Err(argument(name, text, "a boolean")),
         }
     }
 }

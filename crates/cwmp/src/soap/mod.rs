@@ -8,7 +8,7 @@ mod reader;
 mod writer;
 
 pub use envelope::{EncodeOptions, Envelope};
-pub(crate) use field::{Field, Item, argument, structure};
+pub(crate) use field::{Field, Item, Word, argument, structure};
 pub use header::Header;
 pub use limits::Limits;
 pub(crate) use reader::Reader;

@@ -1,10 +1,10 @@
 //! Elements out of bytes, one after the other, within limits.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, io::BufRead as _};
 
 use quick_xml::{
     Reader as XmlReader, XmlVersion,
-    events::{BytesRef, BytesStart, Event},
+    events::{BytesEnd, BytesRef, BytesStart, Event},
 };
 
 use super::Limits;
@@ -17,23 +17,50 @@ pub(super) const REPLACEMENT: char = '\u{FFFD}';
 /// returns `None`, leave again.
 pub(crate) struct Reader<'a> {
     xml: XmlReader<&'a [u8]>,
+    text: &'a str,
     limits: &'a Limits,
     depth: usize,
     elements: usize,
+    /// The current element has no content, and its end is still to come.
+    empty: bool,
+    /// Whether items in their usual form are read at once.
+    shortcuts: bool,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(text: &'a str, limits: &'a Limits) -> Self {
+    pub(crate) fn new(text: &'a str, limits: &'a Limits, shortcuts: bool) -> Self {
         let mut xml = XmlReader::from_str(text);
         let config = xml.config_mut();
-        config.expand_empty_elements = true;
         config.check_comments = false;
         Self {
             xml,
+            text,
             limits,
             depth: 0,
             elements: 0,
+            empty: false,
+            shortcuts,
         }
+    }
+
+    /// The next child with two children of its own, when all three stand there in their usual form: no attributes but one on the second,
+    /// nothing but plain text inside. `None` means that [`Reader::child`] is to look.
+    ///
+    /// Lists of thousands of parameters are this, again and again; taking each at once costs a tenth of looking at all its tags.
+    pub(crate) fn pair(&mut self, names: [&str; 3]) -> Option<Pair<'a>> {
+        let fits = self.shortcuts
+            && !self.empty
+            && self.depth + 2 <= self.limits.depth
+            && self.elements + 3 <= self.limits.elements;
+        let start = usize::try_from(self.xml.buffer_position()).ok()?;
+        let before = self.text.get(start..).filter(|_| fits)?;
+        let (pair, rest) = Pair::read(before, names)?;
+        if pair.attributes.len() > self.limits.attributes {
+            return None;
+        }
+        self.elements += 3;
+        self.xml.stream().consume(before.len() - rest.len());
+        Some(pair)
     }
 
     /// Enters the next element inside the current one; `None` after leaving the current one.
@@ -138,12 +165,25 @@ impl<'a> Reader<'a> {
     }
 
     fn event(&mut self) -> Result<Event<'a>, DecodeError> {
+        if self.empty {
+            self.empty = false;
+            self.depth = self.depth.saturating_sub(1);
+            return Ok(Event::End(BytesEnd::new("")));
+        }
         let event = self.xml.read_event().map_err(|error| DecodeError::Syntax {
             what: error.to_string(),
             offset: self.xml.error_position(),
         })?;
         match &event {
             Event::Start(start) => self.enter(start)?,
+            Event::Empty(_) => {
+                let Event::Empty(start) = event else {
+                    return Ok(event);
+                };
+                self.enter(&start)?;
+                self.empty = true;
+                return Ok(Event::Start(start));
+            }
             Event::End(_) => self.depth = self.depth.saturating_sub(1),
             Event::DocType(_) => {
                 return Err(DecodeError::DocumentType {
@@ -209,6 +249,91 @@ impl<'a> Reader<'a> {
             offset: self.xml.buffer_position(),
         }
     }
+}
+
+/// An element with two plain ones in it.
+pub(crate) struct Pair<'a> {
+    /// The text of the first.
+    pub(crate) first: &'a str,
+    /// The attributes of the second, as they stand.
+    attributes: &'a str,
+    /// The text of the second.
+    pub(crate) second: &'a str,
+    /// The value of the second's only attribute, when that is called `type`.
+    pub(crate) kind: Option<&'a str>,
+}
+
+impl<'a> Pair<'a> {
+    /// A pair, and what follows it.
+    fn read(text: &'a str, [item, first, second]: [&str; 3]) -> Option<(Self, &'a str)> {
+        let (attributes, rest) = open(text, item)?;
+        attributes.is_empty().then_some(())?;
+        let (attributes, rest) = open(rest, first)?;
+        attributes.is_empty().then_some(())?;
+        let (first, rest) = plain(rest, first)?;
+        let (attributes, rest) = open(rest, second)?;
+        let (kind, (second, rest)) = match attributes.strip_suffix('/') {
+            Some(attributes) => (only_type(attributes)?, ("", rest)),
+            None => (only_type(attributes)?, plain(rest, second)?),
+        };
+        let rest = close(rest.trim_start_matches(SPACES), item)?;
+        let pair = Self {
+            first,
+            attributes,
+            second,
+            kind,
+        };
+        Some((pair, rest))
+    }
+}
+
+const SPACES: [char; 4] = [' ', '\n', '\t', '\r'];
+
+/// What is between the name and the end of an opening tag, and what follows it.
+fn open<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
+    let rest = text.trim_start_matches(SPACES);
+    let rest = rest.strip_prefix('<')?.strip_prefix(name)?;
+    if let Some(rest) = rest.strip_prefix('>') {
+        return Some(("", rest));
+    }
+    let goes_on = rest.starts_with(SPACES) || rest.starts_with('/');
+    goes_on.then(|| rest.split_once('>'))?
+}
+
+/// Text that stands for itself up to the closing tag, and what follows that.
+fn plain<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
+    let (content, rest) = text.split_at(text.find('<')?);
+    let odd =
+        |byte: u8| matches!(byte, b'&' | 0xEF) || (byte < 0x20 && byte != b'\n' && byte != b'\t');
+    let is_plain = !content.bytes().fold(false, |found, byte| found | odd(byte));
+    Some((content, close(rest, name).filter(|_| is_plain)?))
+}
+
+fn close<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let rest = text.strip_prefix("</")?.strip_prefix(name)?;
+    rest.strip_prefix('>')
+}
+
+/// No attribute, or the value of the only one, which is called `type` whatever its prefix.
+#[allow(clippy::option_option)] // no attribute, or something that is not looked at here
+fn only_type(attributes: &str) -> Option<Option<&str>> {
+    let text = attributes.trim_matches(SPACES);
+    if text.is_empty() {
+        return Some(None);
+    }
+    let (name, value) = text.split_once('=')?;
+    let is_type = name == "type"
+        || name
+            .strip_suffix(":type")
+            .is_some_and(|prefix| !prefix.contains(':'));
+    let quote = value
+        .chars()
+        .next()
+        .filter(|quote| matches!(quote, '"' | '\''))?;
+    let value = value.strip_prefix(quote)?.strip_suffix(quote)?;
+    let odd = |c: char| matches!(c, '"' | '\'' | '&' | '<') || c.is_control();
+    let fits = is_type && !name.contains(odd) && !name.contains(SPACES) && !value.contains(odd);
+    fits.then_some(Some(value))
 }
 
 /// Whether XML 1.0 has the character.

@@ -442,3 +442,74 @@ fn a_value_is_canonical_text_of_its_type_or_refused() {
         assert_eq!(ValueType::parse(kind.name()), kind);
     }
 }
+
+#[test]
+fn values_are_the_same_in_whatever_form_they_stand() {
+    let bytes = include_bytes!("../../../../fuzz/corpus/cwmp/values-in-many-forms.xml");
+    let read = Envelope::decode(bytes, &Limits::default()).unwrap();
+    let Message::GetParameterValuesResponse(response) = read.message else {
+        panic!("another message");
+    };
+    let all: Vec<_> = response
+        .values
+        .iter()
+        .map(|(name, value)| (name, value.kind, value.text))
+        .collect();
+    assert_eq!(
+        all,
+        [
+            ("Device.A", ValueType::String, "1"),
+            ("Device.B", ValueType::Int, "2"),
+            ("Device.C", ValueType::String, ""),
+            ("Device.D", ValueType::Boolean, ""),
+            ("Device.E", ValueType::Long, "3&"),
+            ("Device.F", ValueType::String, "a>b"),
+            ("Device.G", ValueType::String, "g"),
+            ("Device.H", ValueType::String, "h"),
+        ]
+    );
+}
+
+#[test]
+fn shortcuts_keep_within_the_limits() {
+    let many = |count: usize| {
+        let item =
+            "<ParameterInfoStruct><Name>A</Name><Writable>1</Writable></ParameterInfoStruct>";
+        envelope(&format!(
+            "<c:GetParameterNamesResponse><ParameterList>{}</ParameterList></c:GetParameterNamesResponse>",
+            item.repeat(count)
+        ))
+    };
+    let limits = |elements, depth| Limits {
+        elements,
+        depth,
+        ..Limits::default()
+    };
+    let read = |text: String, limits: Limits| {
+        Envelope::decode(text.as_bytes(), &limits).map_err(|malformed| malformed.error)
+    };
+    assert!(read(many(10), limits(34, 6)).is_ok());
+    let error = read(many(10), limits(33, 6)).unwrap_err();
+    assert!(
+        matches!(error, DecodeError::TooMany { limit: 33, .. }),
+        "{error}"
+    );
+    let error = read(many(10), limits(34, 5)).unwrap_err();
+    assert!(
+        matches!(error, DecodeError::TooDeep { limit: 5, .. }),
+        "{error}"
+    );
+    let wide = many(1).replace(
+        "<Writable>",
+        &format!("<Writable type='{}'>", "x".repeat(300)),
+    );
+    let narrow = Limits {
+        attributes: 300,
+        ..Limits::default()
+    };
+    let error = read(wide, narrow).unwrap_err();
+    assert!(
+        matches!(error, DecodeError::Attributes { limit: 300, .. }),
+        "{error}"
+    );
+}
