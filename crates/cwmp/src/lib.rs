@@ -9,6 +9,7 @@
 //! | [`acs`] | [`acs::Session`]: a session of an ACS |
 //! | [`auth`] | Digest of either side, Basic |
 //! | [`notify`], [`calls`] | what of changes is to be told; how many Connection Requests are taken |
+//! | [`tree`] | the parameter RPCs on an instance tree |
 //! | `error` | why bytes are no message, and the fault that answers them |
 //!
 //! The machines are driven one way: change something, drain `poll_transmit` and `poll_event` until both are empty, sleep until `poll_timeout` or until
@@ -40,6 +41,7 @@ pub mod fuzz;
 pub mod message;
 pub mod notify;
 pub mod soap;
+pub mod tree;
 pub mod value;
 pub mod version;
 

@@ -214,12 +214,9 @@ impl Pending {
     }
 
     /// The oldest request that `may` be sent.
-    pub(super) fn first(
-        &self,
-        may: impl Fn(RequestId, &Message) -> bool,
-    ) -> Option<(RequestId, Message)> {
+    pub(super) fn first(&self, may: impl Fn(&Message) -> bool) -> Option<(RequestId, Message)> {
         let mut all = self.requests.iter();
-        let (id, waiting) = all.find(|(id, waiting)| may(*id, &waiting.message))?;
+        let (id, waiting) = all.find(|(_, waiting)| may(&waiting.message))?;
         Some((*id, waiting.message.clone()))
     }
 

@@ -17,8 +17,6 @@ pub(super) struct Session {
     /// The ACS has asked to hold requests.
     hold: bool,
     informed: bool,
-    /// Requests of ours that this session has sent.
-    tried: Vec<RequestId>,
     /// For an ACS that asks for it again.
     inform: Message,
     /// How often the ACS asked for the same request again.
@@ -72,7 +70,6 @@ impl Session {
             version,
             hold: false,
             informed: false,
-            tried: Vec::new(),
             inform: inform.into(),
             repeats: 0,
             exchanges: 0,
@@ -160,7 +157,7 @@ impl Session {
                     return Step::Fail(Failure::WrongId, None);
                 }
                 match &envelope.message {
-                    Message::InformResponse(_) => self.informed(config, pending, &envelope),
+                    Message::InformResponse(_) => self.informed(pending, &envelope),
                     Message::Fault(fault) => match self.repeat(config, fault) {
                         true => Step::Post(self.send_inform(now, config)),
                         false => Step::Fail(Failure::Refused(fault.code), None),
@@ -195,15 +192,13 @@ impl Session {
     }
 
     /// The Inform is answered: which version it is, and what is delivered.
-    fn informed(&mut self, config: &Config, pending: &mut Pending, envelope: &Envelope) -> Step {
+    fn informed(&mut self, pending: &mut Pending, envelope: &Envelope) -> Step {
         let offered = self.version;
+        if envelope.header.not_understood.as_deref() == Some("UseCWMPVersion") {
+            return Step::Fail(Failure::Version, None);
+        }
         let spoken = match (envelope.header.use_version, envelope.namespace) {
-            (Some(chosen), _) if offered == Version::V1_4 => {
-                if chosen > config.version {
-                    return Step::Fail(Failure::Version, None);
-                }
-                chosen
-            }
+            (Some(chosen), _) if offered == Version::V1_4 => chosen,
             // One that chooses no version is older than 1.4.
             (_, Some(Namespace::V1_2)) => Version::V1_3,
             (_, Some(namespace)) => namespace.version(),
@@ -232,19 +227,15 @@ impl Session {
         }))
     }
 
-    /// What of ours this session has not sent yet, and the version has.
+    /// The oldest request of ours that the version has.
     fn next_request(
         &mut self,
         now: Instant,
         config: &Config,
         pending: &Pending,
     ) -> Option<Vec<u8>> {
-        let fresh = |id: RequestId, message: &Message| {
-            let known = message.method().is_some_and(|m| m.since() <= self.version);
-            known && !self.tried.contains(&id)
-        };
-        let (id, message) = pending.first(fresh)?;
-        self.tried.push(id);
+        let known = |message: &Message| message.method().is_some_and(|m| m.since() <= self.version);
+        let (id, message) = pending.first(known)?;
         self.repeats = 0;
         Some(self.send(now, config, id, message))
     }

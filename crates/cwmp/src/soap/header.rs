@@ -79,7 +79,10 @@ impl Header {
                     let known = Version::ALL.into_iter().filter(named);
                     self.supported_versions = Some(known.collect());
                 }
-                "UseCWMPVersion" => self.use_version = reader.text()?.parse().ok(),
+                "UseCWMPVersion" => match reader.text()?.parse() {
+                    Ok(version) => self.use_version = Some(version),
+                    Err(_) => self.not_understood = Some("UseCWMPVersion".to_owned()),
+                },
                 other => {
                     let mandatory = reader.attribute(&child, "mustUnderstand")?;
                     if matches!(mandatory.as_deref().map(str::trim), Some("1" | "true")) {

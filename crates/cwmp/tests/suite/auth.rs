@@ -229,6 +229,21 @@ fn every_other_header_is_refused_for_its_reason() {
 }
 
 #[test]
+fn nobody_is_let_in_without_a_password_that_is_kept() {
+    for password in ["", "pass:word"] {
+        let now = start();
+        let mut server = DigestServer::new(now, DigestConfig::new("Homefleet"), [3; 32]);
+        let mut stranger = DigestClient::new("stranger", password.into(), false, [4; 32]);
+        let headers = server.challenge(now, None);
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        stranger.challenged(&headers).unwrap();
+        let header = stranger.authorization("GET", "/").unwrap();
+        let refused = server.authorize(now, "GET", "/", &header, |_| None);
+        assert_eq!(refused, Err(Refusal::Credentials), "{password:?}");
+    }
+}
+
+#[test]
 fn an_algorithm_that_was_not_offered_is_not_taken() {
     let mut login = Login::new(DigestConfig {
         algorithms: vec![Algorithm::Md5],

@@ -558,6 +558,8 @@ fn the_waits_between_retries_grow_and_the_count_is_told() {
     device.cpe.raise(Event::new(EventCode::Periodic));
     assert!(device.closes());
     assert_eq!(device.begin().1.retry_count, 0);
+    device.lose();
+    assert!(device.failed().1 <= seconds(10), "the waits begin anew");
 }
 
 #[test]
@@ -881,6 +883,25 @@ fn versions_are_negotiated() {
             "{event:?}"
         );
     }
+}
+
+#[test]
+fn a_version_that_we_do_not_know_is_not_spoken() {
+    let mut device = Device::new();
+    device.cpe.raise(Event::new(EventCode::Boot));
+    device.begin();
+    let header = Header {
+        use_version: Some(Version::V1_4),
+        ..Header::default()
+    };
+    let chosen = Envelope::new(Namespace::V1_2, header, InformResponse::default());
+    let chosen = String::from_utf8(chosen.encode()).unwrap();
+    let newer = chosen.replace(">1.4<", ">1.9<");
+    assert_ne!(newer, chosen);
+    device
+        .cpe
+        .handle_reply(device.now, Reply::Envelope(newer.as_bytes()));
+    assert_eq!(device.failed().0, Failure::Version);
 }
 
 #[test]

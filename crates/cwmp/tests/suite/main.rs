@@ -14,4 +14,5 @@ mod replay;
 mod samples;
 mod schema;
 mod soap;
+mod tree;
 mod world;
