@@ -5,7 +5,7 @@ use homefleet_api::client::Client;
 
 use crate::failure::Failure;
 use crate::{
-    certificate, completions, config, demo, device, enrolment, mtp, serve, task, token, trust,
+    ca, certificate, completions, config, demo, device, enrolment, mtp, serve, task, token, trust,
 };
 
 /// Manages every device in every home: gateways, set-top boxes, phones, sensors.
@@ -89,6 +89,9 @@ enum Command {
     /// Who may have a first certificate: secrets, and requests that wait for approval
     #[command(subcommand)]
     Enrolment(enrolment::Enrolment),
+    /// The CA that issues devices' certificates: make or import it, show it
+    #[command(subcommand)]
+    Ca(ca::Ca),
     /// Access tokens of people and programs
     #[command(subcommand)]
     Token(token::Token),
@@ -117,6 +120,7 @@ impl Cli {
             Command::Mtp(command) => command.run(&global),
             Command::Certificate(command) => command.run(&global),
             Command::Enrolment(command) => command.run(&global),
+            Command::Ca(command) => command.run(&global),
             Command::Token(command) => command.run(&global),
             Command::Trust(command) => command.run(&global),
             Command::Config(command) => command.run(&global),

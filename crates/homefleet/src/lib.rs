@@ -3,9 +3,9 @@
 //! The binary is [`main`] and nothing else. The layers, from the outside in:
 //!
 //! - [`cli`]: the command line as clap types, and which handler each command goes to,
-//! - one file per noun (`device`, `task`, `certificate`, `enrolment`, `token`, `trust`, `config`, `serve`, `demo`, `completions`): its
+//! - one file per noun (`device`, `task`, `ca`, `certificate`, `enrolment`, `token`, `trust`, `config`, `serve`, `demo`, `completions`): its
 //!   arguments, what it asks of the server through [`homefleet_api::client`], what it prints,
-//! - `pick` (which device is meant), `wait` (a task until it has ended), `output` (tables, JSON),
+//! - `pick` (which device is meant), `passphrase` (from a file, the environment or the terminal), `wait` (a task until it has ended), `output` (tables, JSON),
 //! - [`failure`]: every way a command fails, with its exit code.
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 unreachable.
@@ -19,6 +19,7 @@ use clap::Parser as _;
 pub mod cli;
 pub mod failure;
 
+mod ca;
 mod certificate;
 mod completions;
 mod config;
@@ -27,6 +28,7 @@ mod device;
 mod enrolment;
 mod mtp;
 mod output;
+mod passphrase;
 mod path;
 mod pick;
 mod serve;

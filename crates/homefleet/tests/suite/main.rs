@@ -5,6 +5,7 @@
 
 mod away;
 mod browser;
+mod ca;
 mod demo;
 mod device;
 mod offline;

@@ -314,3 +314,133 @@ fn is_url(url: &str) -> bool {
             .chars()
             .any(|letter| letter.is_control() || letter == ' ')
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::*;
+
+    fn parsed(section: &str) -> Result<Config, ConfigError> {
+        let text = format!("{}\n{section}", template());
+        Config::parse(&text, "test", |_| None)
+    }
+
+    fn wrong(section: &str) -> &'static str {
+        match parsed(section).unwrap().check().unwrap_err() {
+            ConfigError::Value { key, .. } => key,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_profile_is_refused() {
+        let error = parsed("[[pki.profile]]\nname = \"x\"\nkind = \"y\"\n").unwrap_err();
+        assert!(
+            error.to_string().contains("unknown field `kind`"),
+            "{error}"
+        );
+        let error = parsed("[[pki.profile]]\nlifetime = 5\n").unwrap_err();
+        assert!(
+            error.to_string().contains("missing field `name`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn profiles_that_make_no_sense_are_refused() {
+        let twice = "[[pki.profile]]\nname = \"x\"\nsubject = \"CN=x\"\n";
+        assert_eq!(wrong(&format!("{twice}{twice}")), "pki.profile");
+        assert_eq!(wrong("[[pki.profile]]\nname = \"x\"\n"), "pki.profile");
+        let many: String = (0..65)
+            .map(|n| format!("[[pki.profile]]\nname = \"p{n}\"\nsubject = \"CN=x\"\n"))
+            .collect();
+        assert_eq!(wrong(&many), "pki.profile");
+        let mut config = parsed("").unwrap();
+        config.pki.default_profile = "phone".to_owned();
+        let error = config.check().unwrap_err();
+        assert!(
+            error.to_string().starts_with("pki.default_profile"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_default_profile_is_first_and_device_can_be_replaced() {
+        let phone = "[[pki.profile]]\nname = \"phone\"\nsubject = \"CN={device}\"\n";
+        let mut config = parsed(&format!(
+            "{phone}[[pki.profile]]\nname = \"device\"\nsubject = \"CN=x\"\n"
+        ))
+        .unwrap();
+        let names = |config: &Config| {
+            let profiles = config.pki.profiles().unwrap();
+            profiles
+                .iter()
+                .map(|profile| profile.name().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&config), ["device", "phone"]);
+        config.pki.default_profile = "phone".to_owned();
+        assert_eq!(names(&config), ["phone", "device"]);
+        assert_eq!(names(&parsed("").unwrap()), ["device"]);
+    }
+
+    #[test]
+    fn numbers_and_addresses_that_make_no_sense_are_refused() {
+        let refused = |change: &dyn Fn(&mut Pki)| {
+            let mut config = parsed("").unwrap();
+            change(&mut config.pki);
+            match config.check().unwrap_err() {
+                ConfigError::Value { key, .. } => key,
+                other => panic!("{other}"),
+            }
+        };
+        assert_eq!(refused(&|pki| pki.crl_lifetime = 0), "pki.crl_lifetime");
+        assert_eq!(refused(&|pki| pki.crl_refresh = 0), "pki.crl_refresh");
+        assert_eq!(
+            refused(&|pki| pki.crl_refresh = pki.crl_lifetime + 1),
+            "pki.crl_refresh"
+        );
+        assert_eq!(refused(&|pki| pki.ocsp_lifetime = 0), "pki.ocsp_lifetime");
+        assert_eq!(refused(&|pki| pki.max_secrets = 0), "pki.max_secrets");
+        assert_eq!(refused(&|pki| pki.max_approvals = 0), "pki.max_approvals");
+        assert_eq!(
+            refused(&|pki| pki.approval_lifetime = 0),
+            "pki.approval_lifetime"
+        );
+        for url in [
+            "ca.example.net",
+            "ftp://x",
+            "http://",
+            "http://a b",
+            "http://ä",
+        ] {
+            assert_eq!(
+                refused(&|pki| pki.crl_urls = vec![url.to_owned()]),
+                "pki.crl_urls"
+            );
+            assert_eq!(
+                refused(&|pki| pki.ocsp_urls = vec![url.to_owned()]),
+                "pki.ocsp_urls"
+            );
+        }
+    }
+
+    #[test]
+    fn a_passphrase_is_the_first_line_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("passphrase");
+        let mut config = parsed("").unwrap();
+        config.pki.passphrase_file = Some(file.clone());
+        assert!(config.pki_config().is_err(), "no file");
+        std::fs::write(&file, "\nsecond").unwrap();
+        let error = config.pki_config().unwrap_err().to_string();
+        assert!(
+            error.contains("is empty") && !error.contains("second"),
+            "{error}"
+        );
+        std::fs::write(&file, "correct horse\nsecond").unwrap();
+        let read = config.pki_config().unwrap();
+        assert_eq!(read.passphrase.as_ref().unwrap().as_str(), "correct horse");
+        assert!(!format!("{read:?}").contains("horse"));
+    }
+}

@@ -88,6 +88,12 @@ mod tests {
         let mut cmp = shown.cmp.clone();
         (cmp.http_listen, cmp.https_listen) = (None, None);
         assert_eq!(cmp, plain.cmp);
+        let mut pki = shown.pki.clone();
+        assert_eq!(pki.profile, [PkiProfile::device()]);
+        (pki.directory, pki.passphrase_file, pki.pin_file) = (None, None, None);
+        (pki.crl_urls, pki.ocsp_urls, pki.ca_issuers_urls) = Default::default();
+        pki.profile = Vec::new();
+        assert_eq!(pki, plain.pki);
         let mut notif = shown.notif.clone();
         (notif.listen, notif.plain_listen) = (None, None);
         (notif.output, notif.publisher) = (Vec::new(), Vec::new());

@@ -227,7 +227,13 @@ impl Pki {
                 key: sha256(&order.public_key),
                 serial: record.serial.clone(),
             })),
-            _ => {}
+            // It may have been revoked since it was looked at.
+            Authorisation::Certificate { serial } | Authorisation::Renewal { serial } => {
+                batch.push(Write::Pki(PkiWrite::RequireValid {
+                    serial: serial.as_bytes().to_vec(),
+                }));
+            }
+            Authorisation::Manufacturer { .. } | Authorisation::Operator { .. } => {}
         }
         batch.push(Write::Pki(PkiWrite::Issue(Box::new(record.clone()))));
         let serial = crate::account::hex(&record.serial);
@@ -250,7 +256,7 @@ impl Pki {
                 }
                 Ok(())
             }
-            Err(error) => Err(refused(&error)),
+            Err(error) => Err(refused(&order.authorisation, &error)),
         }
     }
 }
@@ -265,10 +271,13 @@ fn whole_seconds(at: Millis) -> Millis {
     Millis(at.0 / 1000 * 1000)
 }
 
-fn refused(error: &StoreError) -> IssueError {
-    match unmet(error) {
-        Some(("secret", problem)) => IssueError::Secret(problem),
-        Some(("approval", problem)) => IssueError::Approval(problem),
+fn refused(authorisation: &Authorisation, error: &StoreError) -> IssueError {
+    match (unmet(error), authorisation) {
+        (Some(problem), Authorisation::Secret { .. }) => IssueError::Secret(problem),
+        (Some(problem), Authorisation::Approval { .. }) => IssueError::Approval(problem),
+        (Some(_), Authorisation::Certificate { serial } | Authorisation::Renewal { serial }) => {
+            IssueError::RevokedCertificate(serial.clone())
+        }
         _ => IssueError::Store(error.to_string()),
     }
 }

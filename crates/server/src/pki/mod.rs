@@ -383,10 +383,10 @@ fn sha256(data: &[u8]) -> [u8; 32] {
     Sha256::digest(data).into()
 }
 
-/// What did not hold of a write, and of which kind of record.
-fn unmet(error: &StoreError) -> Option<(&'static str, Unmet)> {
+/// What did not hold of a write.
+fn unmet(error: &StoreError) -> Option<Unmet> {
     match error {
-        StoreError::Condition { what, problem, .. } => Some((what, *problem)),
+        StoreError::Condition { problem, .. } => Some(*problem),
         _ => None,
     }
 }

@@ -514,3 +514,112 @@ fn within(key: &'static str, found: u64, least: u64, most: u64) -> Result<(), Pr
         most,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut PkiProfile)) -> ProfileError {
+        let mut config = PkiProfile::device();
+        change(&mut config);
+        Profile::new(&config).unwrap_err()
+    }
+
+    fn word(error: &ProfileError) -> Option<(&'static str, &str)> {
+        match error {
+            ProfileError::Word { key, found, .. } => Some((key, found)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_built_in_profile_is_for_devices() {
+        let device = Profile::new(&PkiProfile::device()).unwrap();
+        assert_eq!(device.name(), "device");
+        assert!(device.admits(Who::Secret) && device.admits(Who::Renewal));
+        assert!(!device.admits(Who::Operator) && !device.admits(Who::Certificate));
+        assert!(!device.central_keys() && !device.implicit_confirm() && !device.strict());
+        assert_eq!(device.renewal_grace(), Duration::from_secs(30 * 86_400));
+    }
+
+    #[test]
+    fn words_that_are_not_known_are_refused() {
+        let list = |text: &str| vec![text.to_owned()];
+        let error = refused(|profile| profile.keys = list("dsa"));
+        assert_eq!(word(&error), Some(("keys", "dsa")));
+        assert!(
+            error.to_string().contains("p256, p384, ed25519, rsa"),
+            "{error}"
+        );
+        let error = refused(|profile| profile.who = list("anybody"));
+        assert_eq!(word(&error), Some(("who", "anybody")));
+        let error = refused(|profile| profile.from_request = list("key_usage"));
+        assert_eq!(word(&error), Some(("from_request", "key_usage")));
+        // A profile makes no CA, and no OCSP responder.
+        for usage in ["key_cert_sign", "crl_sign"] {
+            let error = refused(|profile| profile.key_usage = list(usage));
+            assert_eq!(word(&error), Some(("key_usage", usage)));
+        }
+        for usage in ["1.3.6.1.5.5.7.3.9", "2.5.29.37.0", "ocsp_signing", "1.2.x"] {
+            let error = refused(|profile| profile.extended_key_usage = list(usage));
+            assert_eq!(word(&error), Some(("extended_key_usage", usage)));
+        }
+    }
+
+    #[test]
+    fn names_numbers_and_templates_that_make_no_sense_are_refused() {
+        for name in ["", "a b", "a/b", "ä", &"x".repeat(65)] {
+            assert_eq!(
+                refused(|profile| profile.name = name.to_owned()),
+                ProfileError::Name
+            );
+        }
+        let number = |error: ProfileError| match error {
+            ProfileError::Number { key, .. } => key,
+            other => panic!("{other}"),
+        };
+        assert_eq!(number(refused(|profile| profile.lifetime = 0)), "lifetime");
+        assert_eq!(
+            number(refused(|profile| profile.lifetime = u64::MAX)),
+            "lifetime"
+        );
+        assert_eq!(
+            number(refused(|profile| profile.backdate = u64::MAX)),
+            "backdate"
+        );
+        assert_eq!(
+            number(refused(|profile| profile.renewal_grace = u64::MAX)),
+            "renewal_grace"
+        );
+        assert_eq!(
+            number(refused(|profile| profile.min_rsa_bits = 1024)),
+            "min_rsa_bits"
+        );
+        assert_eq!(
+            number(refused(|profile| profile.min_rsa_bits = 8192)),
+            "min_rsa_bits"
+        );
+        assert_eq!(
+            refused(|profile| profile.keys = Vec::new()),
+            ProfileError::Empty("keys")
+        );
+        assert_eq!(
+            refused(|profile| profile.who = Vec::new()),
+            ProfileError::Empty("who")
+        );
+        let nameless = refused(|profile| (profile.subject, profile.san) = (None, Vec::new()));
+        assert_eq!(nameless, ProfileError::Nameless);
+        for subject in ["nothing", "CN={uid}", ""] {
+            let error = refused(|profile| profile.subject = Some(subject.to_owned()));
+            assert!(
+                matches!(error, ProfileError::Template(_)),
+                "{subject}: {error}"
+            );
+        }
+        for san in ["{endpoint_id}", "URI:{uid}", "DNS:a b", "IP:a", "dir:x"] {
+            let error = refused(|profile| profile.san = vec![san.to_owned()]);
+            assert!(matches!(error, ProfileError::Template(_)), "{san}: {error}");
+        }
+    }
+}

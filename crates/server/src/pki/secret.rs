@@ -205,7 +205,12 @@ impl Pki {
             audit(now, by, "secret.remove", &shown(reference), "", true),
         ]);
         self.0.store.write(batch).await.map_err(failed)?;
-        self.0.secrets.fetch_sub(1, Ordering::Relaxed);
+        // Another process may have added it: the count is looked up again from time to time.
+        let less = |count: u64| Some(count.saturating_sub(1));
+        let secrets = &self.0.secrets;
+        secrets
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .unwrap_or_default();
         Ok(())
     }
 }

@@ -57,6 +57,11 @@ pub trait Certificates {
 pub enum PkiWrite {
     /// Inserts a certificate; `sequence` is assigned by the store. Its serial number must be new.
     Issue(Box<CertificateRecord>),
+    /// Changes nothing. Condition: the certificate is valid.
+    RequireValid {
+        /// Serial number.
+        serial: Vec<u8>,
+    },
     /// Makes an unconfirmed certificate valid. Condition: it is unconfirmed.
     Confirm {
         /// Serial number.

@@ -34,6 +34,14 @@ pub(super) fn apply(
 ) -> Result<(), StoreError> {
     match write {
         PkiWrite::Issue(certificate) => issue(to, certificate),
+        PkiWrite::RequireValid { serial } => {
+            let valid: bool = to
+                .prepare_cached(
+                    "SELECT count(*) FROM certificate WHERE serial = ?1 AND state = ?2",
+                )?
+                .query_row(params![serial, VALID], |row| row.get(0))?;
+            held(valid.into(), "certificate", &hex(serial), Unmet::State)
+        }
         PkiWrite::Confirm { serial } => confirm(to, serial),
         PkiWrite::Revoke { serial, revocation } => revoke(to, serial, revocation, written),
         PkiWrite::Release { serial } => release(to, serial, written),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use homefleet_server::clock::Clock;
 use homefleet_server::pki::{
-    ApprovalError, Authorisation, EnrolmentSecret, IssueError, NewApproval, NewSecret, Order,
+    ApprovalError, Authorisation, EnrolmentSecret, IssueError, NewApproval, NewSecret, Order, Pki,
     Reason, SecretError,
 };
 use homefleet_server::store::Unmet;
@@ -195,6 +196,18 @@ async fn secrets_that_make_no_sense_are_refused() {
         .await
         .unwrap();
     world.pki.add_secret(new(None), "test").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_secret_of_another_ca_does_not_open() {
+    let (world, other) = (World::new().await, World::new().await);
+    world.pki.add_secret(new(None), "test").await.unwrap();
+    let mut config = other.config.clone();
+    config.passphrase = world.config.passphrase.clone();
+    let store = world.store.clone();
+    let other = Pki::open(&config, store, Clock::system()).await.unwrap();
+    let refused = other.secret(DEVICE.as_bytes()).await.err();
+    assert_eq!(refused, Some(SecretError::Sealed));
 }
 
 #[tokio::test]

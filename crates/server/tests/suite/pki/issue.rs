@@ -629,3 +629,29 @@ async fn the_inventory_is_searched_and_paged() {
     );
     assert_eq!(world.pki.counts().await.unwrap().expired, 6);
 }
+
+#[tokio::test]
+async fn a_certificate_that_was_revoked_meanwhile_is_found_out_by_the_write() {
+    use homefleet_server::store::pki::PkiWrite;
+    use homefleet_server::store::{Batch, Store as _, StoreError, Unmet, Write};
+    let world = World::new().await;
+    let issued = world.pki.issue(order(DEVICE), world.now()).await.unwrap();
+    let require = async || {
+        let serial = issued.serial.as_bytes().to_vec();
+        let write = Write::Pki(PkiWrite::RequireValid { serial });
+        world.store.write(Batch::one(write)).await
+    };
+    let unmet = |answer| match answer {
+        Err(StoreError::Condition { problem, .. }) => problem,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(unmet(require().await), Unmet::State);
+    world.pki.confirm(&issued.serial).await.unwrap();
+    require().await.unwrap();
+    world
+        .pki
+        .revoke(&issued.serial, Reason::CertificateHold, "test")
+        .await
+        .unwrap();
+    assert_eq!(unmet(require().await), Unmet::State);
+}

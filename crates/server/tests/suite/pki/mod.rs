@@ -2,6 +2,7 @@
 
 mod enrol;
 mod issue;
+mod killed;
 mod revoke;
 mod setup;
 pub(crate) mod world;

@@ -498,3 +498,17 @@ fn a_key_in_a_token_issues() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn a_directory_of_another_version_or_with_unknown_keys_is_refused() {
+    let world = World::new().await;
+    let path = world.dir.path().join("pki/ca.toml");
+    for text in ["version = 2\n", "version = 1\nkey = \"x\"\n", "nothing"] {
+        std::fs::write(&path, text).unwrap();
+        let refused = open(&world, |_| ()).await.err().unwrap();
+        assert!(
+            matches!(&refused, PkiError::File { path: at, .. } if *at == path),
+            "{refused}"
+        );
+    }
+}
