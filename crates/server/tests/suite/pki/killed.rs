@@ -23,12 +23,9 @@ async fn open(dir: &Path) -> (Arc<SqliteStore>, Pki) {
     let mut config = Config::new("proto::controller", dir, Tls::new("", "", ""));
     config.pki.passphrase_file = Some(dir.join("passphrase"));
     let store = Arc::new(SqliteStore::open(&config.store_path()).unwrap());
-    let opened = Pki::open(
-        &config.pki_config().unwrap(),
-        store.clone(),
-        Clock::system(),
-    );
-    (store, opened.await.unwrap())
+    let config = config.pki_config().unwrap();
+    let pki = Pki::open(&config, store.clone(), Clock::system()).await;
+    (store, pki.unwrap())
 }
 
 /// The process that is killed: issues, eight at a time, and says what it has issued.
