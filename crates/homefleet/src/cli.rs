@@ -5,7 +5,8 @@ use homefleet_api::client::Client;
 
 use crate::failure::Failure;
 use crate::{
-    ca, certificate, completions, config, demo, device, enrolment, mtp, serve, task, token, trust,
+    ca, certificate, cmp, completions, config, demo, device, enrolment, mtp, serve, task, token,
+    trust,
 };
 
 /// Manages every device in every home: gateways, set-top boxes, phones, sensors.
@@ -95,6 +96,9 @@ enum Command {
     /// Access tokens of people and programs
     #[command(subcommand)]
     Token(token::Token),
+    /// Certificates of any CA that speaks CMP: ask for one, renew it, have it revoked
+    #[command(subcommand)]
+    Cmp(cmp::Cmp),
     /// Decisions about certificates
     #[command(subcommand)]
     Trust(trust::Trust),
@@ -122,6 +126,7 @@ impl Cli {
             Command::Enrolment(command) => command.run(&global),
             Command::Ca(command) => command.run(&global),
             Command::Token(command) => command.run(&global),
+            Command::Cmp(command) => command.run(&global),
             Command::Trust(command) => command.run(&global),
             Command::Config(command) => command.run(&global),
             Command::Completions(command) => command.run(),

@@ -33,6 +33,9 @@ pub enum Failure {
     /// Refused, with the reason.
     #[error("{0}")]
     Refused(String),
+    /// Nobody was reached, or nobody answered in time.
+    #[error("{0}")]
+    Unreachable(String),
     /// The task ended otherwise than wanted.
     #[error("{}", task_message(.0))]
     Task(Box<Task>),
@@ -71,7 +74,7 @@ impl Failure {
                 ) => REFUSED,
                 _ => FAILED,
             },
-            Self::Waiting(_) => UNREACHABLE,
+            Self::Unreachable(_) | Self::Waiting(_) => UNREACHABLE,
             Self::Usage(_) => USAGE,
         }
     }

@@ -3,7 +3,7 @@
 //! The binary is [`main`] and nothing else. The layers, from the outside in:
 //!
 //! - [`cli`]: the command line as clap types, and which handler each command goes to,
-//! - one file per noun (`device`, `task`, `ca`, `certificate`, `enrolment`, `token`, `trust`, `config`, `serve`, `demo`, `completions`): its
+//! - one file per noun (`device`, `task`, `ca`, `certificate`, `enrolment`, `token`, `cmp`, `trust`, `config`, `serve`, `demo`, `completions`): its
 //!   arguments, what it asks of the server through [`homefleet_api::client`], what it prints,
 //! - `pick` (which device is meant), `passphrase` (from a file, the environment or the terminal), `wait` (a task until it has ended), `output` (tables, JSON),
 //! - [`failure`]: every way a command fails, with its exit code.
@@ -21,6 +21,7 @@ pub mod failure;
 
 mod ca;
 mod certificate;
+mod cmp;
 mod completions;
 mod config;
 pub mod demo;

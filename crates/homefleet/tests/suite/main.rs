@@ -6,6 +6,10 @@
 mod away;
 mod browser;
 mod ca;
+mod cmp;
+#[path = "../../../net/tests/suite/support/cmp_ca.rs"]
+mod cmp_ca;
+mod cmp_openssl;
 mod demo;
 mod device;
 mod offline;

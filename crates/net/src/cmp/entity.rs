@@ -4,7 +4,10 @@ use std::{net::IpAddr, time::SystemTime};
 
 use homefleet_cmp::{
     CertificateParts,
-    asn1::{Certificate, Control, Extensions, GeneralName as CmpName, TypeAndValue},
+    asn1::{
+        CertTemplate, Certificate, Control, Extensions, GeneralName as CmpName, GeneralNames,
+        RevDetails, TypeAndValue,
+    },
     crypto::{KeyKind, KeyPair, Secret},
     protection::{Distrust, Peers},
 };
@@ -165,6 +168,38 @@ pub fn old_certificate(certificate: &Certificate) -> der::Result<TypeAndValue> {
         serial_number: Int::new(&parts.serial)?,
     })
     .write()
+}
+
+/// What a request for the revocation of a certificate says (RFC 9483 §4.2), with the number of a reason of RFC 5280 §5.3.1.
+///
+/// # Errors
+/// When the certificate cannot be read.
+pub fn revocation(certificate: &Certificate, reason: u8) -> der::Result<RevDetails> {
+    let parts = CertificateParts::read(certificate)?;
+    let extension = Extension {
+        extn_id: homefleet_cmp::oid::REASON_CODE,
+        critical: false,
+        // ENUMERATED of one byte.
+        extn_value: OctetString::new([0x0A, 0x01, reason])?,
+    };
+    Ok(RevDetails {
+        cert_details: CertTemplate {
+            serial_number: Some(Int::new(&parts.serial)?),
+            issuer: Some(parts.issuer),
+            ..CertTemplate::default()
+        },
+        crl_entry_details: Some(Extensions::from_der(&vec![extension].to_der()?)?),
+    })
+}
+
+/// The subject of a CA's certificate, as the issuer of a revocation list is named.
+///
+/// # Errors
+/// When the certificate cannot be read.
+pub fn issuer_names(certificate: &Certificate) -> der::Result<GeneralNames> {
+    let parts = CertificateParts::read(certificate)?;
+    let names = vec![parts.subject_name()?];
+    GeneralNames::from_der(&names.to_der()?)
 }
 
 /// A private key in PKCS #8, whatever its kind.
