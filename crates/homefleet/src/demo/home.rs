@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use homefleet_agent::{Agent, config as agent_config};
-use homefleet_api::{Device, LinkState, NewTask, NewToken, Operation, Role, Task};
+use homefleet_api::{
+    Device, LinkState, NewEnrolmentSecret, NewTask, NewToken, Operation, Role, Task,
+};
 use homefleet_server::{Access, Config, CoreError, RunningServer, Server, config::Tls};
 
 use super::failed;
-use super::pki::{Authority, Issued, write};
+use super::pki::{Authority, Issued, random, write};
 use super::way::{Mtp, Way};
 use crate::failure::Failure;
 
@@ -21,19 +23,22 @@ pub(crate) const CONTROLLER_ID: &str = "proto::homefleet-demo";
 const STOP_TIME: Duration = Duration::from_secs(1);
 /// How long the server has to connect to its broker before the agent starts.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How long the agent has to get its certificate.
+const ENROL_TIME: Duration = Duration::from_secs(60);
 /// How often the registry is looked at while the first contact is awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a token of the demo is good.
 const TOKEN_LIFETIME: u64 = 30 * 86_400;
 
-/// A directory with an authority, certificates for both sides, and their data.
+/// A directory with an authority, the server's certificate, and the data of both sides. The device has nothing but a secret at first.
 #[derive(Debug)]
 pub struct Home {
     dir: PathBuf,
     _lock: File,
     authority: Authority,
     server: Issued,
-    agent: Issued,
+    /// The CA's directory, and the file with its passphrase.
+    ca: (PathBuf, PathBuf),
     device_id: String,
     way: Way,
 }
@@ -61,12 +66,12 @@ impl Home {
                 .map_err(|error| failed(&error))
         };
         let server = issue("server", CONTROLLER_ID, &["127.0.0.1", "localhost"])?;
-        let agent = issue("agent", &device_id, &["127.0.0.1", "localhost"])?;
+        let ca = authority.for_server(&dir).map_err(|error| failed(&error))?;
         Ok(Self {
             dir,
             _lock: lock,
             server,
-            agent,
+            ca,
             device_id,
             authority,
             way: Way::Coap,
@@ -112,26 +117,39 @@ impl Home {
         let mut config = Config::new(CONTROLLER_ID.to_owned(), self.dir.join("server"), tls);
         config.http.listen = http;
         config.coap.listen = coap;
+        config.pki.enabled = true;
+        config.pki.directory = Some(self.ca.0.clone());
+        config.pki.passphrase_file = Some(self.ca.1.clone());
+        config.cmp.http_listen = Some(SocketAddr::new(coap.ip(), 0));
         self.way.enter(&mut config);
         config
     }
 
-    /// Configuration of the agent, for a server whose devices' address is `coap`.
+    /// Configuration of the agent, for a server whose devices' address is `coap`, and whose CA is asked at `cmp`. It has no certificate,
+    /// its own or another's.
     ///
     /// # Errors
     /// [`Failure::Failed`] when its file cannot be written.
-    pub fn agent_config(&self, coap: SocketAddr) -> Result<agent_config::Config, Failure> {
+    pub fn agent_config(
+        &self,
+        coap: SocketAddr,
+        cmp: SocketAddr,
+    ) -> Result<agent_config::Config, Failure> {
         let text = agent_config::template(&agent_config::Init {
             controller: Some(self.way.controller(coap, &self.device_id)),
             controller_id: Some(CONTROLLER_ID.to_owned()),
             endpoint_id: Some(self.device_id.clone()),
-            ca: Some(self.authority.certificate.clone()),
             brokers: self.way.broker(),
-            certificate: Some(self.agent.certificate.clone()),
-            key: Some(self.agent.key.clone()),
-            enrol: None,
+            enrol: Some(agent_config::InitEnrol {
+                url: format!("http://{cmp}"),
+                reference: Some(self.device_id.clone()),
+                secret_file: Some(self.secret_file()),
+                trust: Some("from-cmp".to_owned()),
+                ..Default::default()
+            }),
             data_dir: Some(self.dir.join("agent")),
             listen: Some("127.0.0.1:0".to_owned()),
+            ..Default::default()
         });
         let file = self.dir.join("agent.toml");
         write(&file, &text, 0o600).map_err(|error| failed(&error))?;
@@ -156,7 +174,7 @@ impl Home {
     pub async fn start(&self, http: SocketAddr, coap: SocketAddr) -> Result<Running, Failure> {
         let running = self.start_server(http, coap).await?;
         running.connected(CONNECT_TIME).await;
-        match self.start_agent(running.server.coap_addr()).await {
+        match self.start_agent(&running).await {
             Ok(agent) => Ok(Running {
                 agent: Some(agent),
                 ..running
@@ -197,9 +215,58 @@ impl Home {
         })
     }
 
-    async fn start_agent(&self, coap: SocketAddr) -> Result<Agent, Failure> {
-        let config = self.agent_config(coap)?;
-        Agent::start(config).await.map_err(|error| failed(&error))
+    async fn start_agent(&self, running: &Running) -> Result<Agent, Failure> {
+        let server = &running.server;
+        let cmp = server.cmp_http_addr().ok_or_else(|| {
+            Failure::Failed("the server does not listen for requests for certificates".to_owned())
+        })?;
+        let config = self.agent_config(server.coap_addr(), cmp)?;
+        self.invite(&config, running).await?;
+        let enrolled = Agent::start(config);
+        match tokio::time::timeout(ENROL_TIME, enrolled).await {
+            Ok(started) => started.map_err(|error| failed(&error)),
+            Err(_) => Err(Failure::Failed(format!(
+                "the agent got no certificate; {} says why",
+                self.log_file().display()
+            ))),
+        }
+    }
+
+    /// A device that has no certificate yet gets a secret that is good once, as it would come with the device; the server knows it too.
+    async fn invite(
+        &self,
+        config: &agent_config::Config,
+        running: &Running,
+    ) -> Result<(), Failure> {
+        let known = homefleet_agent::enrol::look(config).map_err(|error| failed(&error))?;
+        if known.is_some() {
+            return Ok(());
+        }
+        let secret = random().map_err(|error| failed(&error))?;
+        // One from a run that was cut short.
+        if let Err(error) = running
+            .access
+            .remove_enrolment_secret(&self.device_id)
+            .await
+        {
+            tracing::debug!(%error, "no secret from before");
+        }
+        let new = NewEnrolmentSecret {
+            reference: Some(self.device_id.clone()),
+            secret: Some(secret.clone()),
+            device: Some(self.device_id.clone()),
+            profile: None,
+            uses: Some(1),
+            expires_in: None,
+        };
+        let added = running.access.add_enrolment_secret(new).await;
+        added.map_err(|error| failed(&error))?;
+        write(&self.secret_file(), &secret, 0o600).map_err(|error| failed(&error))
+    }
+
+    /// The secret that the device comes with.
+    fn secret_file(&self) -> PathBuf {
+        self.dir.join("agent.secret")
     }
 
     /// The token of the last run while it is good, a new one otherwise.

@@ -1,4 +1,7 @@
 //! The demo's own certificate authority: ECDSA P-256, keys readable by their owner only.
+//!
+//! What runs on this side before there is a server has its certificate from here: the server itself, and brokers. The server then is the
+//! CA under the same name and key, and devices ask it for theirs.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -6,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use homefleet_server::pki;
 use homefleet_trust::{Connection, Context, PeerIdentity, Policy, Time};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -36,12 +40,19 @@ pub enum PkiError {
     /// A certificate or key cannot be made.
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
+    /// The server cannot be the CA.
+    #[error("cannot make the server the CA: {0}")]
+    Ca(String),
 }
+
+/// Iterations of the derivation of the key that the CA's key is kept under: its passphrase is random, and lies beside it.
+const ITERATIONS: u32 = 1_000;
 
 /// A certificate authority in a directory: `ca.pem` and `ca.key`.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    key: Vec<u8>,
     /// PEM file of its certificate: what both sides trust.
     pub certificate: PathBuf,
 }
@@ -65,10 +76,12 @@ impl Authority {
         let key_file = dir.join("ca.key");
         if key_file.exists() && certificate.exists() {
             let key = KeyPair::from_pem(&read(&key_file)?)?;
+            let der = key.serialize_der();
             // Everything an issued certificate takes from its issuer is fixed here or follows from the key.
             let issuer = Issuer::new(ca_params(), key);
             return Ok(Self {
                 issuer,
+                key: der,
                 certificate,
             });
         }
@@ -78,9 +91,32 @@ impl Authority {
         write(&key_file, &key.serialize_pem(), 0o600)?;
         write(&certificate, &pem, 0o644)?;
         Ok(Self {
+            key: key.serialize_der(),
             issuer: Issuer::new(params, key),
             certificate,
         })
+    }
+
+    /// The same authority as the server's CA: its directory, and the file with the passphrase that its key is kept under.
+    ///
+    /// # Errors
+    /// [`PkiError`] when a file cannot be read or written.
+    pub fn for_server(&self, dir: &Path) -> Result<(PathBuf, PathBuf), PkiError> {
+        let (directory, passphrase_file) = (dir.join("pki"), dir.join("pki.passphrase"));
+        if directory.exists() && passphrase_file.exists() {
+            return Ok((directory, passphrase_file));
+        }
+        let passphrase = random()?;
+        write(&passphrase_file, &passphrase, 0o600)?;
+        let import = pki::Import {
+            directory: directory.clone(),
+            chain: self.certificate.clone(),
+            key: pki::ImportedKey::Pkcs8(self.key.clone().into()),
+            passphrase: passphrase.into(),
+            iterations: Some(ITERATIONS),
+        };
+        pki::import(&import).map_err(|error| PkiError::Ca(error.to_string()))?;
+        Ok((directory, passphrase_file))
     }
 
     /// The certificate of a USP Endpoint in `dir` as `NAME.pem` and `NAME.key`: kept while it is good,
@@ -160,6 +196,13 @@ impl Authority {
         let decision = homefleet_trust::decide(&chain, &context);
         decision.is_established().then_some(decision.peer).flatten()
     }
+}
+
+/// A text that nobody guesses: the end of a key that is used for nothing.
+pub(crate) fn random() -> Result<String, PkiError> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519)?.serialize_der();
+    let seed = &key[key.len().saturating_sub(32)..];
+    Ok(seed.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn ca_params() -> CertificateParams {

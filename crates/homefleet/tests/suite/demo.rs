@@ -92,7 +92,14 @@ fn the_second_run_finds_the_same_device_and_token_and_each_ends_soon() {
 fn keys_and_token_are_readable_by_their_owner_only() {
     let dir = fresh_dir("demo-modes");
     let (child, _) = start(dir.to_str().unwrap());
-    for secret in ["ca.key", "server.key", "agent.key", "token"] {
+    for secret in [
+        "ca.key",
+        "server.key",
+        "token",
+        "agent.secret",
+        "pki.passphrase",
+        "agent/agent.db",
+    ] {
         let mode = dir.join(secret).metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{secret}");
     }
@@ -104,7 +111,10 @@ fn keys_and_token_are_readable_by_their_owner_only() {
 fn the_demos_agent_can_neither_restart_the_machine_nor_change_its_network() {
     let home = Home::open(&fresh_dir("demo-harmless")).unwrap();
     let config = home
-        .agent_config("127.0.0.1:5684".parse().unwrap())
+        .agent_config(
+            "127.0.0.1:5684".parse().unwrap(),
+            "127.0.0.1:5685".parse().unwrap(),
+        )
         .unwrap();
     assert_eq!(
         config.device.restart,

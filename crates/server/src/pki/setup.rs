@@ -100,6 +100,8 @@ pub struct Import {
 pub enum ImportedKey {
     /// In a file, PEM, under a passphrase. It is copied, under the CA's own passphrase.
     File(PathBuf, Zeroizing<String>),
+    /// At hand: PKCS #8. It is kept under the CA's own passphrase.
+    Pkcs8(Zeroizing<Vec<u8>>),
     /// In a PKCS#11 token, with its PIN. It stays there.
     Token(TokenPlace, Zeroizing<String>),
 }
@@ -240,12 +242,18 @@ pub fn import(import: &Import) -> Result<(), PkiError> {
     let chain = read_chain(&import.chain)?;
     // Judged as it will be when it is opened.
     let judge = |key: Arc<dyn Signer>| Authority::new(&import.chain, chain.clone(), key, false);
+    let keep = |building: &Building, pkcs8: &[u8]| {
+        judge(Arc::new(from_pkcs8(pkcs8)?))?;
+        let text = file::encrypt(pkcs8, &import.passphrase, iterations)?;
+        building.write(ISSUING_KEY, &text, true)
+    };
     let place = match &import.key {
         ImportedKey::File(path, passphrase) => {
-            let pkcs8 = file::decrypt(path, passphrase)?;
-            judge(Arc::new(from_pkcs8(&pkcs8)?))?;
-            let text = file::encrypt(&pkcs8, &import.passphrase, iterations)?;
-            building.write(ISSUING_KEY, &text, true)?;
+            keep(&building, &file::decrypt(path, passphrase)?)?;
+            None
+        }
+        ImportedKey::Pkcs8(pkcs8) => {
+            keep(&building, pkcs8)?;
             None
         }
         ImportedKey::Token(place, pin) => {
