@@ -5,8 +5,8 @@ use homefleet_api::client::Client;
 
 use crate::failure::Failure;
 use crate::{
-    ca, certificate, cmp, completions, config, demo, device, enrolment, mtp, serve, task, token,
-    trust,
+    ca, certificate, cmp, completions, config, demo, device, enrolment, mtp, notif, serve, task,
+    token, trust,
 };
 
 /// Manages every device in every home: gateways, set-top boxes, phones, sensors.
@@ -102,6 +102,9 @@ enum Command {
     /// Decisions about certificates
     #[command(subcommand)]
     Trust(trust::Trust),
+    /// Telemetry as UDP-notif: what a server receives, and a receiver without one
+    #[command(subcommand)]
+    Notif(notif::Notif),
     /// The server's configuration file
     #[command(subcommand)]
     Config(config::Config),
@@ -128,6 +131,7 @@ impl Cli {
             Command::Token(command) => command.run(&global),
             Command::Cmp(command) => command.run(&global),
             Command::Trust(command) => command.run(&global),
+            Command::Notif(command) => command.run(&global),
             Command::Config(command) => command.run(&global),
             Command::Completions(command) => command.run(),
         }

@@ -57,6 +57,7 @@ pub(crate) fn check(path: &Path) -> Result<homefleet_server::Config, Failure> {
     let wrong = |error: &dyn std::error::Error| Failure::Usage(error.to_string());
     homefleet_server::tls::check(&config).map_err(|error| wrong(&error))?;
     config.passwords().map_err(|error| wrong(&error))?;
+    homefleet_server::telemetry::check(&config.notif).map_err(|error| wrong(&error))?;
     Ok(config)
 }
 

@@ -3,7 +3,8 @@
 //! The binary is [`main`] and nothing else. The layers, from the outside in:
 //!
 //! - [`cli`]: the command line as clap types, and which handler each command goes to,
-//! - one file per noun (`device`, `task`, `ca`, `certificate`, `enrolment`, `token`, `cmp`, `trust`, `config`, `serve`, `demo`, `completions`): its
+//! - one file per noun (`device`, `task`, `ca`, `certificate`, `enrolment`, `token`, `cmp`, `trust`, `notif`, `config`, `serve`, `demo`,
+//!   `completions`): its
 //!   arguments, what it asks of the server through [`homefleet_api::client`], what it prints,
 //! - `pick` (which device is meant), `passphrase` (from a file, the environment or the terminal), `wait` (a task until it has ended), `output` (tables, JSON),
 //! - [`failure`]: every way a command fails, with its exit code.
@@ -28,6 +29,7 @@ pub mod demo;
 mod device;
 mod enrolment;
 mod mtp;
+mod notif;
 mod output;
 mod passphrase;
 mod path;

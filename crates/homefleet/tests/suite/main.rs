@@ -12,6 +12,7 @@ mod cmp_ca;
 mod cmp_openssl;
 mod demo;
 mod device;
+mod notif;
 mod offline;
 mod pages;
 mod serve;

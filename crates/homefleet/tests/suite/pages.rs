@@ -59,6 +59,8 @@ fn without_a_session_pages_lead_to_the_login_and_parts_are_refused() {
         "/devices/os%3A%3A1",
         "/tasks?state=done",
         "/connections",
+        "/telemetry",
+        "/telemetry/os%3A%3A1?range=1h",
     ] {
         let answer = ask(&format!("GET {page}"), &[], "");
         assert_eq!(status(&answer), "303", "{page}");
@@ -69,6 +71,9 @@ fn without_a_session_pages_lead_to_the_login_and_parts_are_refused() {
         "/devices?part=table",
         "/tasks?part=table",
         "/connections?part=table",
+        "/telemetry?part=table",
+        "/telemetry/os%3A%3A1?part=plots",
+        "/devices/os%3A%3A1/series",
         "/devices/os%3A%3A1/tasks",
     ] {
         assert_eq!(

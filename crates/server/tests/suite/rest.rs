@@ -21,8 +21,8 @@ const PATH: &str = "/api/v1/devices/os%3A%3A00D09E-1";
 
 pub(crate) struct Api {
     pub(crate) lab: Lab,
-    addr: SocketAddr,
-    operator: String,
+    pub(crate) addr: SocketAddr,
+    pub(crate) operator: String,
     pub(crate) viewer: String,
 }
 

@@ -138,6 +138,9 @@ impl Output {
             .is_err()
         {
             self.task.abort();
+            // Until it is gone: it must not count any more.
+            let until = Instant::now() + LAST;
+            drop(timeout_at(until, done.wait_for(|done| *done)).await);
         }
         self.shared.abandon(0);
     }

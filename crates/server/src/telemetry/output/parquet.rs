@@ -45,6 +45,8 @@ pub(super) struct Parquet {
     schema: TypePtr,
     properties: WriterPropertiesPtr,
     open: Option<Open>,
+    /// Rows whose group could not be written: they stand first in the next file.
+    left: Vec<Arc<Message>>,
 }
 
 struct Open {
@@ -66,6 +68,7 @@ impl Parquet {
             schema: Arc::new(schema),
             properties: Arc::new(properties),
             open: None,
+            left: Vec::new(),
         })
     }
 
@@ -73,7 +76,10 @@ impl Parquet {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
-        open.group()?;
+        if let Err(error) = open.group() {
+            self.left = open.rows;
+            return Err(error);
+        }
         let file = open.writer.into_inner().map_err(failed)?;
         self.directory.finish(&file, open.part)
     }
@@ -89,17 +95,23 @@ impl Format for Parquet {
                 Open {
                     writer: SerializedFileWriter::new(file, schema, properties).map_err(failed)?,
                     part,
-                    rows: Vec::new(),
+                    rows: std::mem::take(&mut self.left),
                     bytes: 0,
                 }
             }
         };
+        // A batch is taken whole or not at all: it is tried again with the next file.
+        let before = open.rows.len();
         for message in batch {
             open.bytes += message.payload.len();
             open.rows.push(Arc::clone(message));
-            if open.rows.len() >= ROWS || open.bytes >= BYTES {
-                open.group()?;
-            }
+        }
+        if (open.rows.len() >= ROWS || open.bytes >= BYTES)
+            && let Err(error) = open.group()
+        {
+            open.rows.truncate(before);
+            self.left = open.rows;
+            return Err(error);
         }
         let over = self.directory.is_over(&open.part, open.size());
         self.open = Some(open);
@@ -131,8 +143,7 @@ impl Open {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let rows = std::mem::take(&mut self.rows);
-        self.bytes = 0;
+        let rows = &self.rows;
         let mut group = self.writer.next_row_group().map_err(failed)?;
         let millis = |time: Millis| i64::try_from(time.0).unwrap_or(i64::MAX);
         let text = |text: &str| ByteArray::from(text);
@@ -146,37 +157,48 @@ impl Open {
         let column = |read: &dyn Fn(&Message) -> i64| {
             rows.iter().map(|row| Some(read(row))).collect::<Vec<_>>()
         };
-        let group = &mut group;
         let required = |values: Vec<Option<i64>>,
                         group: &mut SerializedRowGroupWriter<'_, File>| {
             next::<Int64Type>(group, values, false)
         };
-        required(column(&|row| millis(row.at)), group)?;
+        required(column(&|row| millis(row.at)), &mut group)?;
         let devices = rows.iter().map(|row| row.device.as_deref().map(text));
-        next::<ByteArrayType>(group, devices.collect(), true)?;
+        next::<ByteArrayType>(&mut group, devices.collect(), true)?;
         let addresses = rows.iter().map(|row| Some(text(&row.from.to_string())));
-        next::<ByteArrayType>(group, addresses.collect(), false)?;
-        required(column(&|row| i64::from(row.publisher)), group)?;
-        required(column(&|row| i64::from(row.message_id)), group)?;
+        next::<ByteArrayType>(&mut group, addresses.collect(), false)?;
+        required(column(&|row| i64::from(row.publisher)), &mut group)?;
+        required(column(&|row| i64::from(row.message_id)), &mut group)?;
         let media = rows.iter().map(|row| Some(text(&row.media)));
-        next::<ByteArrayType>(group, media.collect(), false)?;
+        next::<ByteArrayType>(&mut group, media.collect(), false)?;
         let times = envelopes.iter().map(|envelope| {
             let time = envelope.as_ref().and_then(|envelope| envelope.event_time);
             time.map(millis)
         });
-        next::<Int64Type>(group, times.collect(), true)?;
-        next::<ByteArrayType>(group, of(|envelope| envelope.hostname.as_ref()), true)?;
+        next::<Int64Type>(&mut group, times.collect(), true)?;
+        next::<ByteArrayType>(&mut group, of(|envelope| envelope.hostname.as_ref()), true)?;
         let numbers = envelopes.iter().map(|envelope| {
             let number = envelope.as_ref().and_then(|envelope| envelope.sequence);
             number.and_then(|number| i64::try_from(number).ok())
         });
-        next::<Int64Type>(group, numbers.collect(), true)?;
-        next::<ByteArrayType>(group, of(|envelope| envelope.notification.as_ref()), true)?;
-        next::<ByteArrayType>(group, of(|envelope| envelope.subscription.as_ref()), true)?;
+        next::<Int64Type>(&mut group, numbers.collect(), true)?;
+        next::<ByteArrayType>(
+            &mut group,
+            of(|envelope| envelope.notification.as_ref()),
+            true,
+        )?;
+        next::<ByteArrayType>(
+            &mut group,
+            of(|envelope| envelope.subscription.as_ref()),
+            true,
+        )?;
         let payloads = rows
             .iter()
             .map(|row| Some(ByteArray::from(row.payload.clone())));
-        next::<ByteArrayType>(group, payloads.collect(), false)
+        next::<ByteArrayType>(&mut group, payloads.collect(), false)?;
+        group.close().map_err(failed)?;
+        self.rows.clear();
+        self.bytes = 0;
+        Ok(())
     }
 }
 

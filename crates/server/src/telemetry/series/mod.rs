@@ -21,8 +21,9 @@ mod writer;
 
 use writer::Writer;
 
-/// Batches that wait for the writer.
+/// Messages that wait for the writer, and points of them.
 const WAITING: usize = 4096;
+const WAITING_POINTS: u64 = 200_000;
 /// Idle reading connections that are kept.
 const READERS: usize = 4;
 /// Most buckets of one answer.
@@ -118,6 +119,8 @@ pub struct SeriesStats {
 struct Counters {
     points: AtomicU64,
     series: AtomicU64,
+    /// Points that wait for the writer.
+    waiting: AtomicU64,
     written: AtomicU64,
     dropped: AtomicU64,
     refused: AtomicU64,
@@ -169,8 +172,14 @@ impl SeriesStore {
     /// Keeps numbers; drops them, counted, when the writer is behind.
     pub fn add(&self, sampled: Sampled) {
         let points = u64::try_from(sampled.leaves.len()).unwrap_or(0);
-        if points > 0 && !self.send(Job::Sampled(sampled)) {
-            self.counters.dropped.fetch_add(points, Ordering::Relaxed);
+        if points == 0 {
+            return;
+        }
+        let counters = &self.counters;
+        let waiting = counters.waiting.fetch_add(points, Ordering::Relaxed);
+        if waiting + points > WAITING_POINTS || !self.send(Job::Sampled(sampled)) {
+            counters.waiting.fetch_sub(points, Ordering::Relaxed);
+            counters.dropped.fetch_add(points, Ordering::Relaxed);
         }
     }
 

@@ -139,6 +139,12 @@ impl Writer {
                     inbox.recv_timeout(left).ok()
                 };
             }
+            let taken = group.iter().map(|job| match job {
+                Job::Sampled(sampled) => u64::try_from(sampled.leaves.len()).unwrap_or(0),
+                _ => 0,
+            });
+            let waiting = &self.counters.waiting;
+            waiting.fetch_sub(taken.sum(), Ordering::Relaxed);
             if let Err(error) = self.write(&group) {
                 self.failed(&error);
             }

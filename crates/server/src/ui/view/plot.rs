@@ -5,13 +5,13 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Size of the drawing, in its own units.
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 170.0;
+const WIDTH: f64 = 420.0;
+const HEIGHT: f64 = 150.0;
 /// Room for labels around the plot.
-const LEFT: f64 = 58.0;
-const RIGHT: f64 = 10.0;
+const LEFT: f64 = 48.0;
+const RIGHT: f64 = 8.0;
 const TOP: f64 = 10.0;
-const BOTTOM: f64 = 24.0;
+const BOTTOM: f64 = 22.0;
 /// Points farther apart than so many usual distances are not joined.
 const GAP: f64 = 4.5;
 /// Names of leaves that count: what is of interest is how fast.
@@ -183,14 +183,24 @@ fn runs(points: &[Point]) -> Vec<Vec<Point>> {
     runs
 }
 
-/// How fast a counter grew; where it began anew nothing is known.
+/// How fast a counter grew; where it began anew, or nothing came for long, nothing is known.
 fn rates(lasts: &[(f64, f64)]) -> Vec<Point> {
+    let mut distances: Vec<f64> = lasts
+        .windows(2)
+        .filter_map(|pair| Some(pair.last()?.0 - pair.first()?.0))
+        .collect();
+    distances.sort_by(f64::total_cmp);
+    let usual = distances
+        .get(distances.len() / 2)
+        .copied()
+        .unwrap_or(f64::INFINITY);
     lasts
         .windows(2)
         .filter_map(|pair| {
             let ((before, old), (time, new)) = (*pair.first()?, *pair.last()?);
             let rate = (new - old) / (time - before);
-            (new >= old && rate.is_finite()).then_some(Point {
+            let is_known = new >= old && rate.is_finite() && time - before <= usual * GAP;
+            is_known.then_some(Point {
                 time,
                 least: rate,
                 value: rate,
@@ -255,11 +265,7 @@ fn rows(low: f64, high: f64, step: f64, y: impl Fn(f64) -> f64) -> Vec<Tick> {
     while value <= high + step * 0.01 && ticks.len() < 8 {
         ticks.push(Tick {
             at: number(y(value)),
-            label: short(if value.abs() < step * 1e-6 {
-                0.0
-            } else {
-                value
-            }),
+            label: label(value, low.abs().max(high.abs()), step),
             iso: String::new(),
         });
         value += step;
@@ -275,7 +281,7 @@ fn columns(from: f64, to: f64, x: impl Fn(f64) -> f64) -> Vec<Tick> {
     ];
     let step = steps
         .into_iter()
-        .find(|step| span / step <= 7.0)
+        .find(|step| span / step <= 5.0)
         .unwrap_or(604_800.0);
     let mut ticks = Vec::new();
     let mut time = (from / step).ceil() * step;
@@ -288,6 +294,33 @@ fn columns(from: f64, to: f64, x: impl Fn(f64) -> f64) -> Vec<Tick> {
         time += step;
     }
     ticks
+}
+
+/// The label of a row: as many digits as tell it from the next.
+fn label(value: f64, largest: f64, step: f64) -> String {
+    if value.abs() < step * 1e-6 {
+        return "0".to_owned();
+    }
+    let (unit, prefix) = unit(largest);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let places = (-(step / unit * 1.001).log10().floor()).clamp(0.0, 6.0) as usize;
+    // Of 2.5 the 5 is told too.
+    let text = format!("{:.*}", places + 1, value / unit);
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{text}{prefix}")
+}
+
+/// What values of a size are told in.
+fn unit(size: f64) -> (f64, &'static str) {
+    let units = [
+        (1e15, 1e15, " P"),
+        (1e12, 1e12, " T"),
+        (1e9, 1e9, " G"),
+        (1e6, 1e6, " M"),
+        (1e4, 1e3, " k"),
+    ];
+    let found = units.into_iter().find(|(least, ..)| size >= *least);
+    found.map_or((1.0, ""), |(_, unit, prefix)| (unit, prefix))
 }
 
 fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
@@ -309,14 +342,8 @@ fn number(value: f64) -> String {
 
 /// A value for a person: three or four digits, with a prefix of SI.
 fn short(value: f64) -> String {
-    let prefixes = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")];
-    for (limit, prefix) in prefixes {
-        if value.abs() >= limit {
-            let unit = if limit == 1e4 { 1e3 } else { limit };
-            return format!("{} {prefix}", digits(value / unit));
-        }
-    }
-    digits(value)
+    let (unit, prefix) = unit(value.abs());
+    format!("{}{prefix}", digits(value / unit))
 }
 
 fn digits(value: f64) -> String {
@@ -451,6 +478,18 @@ mod tests {
         );
         assert_eq!(one.columns.len(), 6);
         assert!(!format!("{none:?}{one:?}").contains("inf"));
+    }
+
+    #[test]
+    fn rows_are_told_apart() {
+        let values: Vec<(u32, f64)> = (0..60)
+            .map(|step| (step * 10, 100_000.0 + f64::from(step) * 10.0))
+            .collect();
+        let plot = Plot::new(&series("a/UpTime", &values));
+        let mut labels: Vec<&str> = plot.rows.iter().map(|row| row.label.as_str()).collect();
+        assert_eq!(labels, ["99.8 k", "100 k", "100.2 k", "100.4 k", "100.6 k"]);
+        labels.dedup();
+        assert_eq!(labels.len(), plot.rows.len());
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! Telemetry: series, outputs with their real peers, REST.
 
+mod live;
+mod outputs;
+mod peers;
 mod pipeline;
 mod series;

@@ -32,7 +32,7 @@ fn identity(endpoint_ids: &[&str]) -> Option<Arc<PeerIdentity>> {
     }))
 }
 
-fn received(from: &str, identity: Option<Arc<PeerIdentity>>, message: &str) -> Received {
+pub(crate) fn received(from: &str, identity: Option<Arc<PeerIdentity>>, message: &str) -> Received {
     Received {
         from: from.parse::<SocketAddr>().unwrap(),
         identity,
@@ -46,7 +46,7 @@ fn received(from: &str, identity: Option<Arc<PeerIdentity>>, message: &str) -> R
     }
 }
 
-fn update(octets: u64) -> String {
+pub(crate) fn update(octets: u64) -> String {
     let now = Millis::from(SystemTime::now()).to_timestamp();
     format!(
         r#"{{"ietf-yp-notification:envelope":{{"event-time":"{now}","contents":{{"ietf-yang-push:push-update":{{"id":1,
@@ -67,14 +67,14 @@ fn config(directory: &TempDir) -> Notif {
     }
 }
 
-struct World {
-    api: Api,
-    telemetry: Telemetry,
+pub(crate) struct World {
+    pub(crate) api: Api,
+    pub(crate) telemetry: Telemetry,
     _directory: TempDir,
 }
 
 impl World {
-    async fn new(unknown: UnknownPublishers) -> Self {
+    pub(crate) async fn new(unknown: UnknownPublishers) -> Self {
         let api = Api::new().await;
         let directory = tempfile::tempdir().unwrap();
         let config = Notif {

@@ -215,3 +215,32 @@ async fn a_restart_keeps_what_was_written_and_a_second_value_of_a_moment_wins() 
     assert_eq!(store.list(DEVICE).await.unwrap()[0].value, 3.0);
     assert_eq!(store.stats().points, 3);
 }
+
+#[tokio::test]
+async fn more_points_than_may_wait_are_dropped_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory, limits());
+    let leaves = |number| {
+        let leaf = Leaf {
+            path: "a".to_owned(),
+            value: 1.0,
+        };
+        vec![leaf; number]
+    };
+    let add = |number, second| {
+        store.add(Sampled {
+            device: DEVICE.to_owned(),
+            time: at(second),
+            leaves: leaves(number),
+        });
+    };
+    add(250_000, 0);
+    add(1000, 1);
+    store.sync(None);
+    let stats = store.stats();
+    assert_eq!((stats.dropped, stats.written), (250_000, 1000));
+    // What was dropped does not wait for ever.
+    add(150_000, 2);
+    store.sync(None);
+    assert_eq!(store.stats().written, 151_000);
+}
