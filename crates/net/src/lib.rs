@@ -6,6 +6,7 @@
 //! | [`mtp`] | Records in and out over every transfer protocol: what the agent and the server use |
 //! | [`coap`] | a CoAP endpoint on real sockets, client and server |
 //! | [`cmp`] | the transfer of CMP messages over CoAP and HTTP |
+//! | [`cwmp`] | the HTTP of a CWMP device's sessions |
 //! | [`dtls`] | the sans-IO table of DTLS 1.2 and 1.3 associations |
 //! | [`notif`] | UDP-notif on real sockets |
 //! | [`revocation`] | fetches CRLs and OCSP responses that decisions want |
@@ -16,6 +17,7 @@
 
 pub mod cmp;
 pub mod coap;
+pub mod cwmp;
 pub mod dtls;
 pub mod mtp;
 pub mod notif;

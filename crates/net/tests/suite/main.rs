@@ -12,6 +12,7 @@ mod cmp_session;
 #[path = "../../../cmp/tests/suite/world.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod cmp_world;
+mod cwmp;
 mod endurance;
 mod etsi;
 mod flood;
