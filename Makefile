@@ -19,8 +19,10 @@ DEMO_PACKAGES := $(if $(filter stomp,$(MTP)),rabbitmq-server) $(if $(filter mqtt
 
 # The Python with aiocoap and websockets, for the interop tests.
 export HOMEFLEET_PYTHON ?= $(abspath $(PEERS)/venv/bin/python)
+# OpenSSL 3.5, for what `openssl cmp` has learned since 3.0.
+export HOMEFLEET_OPENSSL35 ?= $(abspath $(PEERS)/openssl35/openssl)
 
-BENCHES := post datagrams notif store notify size
+BENCHES := post datagrams notif store notify cmp size
 
 .PHONY: help demo device test lint bench $(BENCHES:%=bench-%) fuzz deps deps-build deps-test deps-lint docs clean
 
@@ -57,7 +59,7 @@ bench-datagrams: deps-test # requests, handshakes, sessions over UDP
 bench-notif: deps-build # UDP-notif received, plain and over DTLS
 	$(CARGO) bench --locked --package homefleet-net --bench notif -- $(ARGS)
 
-bench-store bench-notify: bench-%: deps-test # durable writes; notifications in and stored over each MTP
+bench-store bench-notify bench-cmp: bench-%: deps-test # durable writes; notifications in and stored over each MTP; certificates issued and stored
 	$(CARGO) bench --locked --package homefleet-server --bench $* -- $(ARGS)
 
 bench-size: device # the agent's binary, and its memory when idle
@@ -78,6 +80,7 @@ deps-build: ## what building needs
 deps-test: deps-build ## the peers that the tests talk to
 	@scripts/install-packages $(TEST_PACKAGES)
 	@scripts/install-python-peers $(PEERS)/venv
+	@scripts/install-openssl35 $(abspath $(PEERS))/openssl35
 
 deps-lint: deps-build
 	@scripts/install-packages python3

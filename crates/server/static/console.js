@@ -487,3 +487,27 @@ indexParameters();
 drawer();
 ages();
 listen();
+
+// ---- Certificates ---------------------------------------------------------------------------
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.("[data-decide], [data-revoke]");
+  if (!button) return;
+  const { decide, approve, revoke, name } = button.dataset;
+  if (revoke && !confirm(`Revoke the certificate of ${name}? The device loses its access.`)) return;
+  button.disabled = true;
+  try {
+    if (decide) {
+      await send("POST", `/api/v1/approvals/${encodeURIComponent(decide)}`, { approve: approve === "yes" });
+      toast(approve === "yes" ? "Approved: the device gets its certificate when it asks again." : "Denied.");
+      await reload("approvals");
+    } else {
+      await send("POST", `/api/v1/certificates/${encodeURIComponent(revoke)}/revoke`, { reason: "unspecified" });
+      toast(`The certificate of ${name} is revoked.`);
+      await reload("certificates");
+    }
+  } catch (error) {
+    toast(error.message);
+    button.disabled = false;
+  }
+});

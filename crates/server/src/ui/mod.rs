@@ -22,6 +22,7 @@ use crate::core::{Access, CoreError};
 use crate::http::AppState;
 
 mod assets;
+mod certificates;
 mod connections;
 mod device;
 mod devices;
@@ -43,6 +44,8 @@ pub fn router(state: AppState) -> Router {
         .route("/devices/{id}", get(device::page))
         .route("/devices/{id}/{part}", get(device::part))
         .route("/tasks", get(tasks::page))
+        .route("/certificates", get(certificates::certificates))
+        .route("/approvals", get(certificates::approvals))
         .route("/connections", get(connections::page))
         .route("/telemetry", get(telemetry::page))
         .route("/telemetry/{id}", get(telemetry::device))

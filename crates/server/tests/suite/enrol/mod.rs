@@ -4,5 +4,7 @@ mod approval;
 mod authorise;
 mod bad;
 mod client;
+mod files;
 mod openssl;
+mod openssl35;
 pub(crate) mod world;

@@ -56,6 +56,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let own = Authority::new("operator");
         let mut config = live::config(dir.path(), &own, &own);
+        // Wherever the store is going to be.
+        config.pki.directory = Some(dir.path().join("ca"));
         pki::init(
             &init(&config.pki_directory(), CaKeyKind::P256),
             Millis::from(SystemTime::now()),
