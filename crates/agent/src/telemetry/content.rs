@@ -15,8 +15,8 @@ use homefleet_model::value::{Type, Value, date_time};
 use super::item::{self, Item, Module, Name, local, of};
 use super::{Encoding, Envelope, Filter, Subscription, Trigger};
 
-/// The longest notification, as receivers have to take it (-26 §5.2). More values go into several.
-pub(crate) const MAX_NOTIFICATION: usize = 98_304;
+/// The longest notification: fewer than 64 segments at the least MTU of IPv6, over DTLS too (-26 §5.2). More values go into several.
+pub(crate) const MAX_NOTIFICATION: usize = 73_728;
 
 /// Values, by object and parameter.
 pub(crate) type Values = BTreeMap<ObjectPath, BTreeMap<String, Item>>;

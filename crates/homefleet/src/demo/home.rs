@@ -27,6 +27,12 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 const ENROL_TIME: Duration = Duration::from_secs(60);
 /// How often the registry is looked at while the first contact is awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What the agent tells as telemetry.
+const TOLD: [&str; 3] = [
+    "Device.DeviceInfo.MemoryStatus.",
+    "Device.DeviceInfo.ProcessStatus.CPUUsage",
+    "Device.IP.Interface.*.Stats.",
+];
 /// How long a token of the demo is good.
 const TOKEN_LIFETIME: u64 = 30 * 86_400;
 
@@ -121,12 +127,13 @@ impl Home {
         config.pki.directory = Some(self.ca.0.clone());
         config.pki.passphrase_file = Some(self.ca.1.clone());
         config.cmp.http_listen = Some(SocketAddr::new(coap.ip(), 0));
+        config.notif.listen = Some(SocketAddr::new(coap.ip(), 0));
         self.way.enter(&mut config);
         config
     }
 
-    /// Configuration of the agent, for a server whose devices' address is `coap`, and whose CA is asked at `cmp`. It has no certificate,
-    /// its own or another's.
+    /// Configuration of the agent, for a server whose devices' address is `coap`, whose CA is asked at `cmp`, and that is told telemetry
+    /// at `notif`. It has no certificate, its own or another's.
     ///
     /// # Errors
     /// [`Failure::Failed`] when its file cannot be written.
@@ -134,8 +141,9 @@ impl Home {
         &self,
         coap: SocketAddr,
         cmp: SocketAddr,
+        notif: Option<SocketAddr>,
     ) -> Result<agent_config::Config, Failure> {
-        let text = agent_config::template(&agent_config::Init {
+        let mut text = agent_config::template(&agent_config::Init {
             controller: Some(self.way.controller(coap, &self.device_id)),
             controller_id: Some(CONTROLLER_ID.to_owned()),
             endpoint_id: Some(self.device_id.clone()),
@@ -151,6 +159,7 @@ impl Home {
             listen: Some("127.0.0.1:0".to_owned()),
             ..Default::default()
         });
+        text.extend(notif.map(telemetry));
         let file = self.dir.join("agent.toml");
         write(&file, &text, 0o600).map_err(|error| failed(&error))?;
         // Both sides look at this machine's one clock, so that it is accurate is beyond doubt here.
@@ -220,7 +229,7 @@ impl Home {
         let cmp = server.cmp_http_addr().ok_or_else(|| {
             Failure::Failed("the server does not listen for requests for certificates".to_owned())
         })?;
-        let config = self.agent_config(server.coap_addr(), cmp)?;
+        let config = self.agent_config(server.coap_addr(), cmp, running.telemetry_at())?;
         self.invite(&config, running).await?;
         let enrolled = Agent::start(config);
         match tokio::time::timeout(ENROL_TIME, enrolled).await {
@@ -295,6 +304,17 @@ impl Home {
     }
 }
 
+/// What the agent tells the server every second, over DTLS 1.3: counters of this very machine.
+fn telemetry(to: SocketAddr) -> String {
+    format!(
+        "\n[[telemetry.receiver]]\nname = \"demo\"\naddress = \"{}\"\nport = {}\n\
+         \n[[telemetry.subscription]]\nname = \"machine\"\nreceiver = \"demo\"\nperiod = 1.0\npaths = [\n  {}\n]\n",
+        to.ip(),
+        to.port(),
+        TOLD.map(|path| format!("{path:?}")).join(",\n  ")
+    )
+}
+
 /// Two servers on one store, or two agents with one identity, would get into each other's way.
 fn lock(dir: &Path) -> Result<File, Failure> {
     let path = dir.join("lock");
@@ -359,6 +379,11 @@ impl Running {
     /// Where the agent reaches the server, over the MTP of the demo.
     pub fn devices_at(&self) -> &str {
         &self.devices_at
+    }
+
+    /// Where the server is told telemetry.
+    pub fn telemetry_at(&self) -> Option<SocketAddr> {
+        self.server.telemetry()?.secure_addr()
     }
 
     /// A token that may do everything.

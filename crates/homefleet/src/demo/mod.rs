@@ -115,6 +115,7 @@ impl Demo {
                 "token": running.token(),
                 "login": running.login_link(),
                 "devices_at": running.devices_at(),
+                "telemetry_at": running.telemetry_at(),
                 "device": running.device_id(),
                 "directory": home.dir(),
             }))?;
@@ -157,9 +158,14 @@ fn words(home: &Home, running: &Running, contact: Option<&Device>) -> String {
          \n  {program} device operate '{id}' 'Device.IP.Diagnostics.IPPing()' Host=127.0.0.1 \\\
          \n      ProtocolVersion=Any NumberOfRepetitions=3 Timeout=1000 DataBlockSize=64\
          \n  {program} device watch '{id}' Device.DeviceInfo.MemoryStatus.Free\n\
+         \nThe agent streams counters of this machine over DTLS 1.3, too (UDP-notif to {telemetry}):\
+         \nthe console plots them live on the device's page, under Telemetry.\n\
          \nCtrl-C ends it.\n",
         mtp = home.mtp().words(),
         at = running.devices_at(),
+        telemetry = running
+            .telemetry_at()
+            .map_or_else(|| "nobody".to_owned(), |at| at.to_string()),
         server = home::CONTROLLER_ID,
         dir = home.dir().display(),
         login = running.login_link(),

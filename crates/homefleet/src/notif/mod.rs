@@ -8,6 +8,7 @@ use crate::failure::Failure;
 mod receive;
 mod report;
 mod status;
+mod send;
 
 /// What `homefleet notif` does.
 #[derive(Debug, Subcommand)]
@@ -18,6 +19,8 @@ pub(crate) enum Notif {
     Status(status::Status),
     /// Show the time series of what a device streams to a server
     Series(status::Series),
+    /// Send messages to a receiver of telemetry, from a file, standard input, or made up for load
+    Send(send::Send),
 }
 
 impl Notif {
@@ -26,6 +29,7 @@ impl Notif {
             Self::Receive(command) => command.run(global),
             Self::Status(command) => command.run(global),
             Self::Series(command) => command.run(global),
+            Self::Send(command) => command.run(global),
         }
     }
 }

@@ -114,6 +114,7 @@ fn the_demos_agent_can_neither_restart_the_machine_nor_change_its_network() {
         .agent_config(
             "127.0.0.1:5684".parse().unwrap(),
             "127.0.0.1:5685".parse().unwrap(),
+            None,
         )
         .unwrap();
     assert_eq!(
@@ -129,6 +130,58 @@ fn two_demos_in_one_directory_are_one_too_many() {
     let _first = Home::open(&dir).unwrap();
     let ran = run(&["demo", "--once", "--dir", dir.to_str().unwrap()]).code(1);
     assert!(ran.err.contains("another demo is running"), "{ran:?}");
+}
+
+#[test]
+fn a_counter_of_this_machine_streams_over_dtls_1_3_and_is_read_back() {
+    const FREE: &str = "homefleet-tr181:Device/DeviceInfo/MemoryStatus/Free";
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let home = Home::open(&fresh_dir("demo-telemetry")).unwrap();
+    let running = runtime.block_on(home.start(any, any)).unwrap();
+    let client = api::client::Client::new(&running.url(), Some(running.token())).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    let points = loop {
+        let points = client
+            .series_points(running.device_id(), FREE, None, None, Some(1.0))
+            .map_or_else(|_| Vec::new(), |series| series.points);
+        if points.len() >= 3 {
+            break points;
+        }
+        assert!(Instant::now() < end, "{:?}", client.telemetry());
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(points.iter().all(|point| point.last > 0.0), "{points:?}");
+    let paths: Vec<String> = client
+        .series(running.device_id())
+        .unwrap()
+        .series
+        .into_iter()
+        .map(|series| series.path)
+        .collect();
+    let has = |end: &str| paths.iter().any(|path| path.ends_with(end));
+    assert!(has("/ProcessStatus/CPUUsage"), "{paths:?}");
+    assert!(has("/Stats/BytesReceived"), "{paths:?}");
+    // The agent tells the same from its side, over USP.
+    let operation = Operation::Get {
+        paths: vec!["Device.X_HOMEFLEET_Telemetry.Receiver.1.".to_owned()],
+        max_depth: 0,
+    };
+    let task = runtime.block_on(running.ask(operation, Duration::from_secs(60)));
+    let Some(api::TaskResult::Get { paths }) = task.unwrap().result else {
+        panic!("no answer")
+    };
+    let values = paths.iter().flat_map(|path| &path.objects);
+    let values: Vec<_> = values.flat_map(|object| &object.params).collect();
+    let value = |name: &str| {
+        let mut all = values.iter();
+        let found = all.find(|(known, _)| known.as_str() == name);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    assert_eq!(value("Status"), "Up", "{values:?}");
+    assert!(value("StatusReason").contains("DTLS 1.3"), "{values:?}");
+    assert_eq!(value("MessagesFailed"), "0", "{values:?}");
+    runtime.block_on(running.stop());
 }
 
 /// One home that changes from one MTP to the next.

@@ -13,6 +13,7 @@ mod cmp_openssl;
 mod demo;
 mod device;
 mod notif;
+mod notif_send;
 mod offline;
 mod pages;
 mod serve;
