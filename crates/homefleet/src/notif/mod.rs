@@ -7,8 +7,8 @@ use crate::failure::Failure;
 
 mod receive;
 mod report;
-mod status;
 mod send;
+mod status;
 
 /// What `homefleet notif` does.
 #[derive(Debug, Subcommand)]

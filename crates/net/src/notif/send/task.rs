@@ -229,6 +229,8 @@ impl<'a> Link<'a> {
     fn send(&mut self, now: Instant) -> Result<bool, End> {
         for _ in 0..ROUNDS {
             if !self.fill(now)? {
+                // Something may have been given up since somebody looked.
+                self.shared.room.notify_waiters();
                 return Ok(false);
             }
             let (sent, refusal) = self.socket.send(&self.out);
