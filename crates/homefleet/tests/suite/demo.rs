@@ -176,7 +176,7 @@ fn a_counter_of_this_machine_streams_over_dtls_1_3_and_is_read_back() {
     let value = |name: &str| {
         let mut all = values.iter();
         let found = all.find(|(known, _)| known.as_str() == name);
-        found.map(|(_, value)| value.clone()).unwrap_or_default()
+        found.map_or_else(String::new, |(_, value)| (*value).clone())
     };
     assert_eq!(value("Status"), "Up", "{values:?}");
     assert!(value("StatusReason").contains("DTLS 1.3"), "{values:?}");

@@ -348,5 +348,6 @@ fn a_message_longer_than_the_path_takes_leaves_in_segments_and_no_packet_is_frag
         "{said}"
     );
     assert_eq!(namespace.counter("FragCreates"), 0);
-    assert!(namespace.counter("OutRequests") >= 12);
+    // Segments that leave in one call count once.
+    assert!(namespace.counter("OutRequests") >= 3);
 }
