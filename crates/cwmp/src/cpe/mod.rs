@@ -17,6 +17,7 @@
 
 mod config;
 mod pending;
+mod periodic;
 mod retry;
 mod session;
 
@@ -33,6 +34,7 @@ pub use config::{
     Transmit,
 };
 pub use pending::{Keep, RequestId, Waiting};
+pub use periodic::until_periodic;
 pub use retry::RetryPolicy;
 
 use crate::{Event, EventCode, Message, Method, Version, message::Callee};
@@ -152,7 +154,7 @@ impl Cpe {
         Ok(id)
     }
 
-    /// The periodic inform: when first, and how often. `None` turns it off.
+    /// The periodic inform: when first (see [`until_periodic`]), and how often. `None` turns it off.
     pub fn set_periodic(&mut self, periodic: Option<(Instant, Duration)>) {
         self.periodic = periodic.map(|(next, every)| Periodic {
             next,
