@@ -288,15 +288,15 @@ async fn openssl_verifies_ocsp_responses() {
 async fn ocsp_knows_nothing_of_other_cas() {
     let (world, other) = (World::new().await, World::new().await);
     let issued = issued(&world).await;
-    // The same serial number, asked of another CA with the same names: its key differs.
+    // The serial number of one of ours, as of a CA with the same name and another key.
     let path = |name: &str| world.dir.path().join(name).display().to_string();
-    let [_, chain, _] = world.files(&[]);
+    let [_, chain, _] = other.files(&[]);
     let serial = format!("0x{}", issued.serial);
     let request = path("request.der");
     openssl(&[
         "ocsp", "-issuer", &chain, "-serial", &serial, "-reqout", &request,
     ]);
-    let answer = other.pki.ocsp(&std::fs::read(&request).unwrap()).await;
+    let answer = world.pki.ocsp(&std::fs::read(&request).unwrap()).await;
     std::fs::write(path("response.der"), answer).unwrap();
     let (_, text) = openssl(&[
         "ocsp",
