@@ -344,6 +344,48 @@ fn source_that_fills_reassembly_starves_nobody_else() {
 }
 
 #[test]
+fn bytes_are_bounded_for_one_source_and_for_all_of_them() {
+    const BOUND: usize = 1 << 20;
+    const MORE: usize = 64 << 20;
+    for (max_source_bytes, max_bytes, sources) in [(BOUND, MORE, 1), (MORE, BOUND, 8)] {
+        let now = crate::now();
+        let mut collector = Collector::new(CollectorConfig {
+            reassembly: ReassemblyConfig {
+                max_bytes,
+                max_source_bytes,
+                max_message: 96 * 1024,
+                ..ReassemblyConfig::default()
+            },
+            ..CollectorConfig::default()
+        });
+        for id in 0..400 {
+            let segment = &datagrams(&header(9, id), &payload(40_000), 30_000)[0];
+            let port = u16::try_from(id % sources).unwrap();
+            collector.handle_datagram(now, source(port), segment);
+            assert!(collector.stats().reassembly_bytes <= BOUND as u64);
+        }
+        let stats = collector.stats();
+        assert!(stats.crowded_out > 300);
+        assert_eq!(stats.totals.pending + stats.totals.incomplete, 400);
+    }
+}
+
+#[test]
+fn refused_segment_of_a_message_under_way_changes_nothing_of_it() {
+    let now = crate::now();
+    let mut collector = collector();
+    let segments = datagrams(&header(3, 2), &payload(800), 512);
+    collector.handle_datagram(now, source(1), &segments[0]);
+    let before = totals(&collector);
+    let refused = [0x21, 14, 0, 14, 0, 0, 0, 3, 0, 0, 0, 2, 9, 2];
+    collector.handle_datagram(now, source(1), &refused);
+    assert_eq!(totals(&collector), before);
+    assert_eq!(collector.stats().refused(Reason::UnknownOption), 1);
+    let whole = collector.handle_datagram(now, source(1), &segments[1]);
+    assert_eq!(whole.unwrap().payload, payload(800));
+}
+
+#[test]
 fn loss_is_claimed_from_09_on_only() {
     let now = crate::now();
     for profile in Profile::ALL {

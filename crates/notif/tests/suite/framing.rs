@@ -99,12 +99,13 @@ fn frame_whose_rest_is_lost_costs_itself_only() {
 #[test]
 fn wrong_framing_is_counted_and_the_next_record_is_read() {
     let inner = one(3, 1);
-    let wrong: [Vec<u8>; 8] = [
+    let wrong: [Vec<u8>; 9] = [
         // Another length than the header's, both ways.
         [b"13 ", inner.as_slice()].concat(),
         [b"15 ", inner.as_slice()].concat(),
-        // No space, no number, too many digits, too short for a header, more than a header can say.
+        // No space, a leading zero, no number, too many digits, too short for a header, more than a header can say.
         [b"14", inner.as_slice()].concat(),
+        [b"014 ", inner.as_slice()].concat(),
         [b"1x ", inner.as_slice()].concat(),
         [b"000014 ", inner.as_slice()].concat(),
         b"4 abcd".to_vec(),
