@@ -69,7 +69,7 @@ pub enum DecodeError {
     /// Not well-formed.
     #[error("not well-formed at byte {offset}: {what}")]
     Syntax {
-        /// What the parser found.
+        /// What the parser found, shortened.
         what: String,
         /// Where.
         offset: u64,

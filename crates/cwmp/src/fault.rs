@@ -264,7 +264,8 @@ impl Fault {
         writer.open("SOAP-ENV:Fault");
         writer.leaf("faultcode", &format!("SOAP-ENV:{}", self.soap.name()));
         writer.leaf("faultstring", &self.soap_text);
-        if self.code != FaultCode::default() {
+        let is_ours = self.code != FaultCode::default();
+        if is_ours || !self.text.is_empty() || !self.parameters.is_empty() {
             writer.open("detail");
             writer.open("cwmp:Fault");
             self.code.write("FaultCode", writer);

@@ -71,7 +71,8 @@ impl<'a> Reader<'a> {
                 Event::End(_) => return Ok(None),
                 Event::Eof if self.depth == 0 => return Ok(None),
                 Event::Eof => return Err(self.syntax("the end inside an element")),
-                // References count as text, which stands for nothing between elements.
+                // Text stands for nothing between elements, but entities are refused everywhere.
+                Event::GeneralRef(name) => drop(self.reference(&name)?),
                 _ => {}
             }
         }
@@ -171,7 +172,7 @@ impl<'a> Reader<'a> {
             return Ok(Event::End(BytesEnd::new("")));
         }
         let event = self.xml.read_event().map_err(|error| DecodeError::Syntax {
-            what: error.to_string(),
+            what: shortened(&error.to_string()),
             offset: self.xml.error_position(),
         })?;
         match &event {
@@ -245,7 +246,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn syntax(&self, what: &str) -> DecodeError {
         DecodeError::Syntax {
-            what: what.to_owned(),
+            what: shortened(what),
             offset: self.xml.buffer_position(),
         }
     }

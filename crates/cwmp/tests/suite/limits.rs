@@ -115,7 +115,7 @@ fn document_types_and_entities_are_refused() {
     );
     let error = decode(&bomb, &Limits::default()).unwrap_err();
     assert!(matches!(error, DecodeError::DocumentType { .. }), "{error}");
-    for place in ["<CommandKey>&c;</CommandKey>", "<Else>&c;</Else>"] {
+    for place in ["<CommandKey>&c;</CommandKey>", "<Else>&c;</Else>", "&c;"] {
         let text = envelope(&format!("<c:Reboot>{place}</c:Reboot>"));
         let error = decode(&text, &Limits::default()).unwrap_err();
         assert!(

@@ -513,3 +513,20 @@ fn shortcuts_keep_within_the_limits() {
         "{error}"
     );
 }
+
+#[test]
+fn an_error_is_short_whatever_was_sent() {
+    let name = "x".repeat(100_000);
+    let many = [
+        format!("<{name}></y>"),
+        format!("<Envelope><Body><{name}/></Body></Envelope>"),
+        format!("<Envelope><Body><Reboot>&{name};</Reboot></Body></Envelope>"),
+        envelope(&format!(
+            "<c:ScheduleInform><DelaySeconds>{name}</DelaySeconds></c:ScheduleInform>"
+        )),
+    ];
+    for text in many {
+        let error = decode(&text).unwrap_err();
+        assert!(error.to_string().len() < 300, "{:.400}", error.to_string());
+    }
+}
