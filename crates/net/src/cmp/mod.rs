@@ -18,6 +18,7 @@
 
 mod client;
 pub mod entity;
+pub mod proxy;
 mod server;
 mod service;
 pub mod session;
@@ -26,6 +27,6 @@ mod url;
 
 pub use client::{Client, ClientConfig, ExchangeError, ResponseCode, ServerTrust};
 pub use server::{CoapConfig, CoapListener, CoapStats, Secure};
-pub use service::{Answer, BoxFuture, File, Media, Request, Scheme, Service, Status};
+pub use service::{Answer, BoxFuture, File, Gateway, Media, Request, Scheme, Service, Status};
 pub use target::{NoTarget, Operation, Target};
 pub use url::{Url, UrlError};

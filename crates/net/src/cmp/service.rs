@@ -73,6 +73,8 @@ pub struct Request {
     pub from: SocketAddr,
     /// Over which scheme.
     pub scheme: Scheme,
+    /// The host that was asked for, where that was said: by Uri-Host, by the Host of HTTP, or by the name that DTLS or TLS was opened for.
+    pub host: Option<String>,
     /// Who it is, where (D)TLS has shown a certificate of somebody that is trusted here; the usual is that nobody is, and the message's own
     /// protection has to say who asks.
     pub identity: Option<Arc<PeerIdentity>>,
@@ -85,6 +87,7 @@ impl fmt::Debug for Request {
             .field("bytes", &self.message.len())
             .field("from", &self.from)
             .field("scheme", &self.scheme)
+            .field("host", &self.host)
             .field(
                 "identity",
                 &self.identity.as_ref().map(|peer| &peer.subject),
@@ -117,6 +120,17 @@ pub enum Answer {
     },
     /// There is no answer, and never will be: what came deserves none.
     Refused(Status),
+    /// The server behind this one gave no answer.
+    Gateway(Gateway),
+}
+
+/// What became of a message that was passed on (RFC 7252 §10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Gateway {
+    /// There is no connection to the server, or what it answers is not understood: 5.02, or 502.
+    Bad,
+    /// The server did not answer in time: 5.04, or 504.
+    Timeout,
 }
 
 impl Answer {

@@ -77,6 +77,8 @@ pub struct Incoming<'a> {
     pub from: SocketAddr,
     /// Who it is, by its certificate; `None` on `coap`.
     pub identity: Option<&'a Arc<PeerIdentity>>,
+    /// The name that the peer opened its association for (SNI); `None` on `coap`, and for an address.
+    pub server_name: Option<String>,
     /// Method, options and whole body.
     pub request: Request,
     /// Whether a group was asked, and this node as one of many: what tells nothing is not answered (RFC 7252 §8.2).

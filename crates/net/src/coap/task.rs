@@ -462,9 +462,14 @@ impl Task {
                     },
                     (Some(_), None) => return,
                 };
+                let server_name = from.session.and_then(|session| {
+                    let (_, sessions) = self.secure.as_ref()?;
+                    sessions.server_name(session)
+                });
                 let response = service.handle(Incoming {
                     from: from.addr,
                     identity: identity.as_ref(),
+                    server_name,
                     request,
                     to_group: self.coap.is_multicast(exchange),
                     exchange,

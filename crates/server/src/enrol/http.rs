@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use homefleet_net::cmp::{Answer, File, Media, Request as Asked, Scheme, Service, Status, Target};
+use homefleet_net::cmp::{
+    Answer, File, Gateway, Media, Request as Asked, Scheme, Service, Status, Target,
+};
 use homefleet_trust::PeerIdentity;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -146,6 +148,8 @@ impl Caller {
                 "a PKIMessage is application/pkixcmp",
             );
         }
+        let host = request.headers().get(HOST);
+        let host = host.and_then(|host| host.to_str().ok()).map(str::to_owned);
         let message = match read(request, self.front.max_message).await {
             Ok(message) => message,
             Err(reply) => return reply,
@@ -156,6 +160,7 @@ impl Caller {
                 message,
                 from: self.from,
                 scheme: self.scheme,
+                host,
                 identity: self.identity.clone(),
             })
             .await;
@@ -168,6 +173,10 @@ impl Caller {
             Answer::Busy { retry_after } => later(StatusCode::SERVICE_UNAVAILABLE, retry_after),
             Answer::TooMany { retry_after } => later(StatusCode::TOO_MANY_REQUESTS, retry_after),
             Answer::Refused(status) => refusal(code(status), "there is no answer"),
+            Answer::Gateway(Gateway::Bad) => refusal(StatusCode::BAD_GATEWAY, "there is no answer"),
+            Answer::Gateway(Gateway::Timeout) => {
+                refusal(StatusCode::GATEWAY_TIMEOUT, "there is no answer in time")
+            }
         }
     }
 

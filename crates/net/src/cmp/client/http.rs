@@ -1,11 +1,14 @@
 //! Over HTTP and HTTPS (RFC 9811).
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{
     ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
@@ -27,7 +30,38 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Bytes of an answer without PKIMessage that are read for what it says.
 const MAX_DIAGNOSTIC: usize = 4096;
 
-type Sender = SendRequest<Full<Bytes>>;
+/// A message on its way out: all of it is one frame, and so one chunk where it is chunked. As few packets as its bytes need.
+struct Outgoing {
+    bytes: Option<Bytes>,
+    chunked: bool,
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let len = self.bytes.as_ref().map_or(0, Bytes::len) as u64;
+        if self.chunked {
+            SizeHint::default()
+        } else {
+            SizeHint::with_exact(len)
+        }
+    }
+}
+
+type Sender = SendRequest<Outgoing>;
 
 /// Connections that wait for the next exchange.
 pub(super) struct Pool {
@@ -83,7 +117,7 @@ impl Client {
             if sender.ready().await.is_err() {
                 continue;
             }
-            match sender.send_request(request(url, message)?).await {
+            match sender.send_request(self.request(url, message)?).await {
                 Ok(response) => return self.read(place, sender, response).await,
                 Err(error) if error.is_parse() => return Err(interrupted(&error)),
                 Err(_) => {}
@@ -91,10 +125,27 @@ impl Client {
         }
         let mut sender = self.open(url).await?;
         let response = sender
-            .send_request(request(url, message)?)
+            .send_request(self.request(url, message)?)
             .await
             .map_err(|error| interrupted(&error))?;
         self.read(place, sender, response).await
+    }
+
+    fn request(&self, url: &Url, message: &[u8]) -> Result<Request<Outgoing>, ExchangeError> {
+        Request::builder()
+            .method(Method::POST)
+            .uri(url.path_text())
+            .header(HOST, url.authority())
+            .header(USER_AGENT, concat!("homefleet/", env!("CARGO_PKG_VERSION")))
+            .header(CONTENT_TYPE, PKIXCMP)
+            .header(ACCEPT, PKIXCMP)
+            // Nothing in between may answer from memory (RFC 9811 §3.3).
+            .header(HeaderName::from_static("cache-control"), "no-cache")
+            .body(Outgoing {
+                bytes: Some(Bytes::copy_from_slice(message)),
+                chunked: self.shared.config.chunked,
+            })
+            .map_err(|error| ExchangeError::Protocol(error.to_string()))
     }
 
     async fn open(&self, url: &Url) -> Result<Sender, ExchangeError> {
@@ -146,20 +197,6 @@ impl Client {
             Err(refused(head.status, &head.headers, None, Ok(Vec::new())))
         }
     }
-}
-
-fn request(url: &Url, message: &[u8]) -> Result<Request<Full<Bytes>>, ExchangeError> {
-    Request::builder()
-        .method(Method::POST)
-        .uri(url.path_text())
-        .header(HOST, url.authority())
-        .header(USER_AGENT, concat!("homefleet/", env!("CARGO_PKG_VERSION")))
-        .header(CONTENT_TYPE, PKIXCMP)
-        .header(ACCEPT, PKIXCMP)
-        // Nothing in between may answer from memory (RFC 9811 §3.3).
-        .header(HeaderName::from_static("cache-control"), "no-cache")
-        .body(Full::new(Bytes::copy_from_slice(message)))
-        .map_err(|error| ExchangeError::Protocol(error.to_string()))
 }
 
 async fn gather(

@@ -46,6 +46,9 @@ pub struct ClientConfig {
     pub dtls: dtls::Config,
     /// Bounds of TLS.
     pub tls: TlsConfig,
+    /// Whether messages are sent chunked over HTTP (RFC 9112 §7.1), in one chunk, rather than with a Content-Length: not every server takes
+    /// that. Default false.
+    pub chunked: bool,
     /// Connections over HTTP and HTTPS that are kept for the next exchange. Default 4.
     pub max_idle: usize,
 }
@@ -66,6 +69,7 @@ impl ClientConfig {
                 ..dtls::Config::default()
             },
             tls: TlsConfig::default(),
+            chunked: false,
             max_idle: 4,
         }
     }

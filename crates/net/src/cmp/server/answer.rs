@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use homefleet_coap::{Code, Options, Response, number};
 
 use super::limits::Over;
-use crate::cmp::service::{Answer, File, Media, Status};
+use crate::cmp::service::{Answer, File, Gateway, Media, Status};
 
 /// When to come back to a server that has too much to do.
 const LATER: Duration = Duration::from_secs(5);
@@ -22,6 +22,8 @@ pub(super) fn response(answer: Answer, format: u16) -> Response {
         Answer::NoSuchTarget => Response::new(Code::NOT_FOUND),
         Answer::Busy { retry_after } => later(Code::SERVICE_UNAVAILABLE, retry_after),
         Answer::TooMany { retry_after } => later(Code::TOO_MANY_REQUESTS, retry_after),
+        Answer::Gateway(Gateway::Bad) => Response::new(Code::BAD_GATEWAY),
+        Answer::Gateway(Gateway::Timeout) => Response::new(Code::GATEWAY_TIMEOUT),
         // Nothing to say is no success.
         Answer::Refused(Status::Ok) => Response::new(Code::INTERNAL_SERVER_ERROR),
         Answer::Refused(status) => Response::new(status.coap()),

@@ -107,6 +107,10 @@ impl Resource {
             target,
             from,
             scheme: scheme(identity),
+            host: options
+                .uri_host()
+                .map(str::to_owned)
+                .or_else(|| incoming.server_name.clone()),
             identity: identity.filter(|peer| peer.is_verified()).cloned(),
             message: incoming.request.payload.clone(),
         };

@@ -363,6 +363,12 @@ impl Sessions {
         self.slots.get(&addr)?.established
     }
 
+    /// The name that the peer, as client, asked for (SNI); `None` when it asked for none.
+    pub fn server_name(&self, id: SessionId) -> Option<String> {
+        let session = self.sessions.get(&id)?;
+        session.association.server_name()
+    }
+
     /// The identity of an established association's peer.
     pub fn peer(&self, id: SessionId) -> Option<&Arc<PeerIdentity>> {
         self.sessions.get(&id)?.peer.as_ref()

@@ -216,7 +216,7 @@ async fn a_name_without_address_is_told() {
     assert!(matches!(error, ExchangeError::Unresolvable(_)), "{error}");
 }
 
-fn http(status: &str, media: &str, body: &[u8]) -> Page {
+pub(super) fn http(status: &str, media: &str, body: &[u8]) -> Page {
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -289,7 +289,7 @@ async fn http_statuses_and_formats_are_told_apart() {
 }
 
 /// Answers each request with what it was, on as many connections as are opened; each ends without a word after `requests`.
-async fn http_echo(tls: Option<Tls>, requests: usize) -> (u16, Arc<AtomicUsize>) {
+pub(super) async fn http_echo(tls: Option<Tls>, requests: usize) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let connections = Arc::new(AtomicUsize::new(0));
@@ -313,6 +313,7 @@ async fn echoes(stream: impl AsyncRead + AsyncWrite + Unpin, requests: usize) {
     let mut stream = BufStream::new(stream);
     for _ in 0..requests {
         let mut length = 0;
+        let mut chunked = false;
         loop {
             let mut line = String::new();
             if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
@@ -322,12 +323,17 @@ async fn echoes(stream: impl AsyncRead + AsyncWrite + Unpin, requests: usize) {
             if let Some(value) = line.strip_prefix("content-length: ") {
                 length = value.parse().unwrap();
             }
+            chunked |= line == "transfer-encoding: chunked";
             if line.is_empty() {
                 break;
             }
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.unwrap();
+        // What is chunked is given back as it came.
+        while chunked && !body.ends_with(b"0\r\n\r\n") {
+            body.push(stream.read_u8().await.unwrap());
+        }
         let Page::Bytes(answer) = http("200 OK", "application/pkixcmp", &body) else {
             return;
         };

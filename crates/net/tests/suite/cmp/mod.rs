@@ -2,6 +2,7 @@
 
 mod client;
 mod peers;
+mod proxy;
 mod rules;
 mod secure;
 mod world;

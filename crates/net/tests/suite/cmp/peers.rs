@@ -296,7 +296,7 @@ fn kind(message: &[u8]) -> BodyKind {
 }
 
 /// A request of `openssl cmp` with certificates besides that nobody needs.
-fn large_ir_of_openssl() -> Vec<u8> {
+pub(super) fn large_ir_of_openssl() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let certificates = directory.path().join("extra.pem");
     let all = ["rsa", "p384", "server", "ed25519", "new", "ca"];
@@ -340,7 +340,7 @@ asyncio.run(main(*sys.argv[1:]))
 "#;
 
 /// The mock server of `openssl cmp`, on a port of its own.
-fn mock() -> (Tool, u16) {
+pub(super) fn mock() -> (Tool, u16) {
     let port = free_port();
     let script = format!(
         "cd {} && exec openssl cmp -config '' -port {port} -srv_cert server.pem -srv_key server.key -srv_trusted ca.pem -rsp_cert new.pem \

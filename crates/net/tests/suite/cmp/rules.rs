@@ -19,13 +19,13 @@ use crate::support::nodes::{LOOPBACK, brisk};
 const CMP: &str = ".well-known/cmp";
 
 /// A CoAP client that sends whatever it is told.
-struct Asker {
+pub(super) struct Asker {
     node: Node,
     target: Target,
 }
 
 impl Asker {
-    fn new(listener: &CoapListener) -> Self {
+    pub(super) fn new(listener: &CoapListener) -> Self {
         let config = NodeConfig {
             secure: None,
             plain_listen: Some(LOOPBACK.parse().unwrap()),
@@ -49,7 +49,7 @@ impl Asker {
         }
     }
 
-    async fn ask(&self, request: Request) -> Response {
+    pub(super) async fn ask(&self, request: Request) -> Response {
         self.node.request(&self.target, request).await.unwrap()
     }
 }
