@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use homefleet_api::{self as api, CreatedToken, NewToken, Role, TokenList};
-use homefleet_net::dtls::{TrustVerifier, Verifier};
+use homefleet_net::cmp::CoapListener;
+use homefleet_net::dtls::{Credentials, TrustVerifier, Verifier};
 use homefleet_trust::{Policy, Time};
 use homefleet_usp::EndpointId;
 use tokio::net::TcpListener;
@@ -121,7 +122,8 @@ impl Server {
         )
         .await?;
 
-        let authority = authority(&config, &clock, &core, &store).await?;
+        let credentials = &material.credentials;
+        let authority = authority(&config, &clock, &core, &store, credentials).await?;
         let http_listener = TcpListener::bind(config.http.listen)
             .await
             .map_err(|error| StartError::Listen {
@@ -155,6 +157,7 @@ impl Server {
         let http_addr = http_listener.local_addr().unwrap_or(config.http.listen);
         core.set_network(network.clone());
 
+        let cmp_coap = authority.as_ref().and_then(|it| it.coap.clone());
         let renewal = Arc::new(Renewal::new(
             config.tls.clone(),
             config.endpoint_id.clone(),
@@ -162,6 +165,7 @@ impl Server {
                 network: network.clone(),
                 verifier,
                 telemetry: telemetry.clone(),
+                cmp: cmp_coap.clone(),
                 evidence,
             }),
             refusals,
@@ -175,6 +179,7 @@ impl Server {
         let (counted, certificates) = (network.clone(), Arc::clone(&renewal));
         let streams = telemetry.clone();
         let enrolment = authority.as_ref().map(|it| it.enrolment.clone());
+        let cmp_counted = cmp_coap.clone();
         let app = AppState {
             core: core.clone(),
             login: crate::ui::LoginKeys::default(),
@@ -185,6 +190,7 @@ impl Server {
                 samples.extend(counted.samples());
                 samples.extend(streams.iter().flat_map(Telemetry::samples));
                 samples.extend(enrolment.iter().flat_map(Enrolment::samples));
+                samples.extend(cmp_counted.iter().flat_map(listener::cmp::samples));
                 samples
             }))),
         };
@@ -232,6 +238,7 @@ impl Server {
             http_addr,
             coap_addr,
             cmp_http_addr,
+            cmp_coap,
             network,
             core,
             app,
@@ -279,6 +286,7 @@ pub struct RunningServer {
     http_addr: SocketAddr,
     coap_addr: SocketAddr,
     cmp_http_addr: Option<SocketAddr>,
+    cmp_coap: Option<CoapListener>,
     network: Network,
     core: Core,
     app: AppState,
@@ -305,6 +313,16 @@ impl RunningServer {
     /// Where devices ask for certificates over HTTP, when they can.
     pub fn cmp_http_addr(&self) -> Option<SocketAddr> {
         self.cmp_http_addr
+    }
+
+    /// Where devices ask for certificates over CoAP, when they can.
+    pub fn cmp_coap_addr(&self) -> Option<SocketAddr> {
+        self.cmp_coap.as_ref()?.plain_addr()
+    }
+
+    /// Where devices ask for certificates over CoAP and DTLS, when they can.
+    pub fn cmp_coaps_addr(&self) -> Option<SocketAddr> {
+        self.cmp_coap.as_ref()?.secure_addr()
     }
 
     /// Where devices connect over an MTP, as a URI; `None` when there is no such address.
@@ -363,6 +381,9 @@ impl RunningServer {
             }
         }
         drop(tokio::time::timeout(GRACE, self.network.shutdown()).await);
+        if let Some(cmp) = &self.cmp_coap {
+            drop(tokio::time::timeout(GRACE, cmp.shutdown()).await);
+        }
         let store = self.store;
         drop(tokio::task::spawn_blocking(move || store.close()).await);
         drop(self.lock);
@@ -374,6 +395,7 @@ struct Authority {
     enrolment: Enrolment,
     http: Option<TcpListener>,
     http_addr: Option<SocketAddr>,
+    coap: Option<CoapListener>,
 }
 
 /// Opens the CA, when this server is one.
@@ -382,6 +404,7 @@ async fn authority(
     clock: &Clock,
     core: &Core,
     store: &Arc<SqliteStore>,
+    credentials: &Credentials,
 ) -> Result<Option<Authority>, StartError> {
     if !config.pki.enabled {
         return Ok(None);
@@ -403,15 +426,28 @@ async fn authority(
     let http_addr = http
         .as_ref()
         .and_then(|listener| listener.local_addr().ok());
+    let known = enrolment.known().to_vec();
+    let coap = listener::cmp::start(&config.cmp, credentials, known, enrolment.service())?;
+    let coap_addr = coap.as_ref().and_then(CoapListener::plain_addr);
+    let coaps_addr = coap.as_ref().and_then(CoapListener::secure_addr);
+    let addresses = [
+        ("coaps", coaps_addr),
+        ("coap", coap_addr),
+        ("http", http_addr),
+    ];
+    let addresses = addresses
+        .into_iter()
+        .filter_map(|(scheme, at)| Some(enrol::url(scheme, at?)));
     core.set_ca(CertificateAuthority {
         pki,
         enrolment: enrolment.clone(),
-        addresses: http_addr.iter().map(|at| enrol::url("http", *at)).collect(),
+        addresses: addresses.collect(),
     });
     Ok(Some(Authority {
         enrolment,
         http,
         http_addr,
+        coap,
     }))
 }
 

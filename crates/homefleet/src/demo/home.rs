@@ -126,7 +126,7 @@ impl Home {
         config.pki.enabled = true;
         config.pki.directory = Some(self.ca.0.clone());
         config.pki.passphrase_file = Some(self.ca.1.clone());
-        config.cmp.http_listen = Some(SocketAddr::new(coap.ip(), 0));
+        config.cmp.coaps_listen = Some(SocketAddr::new(coap.ip(), 0));
         config.notif.listen = Some(SocketAddr::new(coap.ip(), 0));
         self.way.enter(&mut config);
         config
@@ -149,7 +149,7 @@ impl Home {
             endpoint_id: Some(self.device_id.clone()),
             brokers: self.way.broker(),
             enrol: Some(agent_config::InitEnrol {
-                url: format!("http://{cmp}"),
+                url: format!("coaps://{cmp}"),
                 reference: Some(self.device_id.clone()),
                 secret_file: Some(self.secret_file()),
                 trust: Some("from-cmp".to_owned()),
@@ -226,7 +226,7 @@ impl Home {
 
     async fn start_agent(&self, running: &Running) -> Result<Agent, Failure> {
         let server = &running.server;
-        let cmp = server.cmp_http_addr().ok_or_else(|| {
+        let cmp = server.cmp_coaps_addr().ok_or_else(|| {
             Failure::Failed("the server does not listen for requests for certificates".to_owned())
         })?;
         let config = self.agent_config(server.coap_addr(), cmp, running.telemetry_at())?;

@@ -15,6 +15,12 @@ pub struct Cmp {
     pub http_listen: Option<SocketAddr>,
     /// The same over HTTPS; absent = none.
     pub https_listen: Option<SocketAddr>,
+    /// Address for CMP over CoAP, and for the same lists and OCSP; absent = none.
+    pub coap_listen: Option<SocketAddr>,
+    /// The same over DTLS; absent = none.
+    pub coaps_listen: Option<SocketAddr>,
+    /// Take messages as `application/octet-stream` over CoAP, as clients from before RFC 9482 send them.
+    pub accept_octet_stream: bool,
     /// PEM files with the CAs of manufacturers whose devices may ask for a first certificate.
     pub manufacturers: Vec<PathBuf>,
     /// PEM files with CAs of registration authorities that are not ours.
@@ -48,6 +54,9 @@ impl Default for Cmp {
         Self {
             http_listen: None,
             https_listen: None,
+            coap_listen: None,
+            coaps_listen: None,
+            accept_octet_stream: false,
             manufacturers: Vec::new(),
             registration_authorities: Vec::new(),
             max_message: 64 * 1024,

@@ -677,6 +677,24 @@ pub const KEYS: &[Key] = &[
         "The same over HTTPS, with this server's certificate. Off unless set.",
     ),
     key(
+        "cmp.coap_listen",
+        Kind::Text,
+        "\"0.0.0.0:5683\"",
+        "Address where devices ask for certificates over CoAP (RFC 9482), UDP; CRLs, CA certificates and OCSP there too. Off unless set.",
+    ),
+    key(
+        "cmp.coaps_listen",
+        Kind::Text,
+        "\"0.0.0.0:5686\"",
+        "The same over DTLS, with this server's certificate; devices need none. The default port of coaps is 5684, which USP uses.\nOff unless set.",
+    ),
+    key(
+        "cmp.accept_octet_stream",
+        Kind::Boolean,
+        "false",
+        "Take messages as application/octet-stream over CoAP, as clients from before RFC 9482 send them, and answer so.",
+    ),
+    key(
         "cmp.manufacturers",
         Kind::List,
         "[]",

@@ -87,6 +87,7 @@ mod tests {
         assert_eq!(shown.log, plain.log);
         let mut cmp = shown.cmp.clone();
         (cmp.http_listen, cmp.https_listen) = (None, None);
+        (cmp.coap_listen, cmp.coaps_listen) = (None, None);
         assert_eq!(cmp, plain.cmp);
         let mut pki = shown.pki.clone();
         assert_eq!(pki.profile, [PkiProfile::device()]);

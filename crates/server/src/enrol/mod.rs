@@ -106,6 +106,8 @@ struct Inner {
     pki: Pki,
     machines: Arc<Machines>,
     counts: Arc<Counts>,
+    /// Our root, and those of manufacturers.
+    known: Vec<Anchor>,
     max_message: usize,
 }
 
@@ -125,10 +127,13 @@ impl Enrolment {
             .map_err(|error| EnrolError::Certificate(error.to_string()))?;
         let profiles = pki.profiles();
         let grace = profiles.iter().map(|profile| profile.renewal_grace()).max();
+        let manufacturers = anchors("cmp.manufacturers", &config.manufacturers)?;
+        let mut known = vec![root.clone()];
+        known.extend(manufacturers.iter().cloned());
         let grounds = Grounds::new(NewGrounds {
             chain: pki.chain().to_vec(),
             root,
-            manufacturers: anchors("cmp.manufacturers", &config.manufacturers)?,
+            manufacturers,
             relays: anchors(
                 "cmp.registration_authorities",
                 &config.registration_authorities,
@@ -166,8 +171,14 @@ impl Enrolment {
             machines: Arc::new(machines),
             max_message: config.max_message,
             counts,
+            known,
             pki,
         })))
+    }
+
+    /// The CAs whose certificates say who a device is: ours, and those of manufacturers.
+    pub fn known(&self) -> &[Anchor] {
+        &self.0.known
     }
 
     /// The same as what listeners ask.

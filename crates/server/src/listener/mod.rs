@@ -19,6 +19,7 @@ use crate::device::Proof;
 use crate::store::CertificateRecord;
 use crate::task::queue::Delivery;
 
+pub(crate) mod cmp;
 pub(crate) mod network;
 mod samples;
 pub mod verifier;

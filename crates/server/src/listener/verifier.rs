@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use homefleet_net::cmp::CoapListener;
 use homefleet_net::dtls::{Credentials, Role, TrustVerifier, Verifier};
 use homefleet_trust::{Anchor, Basis, Decision, Refusal};
 
@@ -76,6 +77,8 @@ pub(crate) struct Certificates {
     pub(crate) verifier: Arc<DeviceVerifier>,
     /// Receives from publishers.
     pub(crate) telemetry: Option<Telemetry>,
+    /// Takes requests for certificates over CoAP.
+    pub(crate) cmp: Option<CoapListener>,
     /// Knows which were revoked.
     pub(crate) evidence: Option<Evidence>,
 }
@@ -100,8 +103,14 @@ impl Target for Certificates {
                 .replace_credentials(&new)
                 .await
                 .map_err(|error| error.to_string())?;
-            match &self.telemetry {
-                Some(telemetry) => telemetry.replace_credentials(&new),
+            if let Some(telemetry) = &self.telemetry {
+                telemetry.replace_credentials(&new)?;
+            }
+            match &self.cmp {
+                Some(cmp) => cmp
+                    .replace_credentials(new)
+                    .await
+                    .map_err(|error| error.to_string()),
                 None => Ok(()),
             }
         })
