@@ -4,11 +4,8 @@ mod approval;
 mod authorise;
 mod bad;
 mod client;
-<<<<<<< HEAD
-mod files;
-=======
 mod coap;
->>>>>>> 1da9405 (server: CMP over CoAP and DTLS, and the demo's home enrols over it)
+mod files;
 mod openssl;
 mod openssl35;
 pub(crate) mod world;
