@@ -127,6 +127,7 @@ impl Home {
         config.pki.directory = Some(self.ca.0.clone());
         config.pki.passphrase_file = Some(self.ca.1.clone());
         config.cmp.coaps_listen = Some(SocketAddr::new(coap.ip(), 0));
+        config.cmp.http_listen = Some(SocketAddr::new(coap.ip(), 0));
         config.notif.listen = Some(SocketAddr::new(coap.ip(), 0));
         self.way.enter(&mut config);
         config
@@ -384,6 +385,16 @@ impl Running {
     /// Where the server is told telemetry.
     pub fn telemetry_at(&self) -> Option<SocketAddr> {
         self.server.telemetry()?.secure_addr()
+    }
+
+    /// Where devices ask for certificates, over this scheme.
+    pub fn cmp_url(&self, scheme: &str) -> Option<String> {
+        let address = match scheme {
+            "coaps" => self.server.cmp_coaps_addr(),
+            "http" => self.server.cmp_http_addr(),
+            _ => None,
+        };
+        address.map(|address| format!("{scheme}://{address}"))
     }
 
     /// A token that may do everything.

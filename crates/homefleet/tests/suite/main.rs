@@ -10,6 +10,7 @@ mod cmp;
 #[path = "../../../net/tests/suite/support/cmp_ca.rs"]
 mod cmp_ca;
 mod cmp_openssl;
+mod cmp_ours;
 mod demo;
 mod device;
 mod notif;
