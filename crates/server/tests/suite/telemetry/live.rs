@@ -73,6 +73,11 @@ async fn what_devices_stream_is_kept_and_handed_on_and_everything_is_counted() {
     for id in [DEVICE, PLAIN] {
         let agent = Agent::start(id, authority.issue(id), &authority, server.coap_addr()).await;
         agent.send(on_board("boot")).await;
+        let until = Instant::now() + PATIENCE;
+        while access.device(id).await.is_err() {
+            assert!(Instant::now() < until, "{id} is not registered");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         agent.mtp.shutdown().await;
     }
 

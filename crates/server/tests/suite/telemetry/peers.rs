@@ -147,7 +147,7 @@ pub(super) fn nats(port: u16, token: &str) -> Peer {
     let until = Instant::now() + PATIENCE;
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(Instant::now() < until, "nats-server does not listen");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(10));
     }
     peer
 }
