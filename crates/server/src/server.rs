@@ -163,6 +163,9 @@ impl Server {
             config.endpoint_id.clone(),
             Box::new(Certificates {
                 network: network.clone(),
+                cmp_tls: authority
+                    .as_ref()
+                    .and_then(|it| Some(it.https.as_ref()?.1.clone())),
                 verifier,
                 telemetry: telemetry.clone(),
                 cmp: cmp_coap.clone(),
@@ -222,10 +225,18 @@ impl Server {
             ));
         }
         let cmp_http_addr = authority.as_ref().and_then(|it| it.http_addr);
+        let cmp_https_addr = authority.as_ref().and_then(|it| it.https_addr);
         if let Some(authority) = authority {
             parts.extend(authority.enrolment.run(stopped.clone()));
             if let Some(listener) = authority.http {
                 parts.push(authority.enrolment.serve_http(listener, stopped.clone()));
+            }
+            if let Some(listener) = authority.https {
+                let (listener, tls) = listener;
+                let served = authority
+                    .enrolment
+                    .serve_https(listener, tls, stopped.clone());
+                parts.push(served);
             }
         }
         if config.tls.watch > 0 {
@@ -239,6 +250,7 @@ impl Server {
             coap_addr,
             cmp_http_addr,
             cmp_coap,
+            cmp_https_addr,
             network,
             core,
             app,
@@ -287,6 +299,7 @@ pub struct RunningServer {
     coap_addr: SocketAddr,
     cmp_http_addr: Option<SocketAddr>,
     cmp_coap: Option<CoapListener>,
+    cmp_https_addr: Option<SocketAddr>,
     network: Network,
     core: Core,
     app: AppState,
@@ -323,6 +336,11 @@ impl RunningServer {
     /// Where devices ask for certificates over CoAP and DTLS, when they can.
     pub fn cmp_coaps_addr(&self) -> Option<SocketAddr> {
         self.cmp_coap.as_ref()?.secure_addr()
+    }
+
+    /// The same over HTTPS.
+    pub fn cmp_https_addr(&self) -> Option<SocketAddr> {
+        self.cmp_https_addr
     }
 
     /// Where devices connect over an MTP, as a URI; `None` when there is no such address.
@@ -396,6 +414,8 @@ struct Authority {
     http: Option<TcpListener>,
     http_addr: Option<SocketAddr>,
     coap: Option<CoapListener>,
+    https: Option<(TcpListener, homefleet_net::tls::Tls)>,
+    https_addr: Option<SocketAddr>,
 }
 
 /// Opens the CA, when this server is one.
@@ -412,17 +432,16 @@ async fn authority(
     let store = Arc::clone(store) as Arc<dyn Store>;
     let pki = Pki::open(&config.pki_config()?, store, clock.clone()).await?;
     let enrolment = Enrolment::start(&config.cmp, pki.clone(), clock.clone()).await?;
-    let http = match config.cmp.http_listen {
+    let http = bind_cmp("cmp.http_listen", config.cmp.http_listen).await?;
+    let https = match bind_cmp("cmp.https_listen", config.cmp.https_listen).await? {
         None => None,
-        Some(address) => {
-            let bound = TcpListener::bind(address).await;
-            Some(bound.map_err(|error| StartError::Listen {
-                key: "cmp.http_listen",
-                address,
-                problem: error.to_string(),
-            })?)
+        Some(listener) => {
+            let tls = enrol::client_optional_tls(credentials);
+            let tls = tls.map_err(|error| EnrolError::Certificate(error.to_string()))?;
+            Some((listener, tls))
         }
     };
+    let https_addr = https.as_ref().and_then(|it| it.0.local_addr().ok());
     let http_addr = http
         .as_ref()
         .and_then(|listener| listener.local_addr().ok());
@@ -433,6 +452,7 @@ async fn authority(
     let addresses = [
         ("coaps", coaps_addr),
         ("coap", coap_addr),
+        ("https", https_addr),
         ("http", http_addr),
     ];
     let addresses = addresses
@@ -448,7 +468,25 @@ async fn authority(
         http,
         http_addr,
         coap,
+        https,
+        https_addr,
     }))
+}
+
+/// A socket for CMP, when one is wanted.
+async fn bind_cmp(
+    key: &'static str,
+    address: Option<SocketAddr>,
+) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let bound = TcpListener::bind(address).await;
+    bound.map(Some).map_err(|error| StartError::Listen {
+        key,
+        address,
+        problem: error.to_string(),
+    })
 }
 
 fn open_store(config: &Config) -> Result<SqliteStore, StartError> {

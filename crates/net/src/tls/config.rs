@@ -40,6 +40,9 @@ pub struct TlsConfig {
     /// Time without a byte from a peer accepted on nothing but first use after which it is not trusted any more (R-SEC.6).
     /// Default 30 s.
     pub first_use_idle: Duration,
+    /// Whether a peer that came to us may show no certificate: the verifier is then asked about an empty chain, and has to be one that
+    /// takes such peers. Sessions are not to be resumed then. Default false (R-MTP.1).
+    pub anonymous: bool,
 }
 
 impl Default for TlsConfig {
@@ -65,6 +68,7 @@ impl Default for TlsConfig {
             max_sessions: 1024,
             max_servers: 64,
             first_use_idle: Duration::from_secs(30),
+            anonymous: false,
         }
     }
 }

@@ -38,6 +38,7 @@ impl Engine {
         };
         let judge = Arc::new(Judge {
             algorithms: provider.signature_verification_algorithms,
+            anonymous: config.anonymous,
         });
         let ours = Arc::new(Ours(certified(credentials)?.map(Arc::new)));
 

@@ -105,6 +105,9 @@ impl Tls {
         let shared = &self.shared;
         let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
         let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        if shown.is_empty() && shared.config.anonymous {
+            link.decide(Arc::from([]), resumed);
+        }
         let verdict = link.verdict().filter(|verdict| {
             verdict.decision.refusal().is_none()
                 && verdict.chain.iter().eq(shown.iter().map(AsRef::as_ref))

@@ -18,6 +18,8 @@ use super::link;
 #[derive(Debug)]
 pub(super) struct Judge {
     pub(super) algorithms: WebPkiSupportedAlgorithms,
+    /// A client may show no certificate.
+    pub(super) anonymous: bool,
 }
 
 impl Judge {
@@ -97,6 +99,10 @@ impl ServerCertVerifier for Judge {
 }
 
 impl ClientCertVerifier for Judge {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.anonymous
+    }
+
     /// None: a client shows what it has, and is told by the alert what was wrong with it.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]

@@ -12,7 +12,9 @@ use base64::Engine as _;
 use homefleet_net::cmp::{
     Answer, File, Gateway, Media, Request as Asked, Scheme, Service, Status, Target,
 };
-use homefleet_trust::PeerIdentity;
+use homefleet_net::dtls::{Credentials, Role, Verifier};
+use homefleet_net::tls::{Tls, TlsConfig};
+use homefleet_trust::{Decision, PeerIdentity};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -50,6 +52,8 @@ pub(super) struct Front {
     pub(super) service: Arc<dyn Service>,
     /// Longest PKIMessage in bytes.
     pub(super) max_message: usize,
+    /// TLS on every connection; `None`: HTTP without.
+    pub(super) tls: Option<Tls>,
 }
 
 /// Accepts and answers until `stop` changes, then finishes what is under way.
@@ -86,22 +90,58 @@ pub(super) async fn serve(
         let caller = Arc::new(Caller {
             front: Arc::clone(&front),
             from,
-            scheme: Scheme::Http,
+            scheme: match front.tls {
+                Some(_) => Scheme::Https,
+                None => Scheme::Http,
+            },
             identity: None,
         });
         let service = service_fn(move |request| {
             let caller = Arc::clone(&caller);
             async move { Ok::<_, Infallible>(caller.answer(request).await) }
         });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let Some(tls) = front.tls.clone() else {
+            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(async move {
+                // A client that goes away in the middle is its own affair.
+                drop(connection.await);
+                drop(permit);
+            });
+            continue;
+        };
+        let (http, watcher) = (http.clone(), graceful.watcher());
         tokio::spawn(async move {
-            // A client that goes away in the middle is its own affair.
-            drop(connection.await);
+            // Handshakes are bounded and counted by whoever makes them.
+            if let Ok(stream) = tls.accept_from(stream, from).await {
+                let connection = http.serve_connection(TokioIo::new(stream), service);
+                drop(watcher.watch(connection).await);
+            }
             drop(permit);
         });
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// TLS for clients that have no certificate yet: it keeps secret what passes, and shows who we are. A certificate that a client shows stands for
+/// nothing: CMP's own protection says who asks.
+///
+/// # Errors
+/// When the credentials cannot be used.
+pub(super) fn tls(credentials: &Credentials) -> std::io::Result<Tls> {
+    let mut config = TlsConfig::default();
+    config.anonymous = true;
+    config.resumption = false;
+    Tls::with_config(config, credentials, Arc::new(Anybody))
+}
+
+/// Takes every client, as nobody in particular.
+struct Anybody;
+
+impl Verifier for Anybody {
+    fn verify(&self, chain: &[Vec<u8>], _: Role<'_>, _: bool) -> Decision {
+        Decision::not_verified(chain)
+    }
 }
 
 /// Whoever is at the other end of a connection.

@@ -22,6 +22,8 @@ use homefleet_cmp::authority::AuthorityConfig;
 use homefleet_cmp::crypto::MacPolicy;
 use homefleet_cmp::protection::{ProtectionPolicy, Protector};
 use homefleet_net::cmp::{Answer, BoxFuture, File, Media, Request, Service};
+use homefleet_net::dtls::Credentials;
+use homefleet_net::tls::Tls;
 use homefleet_trust::{Anchor, anchors_from_pem};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -197,9 +199,29 @@ impl Enrolment {
 
     /// Serves HTTP on a socket until `stop` changes.
     pub fn serve_http(&self, listener: TcpListener, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+        self.serve(listener, None, stop)
+    }
+
+    /// Serves HTTPS on a socket until `stop` changes, with what [`client_optional_tls`] made.
+    pub fn serve_https(
+        &self,
+        listener: TcpListener,
+        tls: Tls,
+        stop: watch::Receiver<bool>,
+    ) -> JoinHandle<()> {
+        self.serve(listener, Some(tls), stop)
+    }
+
+    fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Option<Tls>,
+        stop: watch::Receiver<bool>,
+    ) -> JoinHandle<()> {
         let front = Arc::new(http::Front {
             service: self.service(),
             max_message: self.0.max_message,
+            tls,
         });
         tokio::spawn(http::serve(listener, front, stop))
     }
@@ -295,6 +317,14 @@ impl Service for Inner {
 /// A name as RFC 4514 text.
 pub(crate) fn name_text(name: &homefleet_cmp::asn1::Name) -> String {
     text::name(name)
+}
+
+/// TLS for clients that need no certificate.
+///
+/// # Errors
+/// When the credentials cannot be used.
+pub fn client_optional_tls(credentials: &Credentials) -> std::io::Result<Tls> {
+    http::tls(credentials)
 }
 
 /// Where devices ask, as a URL.

@@ -73,6 +73,8 @@ impl Verifier for DeviceVerifier {
 pub(crate) struct Certificates {
     /// Shows the own one.
     pub(crate) network: Network,
+    /// Shows it too, to those who ask for certificates.
+    pub(crate) cmp_tls: Option<homefleet_net::tls::Tls>,
     /// Judges the peers'.
     pub(crate) verifier: Arc<DeviceVerifier>,
     /// Receives from publishers.
@@ -103,6 +105,10 @@ impl Target for Certificates {
                 .replace_credentials(&new)
                 .await
                 .map_err(|error| error.to_string())?;
+            if let Some(tls) = &self.cmp_tls {
+                tls.replace_credentials(&new)
+                    .map_err(|error| error.to_string())?;
+            }
             if let Some(telemetry) = &self.telemetry {
                 telemetry.replace_credentials(&new)?;
             }

@@ -91,6 +91,38 @@ async fn kur_cr_p10cr_and_rr_by_the_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn https_serves_clients_with_and_without_a_certificate() {
+    let world = World::with(|config| {
+        config.cmp.https_listen = Some(([127, 0, 0, 1], 0).into());
+    })
+    .await;
+    let address = world.server.cmp_https_addr().unwrap();
+    world.add_secret(DEVICE, SECRET).await;
+    world.key("device");
+    let script = |options: &str| {
+        format!(
+            "exec timeout 120 openssl cmp -config '' -server {address} -path .well-known/cmp -tls_used -tls_trusted {} {options} 2>&1",
+            world.config.tls.anchors.display()
+        )
+    };
+    let ask = script(&format!(
+        "-cmd ir {} -newkey device.key -subject /CN=new -certout device.pem",
+        by_secret(DEVICE)
+    ));
+    let printed = world.shell(&ask);
+    assert!(printed.contains("https://"), "{printed}");
+    world.shell("openssl verify -CAfile root.pem -untrusted ca.pem device.pem");
+    let ask = script(&format!(
+        "-cmd genm {} -tls_cert device.pem -tls_key device.key",
+        by_certificate("device")
+    ));
+    world.shell(&ask);
+    let wanted = format!("https://{address}/.well-known/cmp");
+    let pki = world.access.pki().await.unwrap();
+    assert!(pki.addresses.contains(&wanted));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn genm_is_answered() {
     let world = World::new().await;
     world.enrol("device", DEVICE).await;
