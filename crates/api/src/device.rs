@@ -135,6 +135,9 @@ pub struct Device {
     pub addresses: Vec<Address>,
     /// Sessions with it, and brokers at which it is, at this moment. CoAP has no connections.
     pub connections: Vec<Connection>,
+    /// Of a device that speaks TR-069.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwmp: Option<Cwmp>,
     /// Certificate that its identity is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
@@ -261,4 +264,23 @@ pub struct DevicePatch {
     /// New label; an empty text removes it. At most 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// Whether a device that speaks TR-069 is managed; `false` puts it into quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admitted: Option<bool>,
+}
+
+/// What is known of a device that speaks TR-069 (CWMP).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Cwmp {
+    /// Whether it is managed; else it is in quarantine until an operator admits it.
+    pub admitted: bool,
+    /// What its data model begins with: `Device.` or `InternetGatewayDevice.`.
+    pub root: String,
+    /// The version of its last session, such as `1.4`.
+    pub version: String,
+    /// Why its last session was, for example `2 PERIODIC`.
+    pub events: Vec<String>,
+    /// Where it takes Connection Requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_request_url: Option<String>,
 }

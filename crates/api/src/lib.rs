@@ -38,7 +38,7 @@ pub use certificate::{
     IssuedCertificate, NewEnrolmentSecret, Pki, Revocation, RevocationReason, RevokeCertificate,
 };
 pub use device::{
-    Address, Certificate, Connection, Device, DevicePage, DevicePatch, DeviceSummary, Mtp,
+    Address, Certificate, Connection, Cwmp, Device, DevicePage, DevicePatch, DeviceSummary, Mtp,
     Parameter, ParameterPage, Reachability, Subscription, SubscriptionState,
 };
 pub use event::{DeviceChange, Event, Notification};

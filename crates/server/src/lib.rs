@@ -12,6 +12,7 @@
 //! - [`device`], [`task`], [`account`]: registry, durable operations, tokens; they know neither HTTP nor USP,
 //! - [`store`]: durable state,
 //! - [`controller`]: USP messages to and from what the core does,
+//! - [`acs`]: sessions of devices that speak TR-069,
 //! - [`listener`]: where devices connect,
 //! - [`telemetry`]: what devices stream: received, stored, plotted, handed on,
 //! - [`pki`]: the CA: keys, profiles, certificates, lists of revoked ones, enrolment secrets,
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod acs;
 pub mod clock;
 pub mod config;
 pub mod controller;

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::acs::Acs;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::controller::Controller;
@@ -25,8 +26,9 @@ use crate::listener::network::{Means, Network};
 use crate::listener::verifier::{Certificates, DeviceVerifier};
 use crate::pki::{Pki, PkiError};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, StoreError};
-use crate::task::driver;
+use crate::store::{DeviceRecord, Store, StoreError, TaskRecord};
+use crate::task::driver::{self, Protocol, Sending};
+use crate::task::queue::Delivery;
 use crate::telemetry::{Telemetry, TelemetryError};
 use crate::tls::{self, Evidence, Material, Refusals, Renewal, TlsError};
 
@@ -124,13 +126,7 @@ impl Server {
 
         let credentials = &material.credentials;
         let authority = authority(&config, &clock, &core, &store, credentials).await?;
-        let http_listener = TcpListener::bind(config.http.listen)
-            .await
-            .map_err(|error| StartError::Listen {
-                key: "http.listen",
-                address: config.http.listen,
-                problem: error.to_string(),
-            })?;
+        let http_listener = listen("http.listen", config.http.listen).await?;
         let (events, happened) = mpsc::channel(EVENTS);
         let network = Network::start(Means {
             config: &config,
@@ -183,6 +179,11 @@ impl Server {
         let streams = telemetry.clone();
         let enrolment = authority.as_ref().map(|it| it.enrolment.clone());
         let cmp_counted = cmp_coap.clone();
+        let acs = match listen_if("acs.listen", config.acs.listen).await? {
+            Some(listener) => Some((Acs::new(core.clone(), &config.acs)?, listener)),
+            None => None,
+        };
+        let devices = acs.as_ref().map(|(acs, _)| acs.clone());
         let app = AppState {
             core: core.clone(),
             login: crate::ui::LoginKeys::default(),
@@ -194,10 +195,18 @@ impl Server {
                 samples.extend(streams.iter().flat_map(Telemetry::samples));
                 samples.extend(enrolment.iter().flat_map(Enrolment::samples));
                 samples.extend(cmp_counted.iter().flat_map(listener::cmp::samples));
+                samples.extend(devices.iter().flat_map(Acs::samples));
                 samples
             }))),
         };
         let router = http::router(app.clone(), config.http.body_limit);
+        let acs_addr = acs
+            .as_ref()
+            .and_then(|(_, listener)| listener.local_addr().ok());
+        let protocols = Protocols {
+            usp: controller.clone(),
+            cwmp: acs.as_ref().map(|(acs, _)| acs.clone()),
+        };
         let mut parts = vec![
             tokio::spawn(listener::run(
                 controller.clone(),
@@ -207,7 +216,7 @@ impl Server {
             )),
             tokio::spawn(driver::run(
                 core.clone(),
-                Arc::new(controller),
+                Arc::new(protocols),
                 driver::Room::default(),
                 stopped.clone(),
             )),
@@ -239,6 +248,14 @@ impl Server {
                 parts.push(served);
             }
         }
+        if let Some((acs, listener)) = acs {
+            parts.push(tokio::spawn(http::serve(
+                listener,
+                acs.router(),
+                HEAD_TIMEOUT,
+                stopped.clone(),
+            )));
+        }
         if config.tls.watch > 0 {
             let interval = Duration::from_secs(config.tls.watch);
             parts.push(tokio::spawn(Arc::clone(&renewal).run(interval, stopped)));
@@ -251,6 +268,7 @@ impl Server {
             cmp_http_addr,
             cmp_coap,
             cmp_https_addr,
+            acs_addr,
             network,
             core,
             app,
@@ -300,6 +318,7 @@ pub struct RunningServer {
     cmp_http_addr: Option<SocketAddr>,
     cmp_coap: Option<CoapListener>,
     cmp_https_addr: Option<SocketAddr>,
+    acs_addr: Option<SocketAddr>,
     network: Network,
     core: Core,
     app: AppState,
@@ -341,6 +360,11 @@ impl RunningServer {
     /// The same over HTTPS.
     pub fn cmp_https_addr(&self) -> Option<SocketAddr> {
         self.cmp_https_addr
+    }
+
+    /// Where devices that speak TR-069 connect; `None` when there is no such address.
+    pub fn acs_addr(&self) -> Option<SocketAddr> {
+        self.acs_addr
     }
 
     /// Where devices connect over an MTP, as a URI; `None` when there is no such address.
@@ -432,8 +456,8 @@ async fn authority(
     let store = Arc::clone(store) as Arc<dyn Store>;
     let pki = Pki::open(&config.pki_config()?, store, clock.clone()).await?;
     let enrolment = Enrolment::start(&config.cmp, pki.clone(), clock.clone()).await?;
-    let http = bind_cmp("cmp.http_listen", config.cmp.http_listen).await?;
-    let https = match bind_cmp("cmp.https_listen", config.cmp.https_listen).await? {
+    let http = listen_if("cmp.http_listen", config.cmp.http_listen).await?;
+    let https = match listen_if("cmp.https_listen", config.cmp.https_listen).await? {
         None => None,
         Some(listener) => {
             let tls = enrol::client_optional_tls(credentials);
@@ -473,16 +497,50 @@ async fn authority(
     }))
 }
 
-/// A socket for CMP, when one is wanted.
-async fn bind_cmp(
+/// A socket, when one is wanted.
+async fn listen_if(
     key: &'static str,
     address: Option<SocketAddr>,
 ) -> Result<Option<TcpListener>, StartError> {
-    let Some(address) = address else {
-        return Ok(None);
-    };
+    match address {
+        Some(address) => listen(key, address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Each device by its own protocol.
+struct Protocols {
+    usp: Controller,
+    cwmp: Option<Acs>,
+}
+
+impl Protocol for Protocols {
+    fn probe(&self, device: &DeviceRecord) -> Sending {
+        match (&device.cwmp, &self.cwmp) {
+            (None, _) => self.usp.probe(device),
+            (Some(_), Some(acs)) => acs.probe(device),
+            (Some(_), None) => nobody(),
+        }
+    }
+
+    fn run(&self, device: &DeviceRecord, task: &TaskRecord) -> Sending {
+        match (&device.cwmp, &self.cwmp) {
+            (None, _) => self.usp.run(device, task),
+            (Some(_), Some(acs)) => acs.run(device, task),
+            (Some(_), None) => nobody(),
+        }
+    }
+}
+
+/// The device speaks TR-069, and nobody listens for it.
+fn nobody() -> Sending {
+    let problem = "the device speaks TR-069, and acs.listen is not set".to_owned();
+    Box::pin(std::future::ready(Delivery::NotDelivered(problem)))
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
     let bound = TcpListener::bind(address).await;
-    bound.map(Some).map_err(|error| StartError::Listen {
+    bound.map_err(|error| StartError::Listen {
         key,
         address,
         problem: error.to_string(),

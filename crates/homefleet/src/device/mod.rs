@@ -78,6 +78,8 @@ Examples:
     Supported(Paths),
     /// Give a device a name of your own; an empty name removes it
     Label(registry::Label),
+    /// Manage a device that speaks TR-069 and is in quarantine
+    Admit(registry::Admit),
     /// Remove a device from the registry; it comes back with its next message
     Forget(registry::Forget),
 }
@@ -111,6 +113,7 @@ impl Device {
                 command.to.send(global, operation, answer::Style::Table)
             }
             Self::Label(command) => command.run(global),
+            Self::Admit(command) => command.run(global),
             Self::Forget(command) => command.run(global),
         }
     }

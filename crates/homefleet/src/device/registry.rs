@@ -215,6 +215,7 @@ impl Label {
         let id = pick::device(&client, &self.device)?;
         let patch = DevicePatch {
             label: Some(self.label),
+            ..DevicePatch::default()
         };
         let device = client.patch_device(&id, &patch)?;
         if global.json {
@@ -224,6 +225,38 @@ impl Label {
             "{id} {}",
             device.summary.label.unwrap_or_default()
         ))
+    }
+}
+
+/// `device admit`.
+#[derive(Debug, Args)]
+pub(crate) struct Admit {
+    /// ID of a device that speaks TR-069, the unambiguous beginning of one, or a serial number
+    #[arg(value_name = "DEVICE")]
+    device: String,
+    /// Put it into quarantine instead
+    #[arg(long)]
+    undo: bool,
+}
+
+impl Admit {
+    pub(super) fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = global.client()?;
+        let id = pick::device(&client, &self.device)?;
+        let patch = DevicePatch {
+            admitted: Some(!self.undo),
+            ..DevicePatch::default()
+        };
+        let device = client.patch_device(&id, &patch)?;
+        if global.json {
+            return output::json(&device);
+        }
+        let now = if self.undo {
+            "in quarantine"
+        } else {
+            "admitted: managed from its next session on"
+        };
+        output::line(&format!("{id} {now}"))
     }
 }
 

@@ -665,6 +665,48 @@ pub const KEYS: &[Key] = &[
         "Days entries of the audit log are kept.",
     ),
     key(
+        "acs.listen",
+        Kind::Text,
+        "\"0.0.0.0:7547\"",
+        "Address where devices that speak TR-069 (CWMP) connect over HTTP. Off unless set.",
+    ),
+    key(
+        "acs.username",
+        Kind::Text,
+        "\"bootstrap\"",
+        "Name with which devices log in (HTTP Digest), and the file with the password to it. Without them nobody has to.",
+    ),
+    key(
+        "acs.password_file",
+        Kind::Text,
+        "\"acs-password\"",
+        "See username.",
+    ),
+    key(
+        "acs.unknown",
+        Kind::Text,
+        "\"quarantine\"",
+        "A device that is not known is managed at once (admit), registered and left alone until an operator admits it\n(quarantine), or refused (refuse).",
+    ),
+    key(
+        "acs.sessions",
+        Kind::Integer,
+        "10000",
+        "Most sessions at a time; beyond it devices are told to come again.",
+    ),
+    key(
+        "acs.timeout",
+        Kind::Integer,
+        "30",
+        "Seconds that a device may take for its next message, unless it asks for more.",
+    ),
+    key(
+        "acs.inform_interval",
+        Kind::Integer,
+        "0",
+        "Seconds between the sessions that a device is to open by itself, set when it is first managed; 0 = as it was made.",
+    ),
+    key(
         "cmp.http_listen",
         Kind::Text,
         "\"0.0.0.0:8829\"",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+mod acs;
 mod cmp;
 mod keys;
 mod mtp;
@@ -16,6 +17,7 @@ mod notif;
 mod pki;
 mod template;
 
+pub use acs::{Acs, UnknownCpes};
 pub use cmp::Cmp;
 pub use keys::{KEYS, Key, Kind};
 pub use mtp::{ListeningAgent, Mqtt, Passwords, Stomp, Uds, Url, Version, WebSocket};
@@ -71,6 +73,9 @@ pub struct Config {
     /// Audit log.
     #[serde(default)]
     pub audit: Audit,
+    /// Devices over TR-069.
+    #[serde(default)]
+    pub acs: Acs,
     /// Certificates for devices.
     #[serde(default)]
     pub cmp: Cmp,
@@ -453,6 +458,7 @@ impl Config {
             task: Task::default(),
             subscribe: Subscribe::default(),
             audit: Audit::default(),
+            acs: Acs::default(),
             cmp: Cmp::default(),
             notif: Notif::default(),
             pki: Pki::default(),
@@ -555,6 +561,7 @@ impl Config {
             );
         }
         self.check_mtps()?;
+        self.check_acs()?;
         self.check_cmp()?;
         self.check_notif()?;
         self.check_pki()?;

@@ -85,6 +85,9 @@ mod tests {
         assert_eq!(websocket, plain.websocket);
         assert_eq!(shown.uds.allow_uids, plain.uds.allow_uids);
         assert_eq!(shown.log, plain.log);
+        let mut acs = shown.acs.clone();
+        (acs.listen, acs.username, acs.password_file) = (None, None, None);
+        assert_eq!(acs, plain.acs);
         let mut cmp = shown.cmp.clone();
         (cmp.http_listen, cmp.https_listen) = (None, None);
         (cmp.coap_listen, cmp.coaps_listen) = (None, None);

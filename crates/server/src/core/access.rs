@@ -445,7 +445,26 @@ impl Access {
         id: &str,
         patch: api::DevicePatch,
     ) -> Result<api::Device, CoreError> {
-        self.check_write(Role::Operator, "device.label", id).await?;
+        let action = match patch.admitted {
+            Some(true) => "device.admit",
+            Some(false) => "device.quarantine",
+            None => "device.label",
+        };
+        self.check_write(Role::Operator, action, id).await?;
+        if patch.admitted.is_some() {
+            let state = self.core.state();
+            let device = state.registry.device(id);
+            if device
+                .ok_or_else(|| CoreError::no("device", id))?
+                .cwmp
+                .is_none()
+            {
+                return Err(CoreError::bad(
+                    "only devices that speak TR-069 are admitted; a USP device proves itself by its certificate",
+                    "admitted",
+                ));
+            }
+        }
         if let Some(label) = &patch.label
             && (label.chars().count() > 128 || label.chars().any(char::is_control))
         {
@@ -455,7 +474,7 @@ impl Access {
             ));
         }
         let detail = patch.label.clone().unwrap_or_default();
-        let audit = self.audit_entry("device.label", id, detail);
+        let audit = self.audit_entry(action, id, detail);
         let (known, stored) = self.core.change(|state, _| {
             if state.registry.device(id).is_none() {
                 return (false, Batch::default());
@@ -463,6 +482,9 @@ impl Access {
             let changed = state.registry.update(id, |device| {
                 if let Some(label) = patch.label {
                     device.label = Some(label.trim().to_owned()).filter(|label| !label.is_empty());
+                }
+                if let (Some(admitted), Some(cwmp)) = (patch.admitted, &mut device.cwmp) {
+                    cwmp.admitted = admitted;
                 }
             });
             let mut batch = Batch::one(audit);
@@ -819,6 +841,13 @@ fn device_to_api(
             })
             .collect(),
         connections,
+        cwmp: record.cwmp.map(|cwmp| api::Cwmp {
+            admitted: cwmp.admitted,
+            root: cwmp.root,
+            version: cwmp.version,
+            events: cwmp.events,
+            connection_request_url: cwmp.connection_request_url,
+        }),
         certificate: record.certificate.map(certificate_to_api),
         broker: record.broker.map(certificate_to_api),
         protocol_versions: record.versions,

@@ -254,6 +254,8 @@ pub struct DeviceRecord {
     pub last_failure: Option<Millis>,
     /// Why.
     pub last_failure_reason: Option<String>,
+    /// What is known of a device that speaks CWMP; `None` for one that speaks USP.
+    pub cwmp: Option<CwmpRecord>,
     /// When its DeviceInfo and LocalAgent were last read completely.
     pub read: Option<Millis>,
     /// When the hour began in which it was read so often; not stored.
@@ -268,6 +270,56 @@ impl DeviceRecord {
     /// Whether a certificate or a Trusted Broker ever stood for it.
     pub fn is_secure(&self) -> bool {
         self.certificate.is_some() || self.broker.is_some()
+    }
+}
+
+/// What is known of a device that speaks CWMP.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CwmpRecord {
+    /// Whether it is managed; else it is in quarantine.
+    pub admitted: bool,
+    /// What its data model begins with: `Device.` or `InternetGatewayDevice.`.
+    pub root: String,
+    /// The version of its last session.
+    pub version: String,
+    /// The events of its last session.
+    pub events: Vec<String>,
+    /// Where it takes Connection Requests.
+    pub connection_request_url: Option<String>,
+    /// What it takes them with.
+    pub connection_request: Option<LoginRecord>,
+}
+
+/// A login as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LoginRecord {
+    /// Name.
+    pub username: String,
+    /// Password.
+    pub password: SecretText,
+}
+
+/// A secret that has to be kept as it is; it does not show.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// A secret.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("secret")
     }
 }
 

@@ -731,6 +731,26 @@ impl Queue {
             .map_or(0, |lane| lane.order.len() + lane.running.len())
     }
 
+    /// Tasks of a device that wait for their turn or their answer.
+    pub fn waiting(&self, device: &str) -> usize {
+        self.lanes.get(device).map_or(0, |lane| lane.order.len())
+    }
+
+    /// The command of the oldest open task of a device that has this command key.
+    pub fn command_of(&self, device: &str, key: &str) -> Option<String> {
+        let lane = self.lanes.get(device)?;
+        let ids = lane.order.iter().chain(&lane.running);
+        ids.filter_map(|id| self.tasks.get(id))
+            .filter_map(|task| match &task.operation {
+                Operation::Operate { command, .. } if asked_for(task, key, command) => {
+                    Some((&task.id, command))
+                }
+                _ => None,
+            })
+            .min()
+            .map(|(_, command)| command.clone())
+    }
+
     /// Open tasks of all devices.
     pub fn len(&self) -> usize {
         self.tasks.len()

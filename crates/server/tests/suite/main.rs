@@ -7,9 +7,11 @@ mod mosquitto;
 #[path = "../../../net/tests/suite/support/rabbitmq.rs"]
 mod rabbitmq;
 
+mod acs;
 mod bounds;
 mod common;
 mod controller;
+mod cpe;
 mod durability;
 mod enrol;
 mod full;

@@ -1,0 +1,92 @@
+//! Connection Requests over TCP (TR-069 §3.2.2): an HTTP GET, with Digest.
+
+use std::time::Duration;
+
+use axum::http::Request;
+use axum::http::header::{AUTHORIZATION, CONNECTION, HOST, WWW_AUTHENTICATE};
+use homefleet_cwmp::auth::DigestClient;
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::store::DeviceRecord;
+
+/// How long a device may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
+
+/// Calls a device. On success it will open a session.
+///
+/// # Errors
+/// What went wrong, in words.
+pub(super) async fn call(device: &DeviceRecord) -> Result<(), String> {
+    let known = device.cwmp.as_ref();
+    let url = known
+        .and_then(|cwmp| cwmp.connection_request_url.as_deref())
+        .ok_or("the device told no address for Connection Requests; it is waited for")?;
+    let (username, password) = known
+        .and_then(|cwmp| cwmp.connection_request.as_ref())
+        .map_or(("", ""), |login| (&login.username, login.password.reveal()));
+    tokio::time::timeout(ANSWERS_WITHIN, get(url, username, password))
+        .await
+        .map_err(|_| format!("{url}: no answer to the Connection Request"))?
+        .map_err(|problem| format!("{url}: {problem}"))
+}
+
+async fn get(url: &str, username: &str, password: &str) -> Result<(), String> {
+    let rest = url
+        .strip_prefix("http://")
+        .ok_or("Connection Requests go to http URLs")?;
+    let (host, target) = match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None => (rest, "/"),
+    };
+    let has_port = host
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let address = if has_port {
+        host.to_owned()
+    } else {
+        format!("{host}:80")
+    };
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| format!("no randomness: {error}"))?;
+    // Basic would tell the password to whoever answers.
+    let mut login = DigestClient::new(username, password.into(), false, seed);
+    for _ in 0..3 {
+        let stream = TcpStream::connect(&address)
+            .await
+            .map_err(|error| error.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+        let driven = tokio::spawn(connection);
+        let mut request = Request::get(target)
+            .header(HOST, host)
+            .header(CONNECTION, "close");
+        if let Some(authorization) = login.authorization("GET", target) {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await;
+        driven.abort();
+        let response = response.map_err(|error| error.to_string())?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        if status.as_u16() != 401 {
+            return Err(format!(
+                "the device answered the Connection Request with {status}"
+            ));
+        }
+        let challenges = response.headers().get_all(WWW_AUTHENTICATE).into_iter();
+        let challenges: Vec<_> = challenges.filter_map(|value| value.to_str().ok()).collect();
+        login
+            .challenged(&challenges)
+            .map_err(|error| error.to_string())?;
+    }
+    Err("the device does not take the credentials of its Connection Requests".to_owned())
+}

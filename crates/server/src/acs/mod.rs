@@ -1,0 +1,329 @@
+//! The server as an ACS (TR-069): devices that speak CWMP, on the same registry, queue and values as those that speak USP.
+//!
+//! A device opens a session with an Inform; from then on it is known by a cookie, and each session is a task of its own that drives a
+//! [`homefleet_cwmp::acs::Session`]. While the session goes on, the task queue's work for the device goes into it ([`Protocol`]); without one the device is
+//! called by a Connection Request, and the work waits for it.
+//!
+//! ```text
+//!  POST ──► http: login, cookie ──► session: Inform, the device's requests, our requests ──► registry, values, tasks
+//!                                       ▲
+//!  queue ──► Protocol::run ──► jobs ────┘      no session: Connection Request, then wait
+//! ```
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use homefleet_cwmp::auth::{DigestConfig, DigestServer, Stored};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::config::{self, ConfigError, UnknownCpes};
+use crate::core::Core;
+use crate::metrics::Sample;
+use crate::store::{DeviceRecord, TaskRecord};
+use crate::task::driver::{Protocol, Sending};
+use crate::task::queue::Delivery;
+
+mod call;
+mod http;
+mod identity;
+mod program;
+mod session;
+
+pub use identity::device_id;
+
+/// What devices log in to.
+const REALM: &str = "homefleet";
+/// How long a device may take to come after a Connection Request.
+const COMES_WITHIN: Duration = Duration::from_secs(30);
+
+/// The ACS; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Acs(Arc<Inner>);
+
+struct Inner {
+    core: Core,
+    policy: Policy,
+    digest: Mutex<DigestServer>,
+    sessions: Mutex<Sessions>,
+    /// A session has begun to take jobs.
+    arrived: Notify,
+    counters: Mutex<Counters>,
+}
+
+/// What the operator decided.
+struct Policy {
+    login: Option<(String, Stored)>,
+    unknown: UnknownCpes,
+    sessions: usize,
+    timeout: Duration,
+    inform_interval: u32,
+}
+
+#[derive(Default)]
+struct Sessions {
+    by_cookie: HashMap<String, mpsc::Sender<Post>>,
+    /// Sessions that take jobs, by device.
+    by_device: HashMap<String, Live>,
+}
+
+struct Live {
+    cookie: String,
+    jobs: mpsc::Sender<Job>,
+}
+
+/// A message of a device, and where its answer goes.
+struct Post {
+    body: bytes::Bytes,
+    answer: oneshot::Sender<homefleet_cwmp::acs::Transmit>,
+}
+
+/// A task for a session, and where it says how that went.
+struct Job {
+    task: TaskRecord,
+    delivery: oneshot::Sender<Delivery>,
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Sessions begun: Informs that were accepted.
+    pub sessions: u64,
+    /// Sessions that both sides ended.
+    pub finished: u64,
+    /// Sessions that ended otherwise.
+    pub broken: u64,
+    /// Requests without credentials, answered with a challenge.
+    pub challenged: u64,
+    /// Requests with wrong credentials.
+    pub refused_logins: u64,
+    /// Informs of devices that are not known and not wanted, or of another device than the login's.
+    pub refused_informs: u64,
+    /// Informs of devices in quarantine.
+    pub quarantined: u64,
+    /// Messages without a session: no cookie, or one that is over.
+    pub without_session: u64,
+    /// Devices told to come again because there were too many sessions.
+    pub overloaded: u64,
+    /// Connection Requests that a device took.
+    pub calls: u64,
+    /// Connection Requests that failed.
+    pub failed_calls: u64,
+}
+
+impl Acs {
+    /// An ACS over this core.
+    ///
+    /// # Errors
+    /// When the password's file cannot be used.
+    pub fn new(core: Core, config: &config::Acs) -> Result<Self, ConfigError> {
+        let wrong = |problem: String| ConfigError::Value {
+            key: "acs.password_file",
+            problem,
+        };
+        let login = match (&config.username, &config.password_file) {
+            (Some(username), Some(file)) => {
+                let password = config::read_secret(file).map_err(wrong)?;
+                let kept = Stored::hashed(username, REALM, &password);
+                Some((username.clone(), kept))
+            }
+            _ => None,
+        };
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| wrong(format!("no randomness: {error}")))?;
+        let digest = DigestServer::new(Instant::now(), DigestConfig::new(REALM), seed);
+        Ok(Self(Arc::new(Inner {
+            core,
+            policy: Policy {
+                login,
+                unknown: config.unknown,
+                sessions: config.sessions,
+                timeout: Duration::from_secs(config.timeout),
+                inform_interval: config.inform_interval,
+            },
+            digest: Mutex::new(digest),
+            sessions: Mutex::default(),
+            arrived: Notify::new(),
+            counters: Mutex::default(),
+        })))
+    }
+
+    /// What answers devices.
+    pub fn router(&self) -> Router {
+        http::router(self.clone())
+    }
+
+    /// Counters since the start.
+    pub fn counters(&self) -> Counters {
+        *self.counted()
+    }
+
+    /// Sessions at this moment.
+    pub fn open_sessions(&self) -> usize {
+        self.sessions().by_cookie.len()
+    }
+
+    /// What `/metrics` tells.
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        let open = i64::try_from(self.open_sessions()).unwrap_or(i64::MAX);
+        let counters = self.counters();
+        let counter = Sample::counter;
+        vec![
+            Sample::gauge(
+                "acs_sessions_open",
+                "Sessions of TR-069 at this moment",
+                open,
+            ),
+            counter(
+                "acs_sessions",
+                "Sessions of TR-069 begun",
+                counters.sessions,
+            ),
+            counter(
+                "acs_sessions_finished",
+                "Sessions of TR-069 that both sides ended",
+                counters.finished,
+            ),
+            counter(
+                "acs_sessions_broken",
+                "Sessions of TR-069 that ended otherwise",
+                counters.broken,
+            ),
+            counter(
+                "acs_challenged",
+                "Requests without credentials",
+                counters.challenged,
+            ),
+            counter(
+                "acs_refused_logins",
+                "Requests with wrong credentials",
+                counters.refused_logins,
+            ),
+            counter(
+                "acs_refused_informs",
+                "Informs that were refused",
+                counters.refused_informs,
+            ),
+            counter(
+                "acs_quarantined",
+                "Informs of devices in quarantine",
+                counters.quarantined,
+            ),
+            counter(
+                "acs_without_session",
+                "Messages without a session",
+                counters.without_session,
+            ),
+            counter(
+                "acs_overloaded",
+                "Devices told to come again",
+                counters.overloaded,
+            ),
+            counter(
+                "acs_calls",
+                "Connection Requests that a device took",
+                counters.calls,
+            ),
+            counter(
+                "acs_failed_calls",
+                "Connection Requests that failed",
+                counters.failed_calls,
+            ),
+        ]
+    }
+
+    /// What is kept of a login's password.
+    fn password(&self, username: &str) -> Option<Stored> {
+        let (own, kept) = self.0.policy.login.as_ref()?;
+        (own == username).then(|| kept.clone())
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counters> {
+        lock(&self.0.counters)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        lock(&self.0.sessions)
+    }
+
+    /// Hands a task to the session of its device: the one that goes on, or the one that a Connection Request brings.
+    async fn hand_over(self, device: DeviceRecord, task: TaskRecord) -> Delivery {
+        let idempotent = task.operation.is_idempotent();
+        let jobs = match self.session_of(&device).await {
+            Ok(jobs) => jobs,
+            Err(problem) => return Delivery::NotDelivered(problem),
+        };
+        let (delivery, done) = oneshot::channel();
+        if jobs.send(Job { task, delivery }).await.is_err() {
+            return Delivery::NotDelivered("the session ended before the task's turn".to_owned());
+        }
+        match done.await {
+            Ok(delivery) => delivery,
+            // It was taken up, perhaps.
+            Err(_) if idempotent => Delivery::NotDelivered("the session ended".to_owned()),
+            Err(_) => Delivery::Unclear("the session ended".to_owned()),
+        }
+    }
+
+    async fn session_of(&self, device: &DeviceRecord) -> Result<mpsc::Sender<Job>, String> {
+        if let Some(jobs) = self.live(&device.id) {
+            return Ok(jobs);
+        }
+        let called = call::call(device).await;
+        match &called {
+            Ok(()) => self.counted().calls += 1,
+            Err(_) => self.counted().failed_calls += 1,
+        }
+        called?;
+        let limit = tokio::time::sleep(COMES_WITHIN);
+        tokio::pin!(limit);
+        loop {
+            let arrived = self.0.arrived.notified();
+            tokio::pin!(arrived);
+            // From here on, no arrival is missed.
+            arrived.as_mut().enable();
+            if let Some(jobs) = self.live(&device.id) {
+                return Ok(jobs);
+            }
+            tokio::select! {
+                () = arrived => {}
+                () = &mut limit => {
+                    return Err("the device took the Connection Request and did not come".to_owned());
+                }
+            }
+        }
+    }
+
+    fn live(&self, device: &str) -> Option<mpsc::Sender<Job>> {
+        let sessions = self.sessions();
+        sessions.by_device.get(device).map(|live| live.jobs.clone())
+    }
+}
+
+impl Protocol for Acs {
+    fn probe(&self, device: &DeviceRecord) -> Sending {
+        let (acs, device) = (self.clone(), device.clone());
+        Box::pin(async move {
+            match acs.session_of(&device).await {
+                Ok(_) => Delivery::Taken,
+                Err(problem) => Delivery::NotDelivered(problem),
+            }
+        })
+    }
+
+    fn run(&self, device: &DeviceRecord, task: &TaskRecord) -> Sending {
+        Box::pin(self.clone().hand_over(device.clone(), task.clone()))
+    }
+}
+
+impl fmt::Debug for Acs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acs").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

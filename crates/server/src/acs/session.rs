@@ -1,0 +1,657 @@
+//! One session with one device.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use homefleet_api::{
+    DeviceChange, Operation, ParamSetting, PathError, SetObject, TaskError, TaskErrorCode,
+    TaskResult,
+};
+use homefleet_cwmp::acs::{self, AcsEvent, Outcome, SendError};
+use homefleet_cwmp::message::{
+    AutonomousDUStateChangeCompleteResponse, AutonomousTransferCompleteResponse,
+    DUStateChangeCompleteResponse, Inform, RequestDownloadResponse, TransferComplete,
+    TransferCompleteResponse,
+};
+use homefleet_cwmp::{Fault, FaultCode, Message, Method};
+use tokio::sync::mpsc;
+
+use super::program::{Learned, Program, Step};
+use super::{Acs, Job, Live, Post, device_id};
+use crate::config::UnknownCpes;
+use crate::core::State;
+use crate::device::{Contact, Heard, Proof};
+use crate::store::{
+    Batch, CwmpRecord, DeviceRecord, LoginRecord, ParameterRecord, SecretText, Write,
+};
+use crate::task::queue::Delivery;
+
+/// Who the server is in its own tasks.
+const SELF: &str = "server";
+/// Tasks of the device that wait for their turn in the session; there is one at a time.
+const JOBS: usize = 4;
+/// How long a session waits for the next task, while the device has some.
+const TASK_WITHIN: Duration = Duration::from_secs(3);
+/// Requests of devices that are answered.
+const METHODS: [Method; 5] = [
+    Method::TransferComplete,
+    Method::AutonomousTransferComplete,
+    Method::DuStateChangeComplete,
+    Method::AutonomousDuStateChangeComplete,
+    Method::RequestDownload,
+];
+
+/// Runs a session until it is over.
+pub(super) async fn run(
+    acs: Acs,
+    cookie: String,
+    username: Option<String>,
+    mut inbox: mpsc::Receiver<Post>,
+) {
+    let config = acs::Config {
+        methods: METHODS.to_vec(),
+        timeout: acs.0.policy.timeout,
+        ..acs::Config::default()
+    };
+    let (sender, jobs) = mpsc::channel(JOBS);
+    let mut session = Session {
+        machine: acs::Session::new(Instant::now(), config),
+        acs,
+        cookie,
+        username,
+        device: None,
+        managed: false,
+        set_up: false,
+        sender: Some(sender),
+        jobs,
+        running: None,
+        outcome: None,
+    };
+    loop {
+        let wake = session.machine.poll_timeout();
+        let wake = wake.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        tokio::select! {
+            post = inbox.recv() => match post {
+                Some(post) => session.post(post).await,
+                None => break,
+            },
+            () = tokio::time::sleep_until(wake.into()) => {
+                session.machine.handle_timeout(Instant::now());
+                session.settle().await;
+            }
+        }
+        if session.machine.is_ended() {
+            break;
+        }
+    }
+    session.close();
+}
+
+struct Session {
+    machine: acs::Session,
+    acs: Acs,
+    cookie: String,
+    /// Who logged in.
+    username: Option<String>,
+    /// Whose session it is, once the Inform is accepted.
+    device: Option<String>,
+    /// It is not in quarantine.
+    managed: bool,
+    /// What every device is to have was set in this session, or refused.
+    set_up: bool,
+    /// For those who have tasks for the device.
+    sender: Option<mpsc::Sender<Job>>,
+    jobs: mpsc::Receiver<Job>,
+    running: Option<Running>,
+    outcome: Option<Outcome>,
+}
+
+/// An operation under way.
+struct Running {
+    program: Program,
+    purpose: Purpose,
+    /// An RPC of it was sent.
+    began: bool,
+}
+
+enum Purpose {
+    Job(Box<Job>),
+    /// What every device is to have: the login for Connection Requests.
+    SetUp(LoginRecord),
+}
+
+impl Session {
+    async fn post(&mut self, post: Post) {
+        if self
+            .machine
+            .handle_input(Instant::now(), &post.body)
+            .is_err()
+        {
+            return;
+        }
+        self.settle().await;
+        if let Some(transmit) = self.machine.poll_transmit() {
+            // Whoever went away meanwhile sends it again, or nothing more.
+            let _gone = post.answer.send(transmit);
+        }
+    }
+
+    /// Does what events ask for.
+    async fn settle(&mut self) {
+        while let Some(event) = self.machine.poll_event() {
+            let done = match event {
+                AcsEvent::Inform { inform, .. } => self.inform(*inform).await,
+                AcsEvent::Request(message) => self.request(message).await,
+                AcsEvent::Ready => {
+                    self.ready().await;
+                    Ok(())
+                }
+                AcsEvent::Response { message, .. } => {
+                    self.answer(Ok(message));
+                    Ok(())
+                }
+                AcsEvent::Fault { fault, .. } => {
+                    self.answer(Err(fault));
+                    Ok(())
+                }
+                AcsEvent::Unreadable { error, .. } => {
+                    self.give_up(&format!("the device's answer cannot be read: {error}"));
+                    Ok(())
+                }
+                AcsEvent::Ended { outcome, .. } => {
+                    self.give_up("the session ended before the answer");
+                    self.outcome = Some(outcome);
+                    Ok(())
+                }
+            };
+            if done.is_err() {
+                tracing::error!("a session of CWMP was driven out of order");
+            }
+        }
+    }
+
+    /// A device begins: who it is, whether it is wanted, what it tells.
+    async fn inform(&mut self, inform: Inform) -> Result<(), acs::NotNow> {
+        let Some(id) = device_id(&inform.device) else {
+            let fault = "DeviceId lacks the OUI or the serial number, or is too long";
+            let fault = Fault::with_text(FaultCode::ACS_INVALID_ARGUMENTS, fault);
+            return self.machine.refuse(Instant::now(), fault);
+        };
+        let core = self.acs.0.core.clone();
+        let unknown = self.acs.0.policy.unknown;
+        let version = self.machine.version().to_string();
+        let (taken, stored) = core.change(|state, now| {
+            let mut batch = Batch::default();
+            if state.registry.device(&id).is_none() && unknown == UnknownCpes::Refuse {
+                return (None, batch);
+            }
+            let proof = Proof::Nobody;
+            let contact = Contact {
+                id: id.clone(),
+                proof,
+                address: None,
+            };
+            let heard = match state.registry.heard(now, contact) {
+                Ok(heard) => heard,
+                Err(refusal) => {
+                    tracing::warn!(device = id, %refusal, "an Inform was refused");
+                    return (None, batch);
+                }
+            };
+            state.registry.update(&id, |record| {
+                learn_inform(record, &inform, &version, unknown == UnknownCpes::Admit);
+            });
+            let record = state.registry.device(&id);
+            let managed = record
+                .and_then(|record| record.cwmp.as_ref())
+                .is_some_and(|cwmp| cwmp.admitted);
+            if let Some(record) = record {
+                batch.push(Write::Device(Box::new(record.clone())));
+            }
+            if managed {
+                let values = inform.values.iter().map(|(name, value)| ParameterRecord {
+                    path: name.to_owned(),
+                    value: value.text.to_owned(),
+                    seen: now,
+                });
+                batch.push(Write::Parameters {
+                    device: id.clone(),
+                    values: values.collect(),
+                    complete: Vec::new(),
+                });
+                if heard == Heard::New || state.registry.is_unread(now, &id) {
+                    self.read_device(state, &id, &inform);
+                }
+                state.queue.contact(now, &id);
+            }
+            (Some((heard, managed)), batch)
+        });
+        let Some((heard, managed)) = taken else {
+            self.acs.counted().refused_informs += 1;
+            let fault = Fault::new(FaultCode::ACS_REQUEST_DENIED);
+            return self.machine.refuse(Instant::now(), fault);
+        };
+        if stored.await.is_err() {
+            // It was logged. The device tries again, and its events are not lost.
+            let fault = Fault::new(FaultCode::ACS_INTERNAL_ERROR);
+            return self.machine.refuse(Instant::now(), fault);
+        }
+        let change = match heard {
+            Heard::New => DeviceChange::Registered,
+            Heard::Changed | Heard::Known => DeviceChange::Contact,
+        };
+        core.publish_device(&id, change);
+        tracing::debug!(device = id, username = ?self.username, managed, "a CWMP session");
+        self.managed = managed;
+        {
+            let mut counters = self.acs.counted();
+            counters.sessions += 1;
+            counters.quarantined += u64::from(!managed);
+        }
+        self.machine.accept(Instant::now())?;
+        self.device = Some(id.clone());
+        if managed && let Some(jobs) = self.sender.take() {
+            let live = Live {
+                cookie: self.cookie.clone(),
+                jobs,
+            };
+            let mut sessions = self.acs.sessions();
+            // A device has one session: what it left behind is over.
+            if let Some(left) = sessions.by_device.insert(id, live) {
+                sessions.by_cookie.remove(&left.cookie);
+            }
+            drop(sessions);
+            self.acs.0.arrived.notify_waiters();
+            core.wake();
+        }
+        Ok(())
+    }
+
+    /// Queues the reading of what identifies a device, unless it is queued already.
+    fn read_device(&self, state: &mut State, device: &str, inform: &Inform) {
+        let core = &self.acs.0.core;
+        let now = core.now();
+        let root = root_of(inform);
+        let operation = Operation::Get {
+            paths: vec![
+                format!("{root}DeviceInfo."),
+                format!("{root}ManagementServer."),
+            ],
+            max_depth: 0,
+        };
+        let per_hour = core.inner().config.limits.readings_per_hour;
+        if state.queue.has(device, SELF, &operation)
+            || !state.registry.may_read(now, device, per_hour)
+        {
+            return;
+        }
+        let lifetime = core.inner().config.default_expiry;
+        let pushed = core
+            .new_task(state, now, device, operation, lifetime, SELF)
+            .map_err(|error| error.to_string())
+            .and_then(|task| {
+                let pushed = state.queue.push(task, Some(now));
+                pushed.map_err(|error| error.to_string())
+            });
+        if let Err(problem) = pushed {
+            tracing::warn!(device, problem, "an own task was not queued");
+        }
+    }
+
+    /// What the device asks for.
+    async fn request(&mut self, message: Message) -> Result<(), acs::NotNow> {
+        let now = Instant::now();
+        match message {
+            Message::TransferComplete(done) => {
+                if !self.transferred(done).await {
+                    let fault = Fault::new(FaultCode::ACS_INTERNAL_ERROR);
+                    return self.machine.refuse(now, fault);
+                }
+                self.machine.respond(now, TransferCompleteResponse {})
+            }
+            Message::AutonomousTransferComplete(_) => self
+                .machine
+                .respond(now, AutonomousTransferCompleteResponse {}),
+            Message::DUStateChangeComplete(_) => {
+                self.machine.respond(now, DUStateChangeCompleteResponse {})
+            }
+            Message::AutonomousDUStateChangeComplete(_) => self
+                .machine
+                .respond(now, AutonomousDUStateChangeCompleteResponse {}),
+            Message::RequestDownload(_) => self.machine.respond(now, RequestDownloadResponse {}),
+            _ => {
+                let fault = Fault::new(FaultCode::ACS_METHOD_NOT_SUPPORTED);
+                self.machine.refuse(now, fault)
+            }
+        }
+    }
+
+    /// A transfer that was asked for has ended. Whether that is stored.
+    async fn transferred(&self, done: TransferComplete) -> bool {
+        let Some(device) = self.device.clone().filter(|_| self.managed) else {
+            return true;
+        };
+        let outcome = match done.fault.code {
+            FaultCode(0) => Ok(BTreeMap::new()),
+            FaultCode(code) => Err(PathError {
+                code,
+                message: done.fault.text.clone(),
+            }),
+        };
+        let (_, stored) = self.acs.0.core.change(|state, now| {
+            let key = &done.command_key;
+            let known = state
+                .queue
+                .command_of(&device, key)
+                .is_some_and(|command| state.queue.completed(now, &device, key, &command, outcome));
+            if !known {
+                tracing::debug!(device, key, "a transfer ended that no open task asked for");
+            }
+            ((), Batch::default())
+        });
+        stored.await.is_ok()
+    }
+
+    /// It is our turn: the next RPC of what is under way, or the next task, or the end.
+    async fn ready(&mut self) {
+        loop {
+            if self.running.is_none() && !self.next_work().await {
+                self.leave();
+                if self.machine.finish(Instant::now()).is_ok() {
+                    self.acs.counted().finished += 1;
+                }
+                return;
+            }
+            let Some(running) = &mut self.running else {
+                continue;
+            };
+            match running.program.next() {
+                Step::Send(message) => {
+                    running.began = true;
+                    match self.machine.send(Instant::now(), *message) {
+                        Ok(_) => return,
+                        Err(error @ SendError::Version(_)) => {
+                            let error = TaskError {
+                                code: TaskErrorCode::InvalidRequest,
+                                usp_code: None,
+                                message: error.to_string(),
+                                param_errors: Vec::new(),
+                            };
+                            self.done(Err(error)).await;
+                        }
+                        Err(error) => return self.give_up(&error.to_string()),
+                    }
+                }
+                Step::Done(result) => self.done(result).await,
+            }
+        }
+    }
+
+    /// Takes up what is to be done next, when there is something.
+    async fn next_work(&mut self) -> bool {
+        let Some(device) = self.device.clone().filter(|_| self.managed) else {
+            return false;
+        };
+        if !std::mem::replace(&mut self.set_up, true)
+            && let Some(running) = self.set_up(&device)
+        {
+            self.running = Some(running);
+            return true;
+        }
+        let job = match self.jobs.try_recv() {
+            Ok(job) => Some(job),
+            Err(_) => {
+                // The queue hands out one task at a time, once what was before it is stored.
+                let waits = self.acs.0.core.state().queue.waiting(&device) > 0;
+                if !waits {
+                    return false;
+                }
+                self.acs.0.core.wake();
+                let next = tokio::time::timeout(TASK_WITHIN, self.jobs.recv());
+                next.await.ok().flatten()
+            }
+        };
+        let Some(job) = job else { return false };
+        let version = self.machine.version().to_string();
+        let program = Program::new(&job.task.operation, &version, &job.task.id);
+        let purpose = Purpose::Job(Box::new(job));
+        self.running = Some(Running {
+            program,
+            purpose,
+            began: false,
+        });
+        true
+    }
+
+    /// What every device is to have, where it does not have it yet: a login of its own for Connection Requests.
+    fn set_up(&self, device: &str) -> Option<Running> {
+        let state = self.acs.0.core.state();
+        let known = state.registry.device(device)?.cwmp.as_ref()?;
+        if known.connection_request.is_some() {
+            return None;
+        }
+        let mut random = [0; 12];
+        getrandom::fill(&mut random).ok()?;
+        let password = crate::account::hex(&random);
+        let setting = |name: &str, value: String| ParamSetting {
+            name: name.to_owned(),
+            value,
+            required: true,
+        };
+        let mut params = vec![
+            setting("ConnectionRequestUsername", device.to_owned()),
+            setting("ConnectionRequestPassword", password.clone()),
+        ];
+        let interval = self.acs.0.policy.inform_interval;
+        if interval > 0 {
+            params.push(setting("PeriodicInformEnable", "true".to_owned()));
+            params.push(setting("PeriodicInformInterval", interval.to_string()));
+        }
+        let operation = Operation::Set {
+            allow_partial: false,
+            objects: vec![SetObject {
+                path: format!("{}ManagementServer.", known.root),
+                params,
+            }],
+        };
+        let login = LoginRecord {
+            username: device.to_owned(),
+            password: SecretText::new(password),
+        };
+        Some(Running {
+            program: Program::new(&operation, "", ""),
+            purpose: Purpose::SetUp(login),
+            began: false,
+        })
+    }
+
+    fn answer(&mut self, answer: Result<Message, Fault>) {
+        if let Some(running) = &mut self.running {
+            running.program.answer(answer);
+        }
+    }
+
+    /// What was under way is done: stored before anything else happens.
+    async fn done(&mut self, result: Result<TaskResult, TaskError>) {
+        let (Some(running), Some(device)) = (self.running.take(), self.device.clone()) else {
+            return;
+        };
+        let learned = running.program.learned;
+        match running.purpose {
+            Purpose::SetUp(login) => {
+                if let Err(error) = &result {
+                    tracing::warn!(
+                        device,
+                        problem = error.message,
+                        "the device takes no login for Connection Requests"
+                    );
+                    return;
+                }
+                let (_, stored) = self.acs.0.core.change(|state, _| {
+                    let changed = state.registry.update(&device, |record| {
+                        if let Some(cwmp) = &mut record.cwmp {
+                            cwmp.connection_request = Some(login);
+                        }
+                    });
+                    let write = changed.map(|record| Write::Device(Box::new(record)));
+                    ((), Batch(write.into_iter().collect()))
+                });
+                // A failed write was logged; the login is set again in the next session.
+                drop(stored.await);
+            }
+            Purpose::Job(job) => {
+                let own = job.task.created_by == SELF;
+                let (_, stored) = self.acs.0.core.change(|state, now| {
+                    let batch = learn(state, &device, learned, own && result.is_ok(), now);
+                    state.queue.answered(now, &device, &job.task.id, result);
+                    ((), batch)
+                });
+                let delivery = match stored.await {
+                    Ok(_) => Delivery::Taken,
+                    Err(error) => Delivery::Unclear(error.to_string()),
+                };
+                let _gone = job.delivery.send(delivery);
+            }
+        }
+    }
+
+    /// What was under way ends without an answer.
+    fn give_up(&mut self, problem: &str) {
+        let Some(Running { purpose, began, .. }) = self.running.take() else {
+            return;
+        };
+        if let Purpose::Job(job) = purpose {
+            let delivery = if began && !job.task.operation.is_idempotent() {
+                Delivery::Unclear(problem.to_owned())
+            } else {
+                Delivery::NotDelivered(problem.to_owned())
+            };
+            let _gone = job.delivery.send(delivery);
+        }
+    }
+
+    /// No more tasks come into this session.
+    fn leave(&mut self) {
+        let Some(device) = &self.device else { return };
+        let mut sessions = self.acs.sessions();
+        if sessions
+            .by_device
+            .get(device)
+            .is_some_and(|live| live.cookie == self.cookie)
+        {
+            sessions.by_device.remove(device);
+        }
+        drop(sessions);
+        self.jobs.close();
+        while let Ok(job) = self.jobs.try_recv() {
+            let problem = "the session ended before the task's turn".to_owned();
+            let _gone = job.delivery.send(Delivery::NotDelivered(problem));
+        }
+    }
+
+    fn close(mut self) {
+        self.give_up("the session ended before the answer");
+        self.leave();
+        self.acs.sessions().by_cookie.remove(&self.cookie);
+        match &self.outcome {
+            Some(Outcome::Done) => {}
+            outcome => {
+                self.acs.counted().broken += 1;
+                tracing::debug!(device = ?self.device, ?outcome, "a CWMP session broke");
+            }
+        }
+    }
+}
+
+/// What a device's data model begins with: its parameters say.
+fn root_of(inform: &Inform) -> &'static str {
+    let gateway = "InternetGatewayDevice.";
+    let mut names = inform.values.iter().map(|(name, _)| name);
+    if names.any(|name| name.starts_with(gateway)) {
+        gateway
+    } else {
+        "Device."
+    }
+}
+
+fn learn_inform(record: &mut DeviceRecord, inform: &Inform, version: &str, admit: bool) {
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    record.oui = some(&inform.device.oui.to_ascii_uppercase());
+    record.product_class = some(&inform.device.product_class);
+    record.serial_number = some(&inform.device.serial_number);
+    record.manufacturer = some(&inform.device.manufacturer).or(record.manufacturer.take());
+    let cwmp = record.cwmp.get_or_insert_with(|| CwmpRecord {
+        admitted: admit,
+        ..CwmpRecord::default()
+    });
+    cwmp.root = root_of(inform).to_owned();
+    cwmp.version = version.to_owned();
+    cwmp.events = inform
+        .events
+        .iter()
+        .map(|event| event.code.to_string())
+        .collect();
+    for (name, value) in inform.values.iter() {
+        set_field(record, name, value.text);
+    }
+}
+
+/// Takes over what a value says about the device itself.
+fn set_field(record: &mut DeviceRecord, name: &str, value: &str) {
+    let below = name
+        .strip_prefix("InternetGatewayDevice.")
+        .or_else(|| name.strip_prefix("Device."));
+    let text = || Some(value.chars().take(256).collect());
+    match below {
+        Some("DeviceInfo.SoftwareVersion") => record.software_version = text(),
+        Some("DeviceInfo.ModelName") => record.model_name = text(),
+        Some("DeviceInfo.Manufacturer") => record.manufacturer = text(),
+        Some("ManagementServer.ConnectionRequestURL") => {
+            if let Some(cwmp) = &mut record.cwmp {
+                cwmp.connection_request_url = text().filter(|url: &String| !url.is_empty());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What a task taught, to be written.
+fn learn(
+    state: &mut State,
+    device: &str,
+    learned: Learned,
+    read: bool,
+    now: crate::clock::Millis,
+) -> Batch {
+    let changed = state.registry.update(device, |record| {
+        for (name, value) in &learned.values {
+            set_field(record, name, value);
+        }
+        if read {
+            record.read = Some(now);
+        }
+    });
+    let mut batch = Batch::default();
+    if let Some(record) = changed {
+        batch.push(Write::Device(Box::new(record)));
+    }
+    let values = learned.values.into_iter();
+    batch.push(Write::Parameters {
+        device: device.to_owned(),
+        values: values
+            .map(|(path, value)| ParameterRecord {
+                path,
+                value,
+                seen: now,
+            })
+            .collect(),
+        complete: learned.complete,
+    });
+    for path in learned.removed {
+        batch.push(Write::RemoveParameters {
+            device: device.to_owned(),
+            path,
+        });
+    }
+    batch
+}
