@@ -343,6 +343,7 @@ pub struct EnrolmentSecretPage {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
