@@ -92,6 +92,21 @@ pub fn seal(
     envelope::encrypt(&signed, recipient, rng)
 }
 
+/// As [`seal`], with the key itself where RFC 9483 §4.1.6 has a package of one: what OpenSSL 3.5 reads.
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_bare(
+    key: &PrivateKey,
+    signer: &dyn Signer,
+    chain: &[Certificate],
+    recipient: &Recipient<'_>,
+    rng: &mut impl Rng,
+) -> Result<EnvelopedData, KeyDeliveryError> {
+    let signed = signed::sign(key.pkcs8(), signer, chain)?;
+    envelope::encrypt(&signed, recipient, rng)
+}
+
 /// Decrypts a private key and verifies that an authority signed it which `peers` accepts. [`Peers::judge`] has to ask for the extended key
 /// usage `id-kp-cmKGA` where the authority is not the CA itself (RFC 9483 §4.1.6).
 pub fn open(
@@ -109,6 +124,13 @@ pub fn open(
             }
         })?;
     let keys: Vec<Any> = Decode::from_der(&package)?;
+    // A key by itself, as OpenSSL 3.5 sends it, begins with its version.
+    if keys
+        .first()
+        .is_some_and(|first| first.tag() == der::Tag::Integer)
+    {
+        return Ok(PrivateKey::from_pkcs8(&package)?);
+    }
     let [key] = keys.as_slice() else {
         return Err(KeyDeliveryError::Unsupported("more or less than one key"));
     };

@@ -12,7 +12,7 @@ use homefleet_cmp::{
     authority::{Decision, Event, Issued, RequestKind},
     client::{ClientConfig, Outcome, Request},
     crypto::{KeyKind, KeyPair, MacPolicy, Secret, Signer},
-    key_delivery::{KeyDeliveryError, Opener, PrivateKey, Recipient, open, seal},
+    key_delivery::{KeyDeliveryError, Opener, PrivateKey, Recipient, open, seal, seal_bare},
     possession::Possession,
     protection::{Distrust, Peers},
 };
@@ -207,6 +207,23 @@ fn a_key_signed_by_another_key_than_the_certificates_is_refused() {
         open(&data, &Opener::P256(&pkcs8), &Known),
         Err(KeyDeliveryError::Signature)
     );
+}
+
+#[test]
+fn a_key_without_its_package_is_opened_too() {
+    let device = parts("device");
+    let chain = [pki().certificate("server")];
+    let recipient = Recipient::Certificate(&device);
+    let data = seal_bare(
+        &key(),
+        &*pki().key("server"),
+        &chain,
+        &recipient,
+        &mut rng(),
+    )
+    .unwrap();
+    let pkcs8 = pki().read("device.pk8");
+    assert_eq!(open(&data, &Opener::P256(&pkcs8), &Known), Ok(key()));
 }
 
 #[test]

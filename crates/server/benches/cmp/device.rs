@@ -12,6 +12,7 @@ use homefleet_cmp::asn1::{
 use homefleet_cmp::crypto::{Hash, KeyKind, KeyPair, Mac, Secret, Signer as _};
 use homefleet_cmp::possession;
 use homefleet_cmp::protection::Protector;
+use homefleet_net::cmp::{Client, ClientConfig, ServerTrust, Url};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
@@ -46,7 +47,7 @@ impl Maker {
         std::fs::write(directory.join(MAKER), &self.pem).unwrap();
     }
 
-    pub(crate) fn device(&self, number: usize, way: Way, to: SocketAddr) -> Device {
+    pub(crate) fn device(&self, number: usize, way: Way, to: &Places) -> Device {
         let seed = [u8::try_from(number).unwrap(); 32];
         let mut rng = ChaCha20Rng::from_seed(seed);
         let protector = match way {
@@ -54,7 +55,7 @@ impl Maker {
                 let mac = Mac::password_based(1_000, &mut rng);
                 Protector::secret(b"bench", Secret::new(SECRET), mac).unwrap()
             }
-            Way::Implicit | Way::Confirmed => {
+            Way::Implicit | Way::Confirmed | Way::Coaps => {
                 let pkcs8 = KeyPair::generate_pkcs8(KeyKind::P256).unwrap();
                 let key = rcgen::KeyPair::try_from(pkcs8.clone()).unwrap();
                 let mut params = rcgen::CertificateParams::default();
@@ -71,7 +72,10 @@ impl Maker {
         let pkcs8 = KeyPair::generate_pkcs8(KeyKind::P256).unwrap();
         Device {
             key: KeyPair::from_pkcs8(KeyKind::P256, &pkcs8).unwrap(),
-            stream: BufReader::new(TcpStream::connect(to).unwrap()),
+            road: match way {
+                Way::Coaps => Road::coaps(to.coaps),
+                _ => Road::Http(BufReader::new(TcpStream::connect(to.http).unwrap())),
+            },
             protector,
             rng,
             way,
@@ -79,10 +83,56 @@ impl Maker {
     }
 }
 
+/// Where the server is.
+#[derive(Clone, Copy)]
+pub(crate) struct Places {
+    pub(crate) http: SocketAddr,
+    pub(crate) coaps: SocketAddr,
+}
+
+/// How messages get there: over a connection or an association that is kept.
+enum Road {
+    Http(BufReader<TcpStream>),
+    Coaps {
+        runtime: tokio::runtime::Runtime,
+        client: Client,
+        url: Url,
+    },
+}
+
+impl Road {
+    fn coaps(to: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let client = Client::new(ClientConfig::new(ServerTrust::FromCmp)).unwrap();
+        let url = format!("coaps://{to}").parse().unwrap();
+        Self::Coaps {
+            runtime,
+            client,
+            url,
+        }
+    }
+
+    fn carry(&mut self, message: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Http(stream) => post(stream, message),
+            Self::Coaps {
+                runtime,
+                client,
+                url,
+            } => runtime
+                .block_on(client.exchange(url, None, message))
+                .unwrap(),
+        }
+    }
+}
+
 pub(crate) struct Device {
     protector: Protector,
     key: KeyPair,
-    stream: BufReader<TcpStream>,
+    road: Road,
     rng: ChaCha20Rng,
     way: Way,
 }
@@ -147,28 +197,34 @@ impl Device {
             .protect(header, body, &[], &mut self.rng)
             .unwrap();
         let bytes = message.encode().unwrap();
-        let head = format!(
-            "POST /.well-known/cmp HTTP/1.1\r\nHost: ca\r\nContent-Type: application/pkixcmp\r\nContent-Length: {}\r\n\r\n",
-            bytes.len()
-        );
-        self.stream
-            .get_mut()
-            .write_all(&[head.as_bytes(), &bytes].concat())
-            .unwrap();
-        let (mut length, mut line) = (0, String::new());
-        loop {
-            line.clear();
-            self.stream.read_line(&mut line).unwrap();
-            let text = line.trim_end();
-            if text.is_empty() {
-                break;
-            }
-            if let Some(value) = text.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-        }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer).unwrap();
+        let answer = self.road.carry(&bytes);
         Message::decode(&answer, &Limits::default()).unwrap()
     }
+}
+
+/// A POST on a connection that stays.
+fn post(stream: &mut BufReader<TcpStream>, bytes: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST /.well-known/cmp HTTP/1.1\r\nHost: ca\r\nContent-Type: application/pkixcmp\r\nContent-Length: {}\r\n\r\n",
+        bytes.len()
+    );
+    stream
+        .get_mut()
+        .write_all(&[head.as_bytes(), bytes].concat())
+        .unwrap();
+    let (mut length, mut line) = (0, String::new());
+    loop {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+        let text = line.trim_end();
+        if text.is_empty() {
+            break;
+        }
+        if let Some(value) = text.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).unwrap();
+    answer
 }

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo bench -p homefleet-server --bench cmp             # every part; some minute
-//! cargo bench -p homefleet-server --bench cmp -- implicit # some: implicit, confirmed, secret, openssl
+//! cargo bench -p homefleet-server --bench cmp -- implicit # some: implicit, confirmed, secret, coaps, openssl
 //! ```
 //!
 //! The server is a process of its own (this program again, with `serve`) with its store on a disk; its CPU time is its own. A certificate
@@ -17,14 +17,13 @@ mod device;
 mod process;
 mod serve;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::device::Maker;
+use crate::device::{Maker, Places};
 use crate::process::{Own, process_cpu, resident};
 
 /// Devices, each with a connection of its own.
@@ -45,12 +44,19 @@ pub(crate) enum Way {
     Confirmed,
     /// By a secret, PBM with 1,000 iterations, and implicitly confirmed.
     Secret,
+    /// Signed, and implicitly confirmed, over CoAP in a DTLS association that is kept.
+    Coaps,
 }
 
-const WAYS: [(&str, Way, &str); 3] = [
+const WAYS: [(&str, Way, &str); 4] = [
     ("implicit", Way::Implicit, "signed, implicitly confirmed"),
     ("confirmed", Way::Confirmed, "signed, confirmed"),
     ("secret", Way::Secret, "by a secret, implicitly confirmed"),
+    (
+        "coaps",
+        Way::Coaps,
+        "signed, implicitly confirmed, over coaps",
+    ),
 ];
 
 fn main() {
@@ -66,7 +72,7 @@ fn main() {
     }
     let wanted = |name: &str| args.is_empty() || args.iter().any(|arg| arg == name);
     println!(
-        "ir, issued and stored on disk, answered; {DEVICES} devices with one under way each, HTTP kept alive"
+        "ir, issued and stored on disk, answered; {DEVICES} devices with one under way each, connections and associations kept"
     );
     for (name, way, label) in WAYS {
         if wanted(name) {
@@ -84,7 +90,12 @@ fn run(way: Way, label: &str) {
     let maker = Arc::new(Maker::new());
     maker.write(directory.path());
     let mut server = Own::start(&["serve", directory.path().to_str().unwrap()]);
-    let address: SocketAddr = server.line().parse().unwrap();
+    let line = server.line();
+    let (http, coaps) = line.split_once(' ').unwrap();
+    let places = Places {
+        http: http.parse().unwrap(),
+        coaps: coaps.parse().unwrap(),
+    };
     let (done, stop) = (
         Arc::new(AtomicU64::new(0)),
         Arc::new(AtomicBool::new(false)),
@@ -93,7 +104,7 @@ fn run(way: Way, label: &str) {
         .map(|number| {
             let (maker, done, stop) = (Arc::clone(&maker), Arc::clone(&done), Arc::clone(&stop));
             std::thread::spawn(move || {
-                let mut device = maker.device(number, way, address);
+                let mut device = maker.device(number, way, &places);
                 while !stop.load(Ordering::Relaxed) {
                     device.enrol();
                     done.fetch_add(1, Ordering::Relaxed);

@@ -45,7 +45,11 @@ pub(crate) fn main(directory: &Path) {
             .unwrap();
         server
     });
-    println!("{}", server.cmp_http_addr().unwrap());
+    let (http, coaps) = (
+        server.cmp_http_addr().unwrap(),
+        server.cmp_coaps_addr().unwrap(),
+    );
+    println!("{http} {coaps}");
     let mut nothing = Vec::new();
     std::io::stdin().read_to_end(&mut nothing).unwrap();
 }
@@ -101,6 +105,7 @@ fn config(directory: &Path) -> Config {
         ..PkiProfile::device()
     });
     config.cmp.http_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.cmp.coaps_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.cmp.manufacturers = vec![directory.join(MAKER)];
     (config.cmp.per_second, config.cmp.burst) = (1_000_000, 1_000_000);
     config.cmp.transactions = 1_000_000;

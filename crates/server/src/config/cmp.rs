@@ -45,6 +45,8 @@ pub struct Cmp {
     pub weak_macs: bool,
     /// Answer a delayed request with the nonce of the last polling request.
     pub old_polling: bool,
+    /// Deliver keys that the CA made without the package around them, as OpenSSL 3.5 reads them.
+    pub bare_keys: bool,
     /// Take requests for revocation that say no reason.
     pub revoke_without_reason: bool,
 }
@@ -69,6 +71,7 @@ impl Default for Cmp {
             confirm_within: 300,
             weak_macs: false,
             old_polling: false,
+            bare_keys: false,
             revoke_without_reason: false,
         }
     }

@@ -809,6 +809,12 @@ pub const KEYS: &[Key] = &[
         "Answer a request that had to wait as clients older than RFC 9483 expect it: OpenSSL 3.0 to 3.3 among them.",
     ),
     key(
+        "cmp.bare_keys",
+        Kind::Boolean,
+        "false",
+        "Deliver keys that the CA made without the package of RFC 5958 around them: OpenSSL 3.5 reads no other.",
+    ),
+    key(
         "cmp.revoke_without_reason",
         Kind::Boolean,
         "false",

@@ -37,6 +37,8 @@ pub(super) struct Ca {
     pub(super) counts: Arc<Counts>,
     pub(super) limits: Limits,
     pub(super) check_after: Duration,
+    /// Keys that the CA made are delivered without the package around them.
+    pub(super) bare_keys: bool,
     pub(super) clock: Clock,
 }
 
@@ -449,7 +451,7 @@ impl Ca {
             No::new(Failure::SystemFailure, "the CA failed")
         })?;
         // Encrypted before it is issued: a certificate whose key cannot be delivered is good for nobody.
-        let sealed = keys::seal(&made, &credential, &recipient)?;
+        let sealed = keys::seal(&made, &credential, &recipient, self.bare_keys)?;
         Ok((self.issue(order).await?, Some(sealed)))
     }
 

@@ -5,7 +5,7 @@ use der::asn1::ObjectIdentifier;
 use homefleet_cmp::CertificateParts;
 use homefleet_cmp::asn1::{Certificate, EncryptedKey, Failure, PublicKeyInfo};
 use homefleet_cmp::crypto::{KeyKind, KeyPair, Secret, Signer as _};
-use homefleet_cmp::key_delivery::{self, PrivateKey, seal as seal_key};
+use homefleet_cmp::key_delivery::{self, PrivateKey};
 use homefleet_cmp::oid;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
@@ -98,11 +98,12 @@ pub(super) async fn make(kind: KeyKind) -> Result<Made, No> {
     made.await.ok().flatten().ok_or_else(failed)
 }
 
-/// Signs it and encrypts it for whoever asked.
+/// Signs it and encrypts it for whoever asked; `bare` without the package around it.
 pub(super) fn seal(
     made: &Made,
     credential: &Credential,
     recipient: &Recipient,
+    bare: bool,
 ) -> Result<EncryptedKey, No> {
     let failed = |why: String| {
         tracing::error!(why, "a private key could not be encrypted");
@@ -125,7 +126,13 @@ pub(super) fn seal(
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| failed(error.to_string()))?;
     let mut rng = ChaCha20Rng::from_seed(seed);
-    seal_key(&key, &*credential.signer, &chain, &recipient, &mut rng)
+    let signer = &*credential.signer;
+    let sealed = if bare {
+        key_delivery::seal_bare(&key, signer, &chain, &recipient, &mut rng)
+    } else {
+        key_delivery::seal(&key, signer, &chain, &recipient, &mut rng)
+    };
+    sealed
         .map(EncryptedKey::EnvelopedData)
         .map_err(|error| failed(error.to_string()))
 }

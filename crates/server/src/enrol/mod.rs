@@ -152,6 +152,7 @@ impl Enrolment {
             waiting: waiting(&pki, &limits).await?,
             grounds: Arc::new(grounds),
             counts: Arc::clone(&counts),
+            bare_keys: config.bare_keys,
             check_after: Duration::from_secs(config.check_after),
             limits,
             clock,

@@ -152,3 +152,27 @@ async fn update_request_and_revocation() {
     }
     world.shell("openssl verify -CAfile root.pem -untrusted ca.pem new.pem a.pem b.pem");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_made_by_the_ca_is_delivered() {
+    let Some(program) = program() else { return };
+    let world = World::with(|config| config.cmp.bare_keys = true).await;
+    world.add_secret(DEVICE, SECRET).await;
+    world.key("device");
+    let path = ".well-known/cmp/p/open";
+    let first = format!(
+        "-cmd ir {} -newkey device.key -subject /CN=new -certout device.pem",
+        by_secret(DEVICE)
+    );
+    let (good, printed) = world.cmp_by(&program, path, &first).await;
+    assert!(good, "{printed}");
+    let made = format!(
+        "-cmd cr {} -centralkeygen -newkeyout made.key -subject /CN=made -certout made.pem",
+        by_certificate("device")
+    );
+    let (good, printed) = world.cmp_by(&program, path, &made).await;
+    assert!(good, "{printed}");
+    let of_key = world.shell("openssl pkey -in made.key -pubout");
+    let of_certificate = world.shell("openssl x509 -in made.pem -noout -pubkey");
+    assert_eq!(of_key, of_certificate);
+}
