@@ -361,15 +361,14 @@ fn nonced(request: &[u8], nonce: &[u8]) -> Vec<u8> {
         out
     };
     // SEQUENCE { SEQUENCE { requestList, [2] … } }, all shorter than 128 bytes but the outer ones.
-    let at = request
-        .windows(2)
-        .position(|pair| pair[0] == 0xA2 && pair[1] < 0x80)
-        .unwrap();
+    // The nonce's OID stands behind three short headers; a hash may look like any one of them.
+    let oid = [6, 9, 0x2B, 6, 1, 5, 5, 7, 0x30, 1, 2];
+    let at = request.windows(oid.len()).position(|it| it == oid).unwrap() - 6;
+    assert_eq!(request[at], 0xA2);
     let start = request[..at].iter().position(|&byte| byte == 0x30).unwrap();
     let header = |at: usize| if request[at + 1] & 0x80 == 0 { 2 } else { 3 };
     let inner = start + header(start);
     let list = &request[inner + header(inner)..at];
-    let oid = [6, 9, 0x2B, 6, 1, 5, 5, 7, 0x30, 1, 2];
     let extension = tlv(0x30, &[&oid, &tlv(4, &[&tlv(4, &[nonce])])]);
     let extensions = tlv(0xA2, &[&tlv(0x30, &[&extension])]);
     tlv(0x30, &[&tlv(0x30, &[list, &extensions])])
