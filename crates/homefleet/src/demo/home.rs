@@ -126,8 +126,10 @@ impl Home {
         config.pki.enabled = true;
         config.pki.directory = Some(self.ca.0.clone());
         config.pki.passphrase_file = Some(self.ca.1.clone());
-        config.cmp.coaps_listen = Some(SocketAddr::new(coap.ip(), 0));
-        config.cmp.http_listen = Some(SocketAddr::new(coap.ip(), 0));
+        // Every way to ask for a certificate, to try; the agent asks over coaps.
+        let somewhere = Some(SocketAddr::new(coap.ip(), 0));
+        (config.cmp.coap_listen, config.cmp.coaps_listen) = (somewhere, somewhere);
+        (config.cmp.http_listen, config.cmp.https_listen) = (somewhere, somewhere);
         config.notif.listen = Some(SocketAddr::new(coap.ip(), 0));
         self.way.enter(&mut config);
         config
@@ -390,8 +392,10 @@ impl Running {
     /// Where devices ask for certificates, over this scheme.
     pub fn cmp_url(&self, scheme: &str) -> Option<String> {
         let address = match scheme {
+            "coap" => self.server.cmp_coap_addr(),
             "coaps" => self.server.cmp_coaps_addr(),
             "http" => self.server.cmp_http_addr(),
+            "https" => self.server.cmp_https_addr(),
             _ => None,
         };
         address.map(|address| format!("{scheme}://{address}"))

@@ -1,4 +1,4 @@
-//! `homefleet cmp …` against our own server: over CoAP in DTLS, and over HTTP.
+//! `homefleet cmp …` against our own server, over all four schemes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use crate::support::{Ran, fresh_dir, run, run_in_world, world};
 
 #[test]
 fn our_server_issues_renews_informs_and_revokes() {
-    for scheme in ["coaps", "http"] {
+    for scheme in ["coap", "coaps", "http", "https"] {
         let dir = fresh_dir(&format!("cmp-ours-{scheme}"));
         let path = |name: &str| dir.join(name).display().to_string();
         let device = format!("os::00D09E-{scheme}");

@@ -1,5 +1,7 @@
 //! Who may ask, and for what: manufacturers' certificates, certificates of ours, RAs, keys made by the CA.
 
+use std::time::Duration;
+
 use homefleet_cmp::asn1::{
     Body, CertTemplate, EncodedMessage, EncryptedKey, Failure, GeneralName, Info, Message, Name,
     ProofOfPossession, RevDetails,
@@ -8,6 +10,7 @@ use homefleet_cmp::crypto::{KeyKind, KeyPair, MacPolicy, Secret, Signer as _};
 use homefleet_cmp::key_delivery::{self, Opener};
 use homefleet_cmp::protection::{Distrust, Peers};
 use homefleet_cmp::{CertificateParts, oid};
+use homefleet_server::Config;
 use homefleet_server::config::PkiProfile;
 
 use super::client::{Http, Requester, certificate, key, request, template};
@@ -258,6 +261,35 @@ async fn an_update_keeps_its_subject() {
     let reply = kur(Name::common(DEVICE));
     assert!(reply.failure().is_empty(), "{}", reply.status_info());
     assert!(kur(Name::null()).failure().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_after_the_end_is_taken_within_the_grace_of_the_profile() {
+    let lifetime = Duration::from_secs(20);
+    let with_grace = |grace: u64| {
+        move |config: &mut Config| {
+            config.pki.default_profile = "open".to_owned();
+            for profile in &mut config.pki.profile {
+                (profile.lifetime, profile.renewal_grace) = (lifetime.as_secs(), grace);
+            }
+        }
+    };
+    let kur = |world: &World| {
+        let key = key(KeyKind::P256);
+        let mut device = Requester::by_certificate(world, "device");
+        let mut template = template("x", &key);
+        template.subject = Some(Name::null());
+        let body = Body::Kur(vec![request(template, Some(&key))]);
+        Http::to(world.address()).post(&device.message(body, None, |_| ()))
+    };
+    let world = World::with(with_grace(3600)).await;
+    world.enrol("device", DEVICE).await;
+    // It ends at a time of the day, not at an event.
+    tokio::time::sleep(lifetime + Duration::from_secs(1)).await;
+    let reply = kur(&world);
+    assert!(reply.failure().is_empty(), "{}", reply.status_info());
+    let world = world.restart_with(with_grace(0)).await;
+    assert_ne!(kur(&world).failure(), []);
 }
 
 /// The answers to questions.
