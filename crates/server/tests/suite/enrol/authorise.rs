@@ -277,8 +277,7 @@ async fn an_update_after_the_end_is_taken_within_the_grace_of_the_profile() {
     let kur = |world: &World| {
         let key = key(KeyKind::P256);
         let mut device = Requester::by_certificate(world, "device");
-        let mut template = template("x", &key);
-        template.subject = Some(Name::null());
+        let template = template("new", &key);
         let body = Body::Kur(vec![request(template, Some(&key))]);
         Http::to(world.address()).post(&device.message(body, None, |_| ()))
     };
