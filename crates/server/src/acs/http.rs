@@ -1,10 +1,10 @@
 //! The POSTs of devices: login, cookie, session (TR-069 §3.4.2, §3.4.5).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
 use axum::http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE,
 };
@@ -18,6 +18,10 @@ use super::{Acs, Post, session};
 
 /// Longest message of a device.
 const MAX_BODY: usize = 32 << 20;
+/// Longest message that may begin a session.
+const MAX_INFORM: usize = 1 << 20;
+/// Time for a message to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
 /// The name of the cookie.
 const COOKIE_NAME: &str = "homefleet-session";
 /// Seconds after which a device that was turned away comes again.
@@ -26,19 +30,12 @@ const COME_AGAIN: u32 = 30;
 const WAITING: usize = 1;
 
 pub(super) fn router(acs: Acs) -> Router {
-    Router::new()
-        .fallback(post)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(acs)
+    Router::new().fallback(post).with_state(acs)
 }
 
-async fn post(
-    State(acs): State<Acs>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn post(State(acs): State<Acs>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let (method, uri, headers) = (head.method, head.uri, head.headers);
     if method != Method::POST {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
@@ -46,11 +43,19 @@ async fn post(
         .filter_map(|cookie| acs.sessions().by_cookie.get(cookie).cloned())
         .next();
     if let Some(session) = known {
-        return hand(&session, body, None).await;
+        return match read(body, MAX_BODY).await {
+            Ok(body) => hand(&session, body, None).await,
+            Err(status) => status.into_response(),
+        };
     }
+    // Nothing is read of somebody who has yet to log in.
     let username = match login(&acs, &method, &uri, &headers) {
         Ok(username) => username,
         Err(challenge) => return *challenge,
+    };
+    let body = match read(body, MAX_INFORM).await {
+        Ok(body) => body,
+        Err(status) => return status.into_response(),
     };
     if body.iter().all(u8::is_ascii_whitespace) {
         acs.counted().without_session += 1;
@@ -71,6 +76,15 @@ async fn post(
     }
     tokio::spawn(session::run(acs, cookie.clone(), username, inbox));
     hand(&posts, body, Some(&cookie)).await
+}
+
+/// A body of at most `most` bytes that comes in time.
+async fn read(body: Body, most: usize) -> Result<Bytes, StatusCode> {
+    match tokio::time::timeout(BODY_WITHIN, to_bytes(body, most)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+    }
 }
 
 /// Gives a message to its session, and its answer back.

@@ -32,6 +32,10 @@ const SELF: &str = "server";
 const JOBS: usize = 4;
 /// How long a session waits for the next task, while the device has some.
 const TASK_WITHIN: Duration = Duration::from_secs(3);
+/// Most events of an Inform that are remembered (TR-069 A.3.3.1).
+const MOST_EVENTS: usize = 64;
+/// Longest text that a device says of itself and is remembered, in characters.
+const LONGEST_TEXT: usize = 256;
 /// Requests of devices that are answered.
 const METHODS: [Method; 5] = [
     Method::TransferComplete,
@@ -177,6 +181,18 @@ impl Session {
             let fault = Fault::with_text(FaultCode::ACS_INVALID_ARGUMENTS, fault);
             return self.machine.refuse(Instant::now(), fault);
         };
+        if let Some(known) = self.device.take() {
+            // It begins again with the cookie that it has: tasks that wait go into what begins now, and never to anybody else.
+            self.leave(&known);
+            if known != id {
+                self.acs.counted().refused_informs += 1;
+                let fault = Fault::new(FaultCode::ACS_REQUEST_DENIED);
+                return self.machine.refuse(Instant::now(), fault);
+            }
+            let (sender, jobs) = mpsc::channel(JOBS);
+            (self.sender, self.jobs) = (Some(sender), jobs);
+            (self.managed, self.set_up) = (false, false);
+        }
         let core = self.acs.0.core.clone();
         let unknown = self.acs.0.policy.unknown;
         let version = self.machine.version().to_string();
@@ -356,7 +372,9 @@ impl Session {
     async fn ready(&mut self) {
         loop {
             if self.running.is_none() && !self.next_work().await {
-                self.leave();
+                if let Some(device) = self.device.clone() {
+                    self.leave(&device);
+                }
                 if self.machine.finish(Instant::now()).is_ok() {
                     self.acs.counted().finished += 1;
                 }
@@ -531,8 +549,7 @@ impl Session {
     }
 
     /// No more tasks come into this session.
-    fn leave(&mut self) {
-        let Some(device) = &self.device else { return };
+    fn leave(&mut self, device: &str) {
         let mut sessions = self.acs.sessions();
         if sessions
             .by_device
@@ -551,7 +568,9 @@ impl Session {
 
     fn close(mut self) {
         self.give_up("the session ended before the answer");
-        self.leave();
+        if let Some(device) = self.device.take() {
+            self.leave(&device);
+        }
         self.acs.sessions().by_cookie.remove(&self.cookie);
         match &self.outcome {
             Some(Outcome::Done) => {}
@@ -579,21 +598,26 @@ fn learn_inform(record: &mut DeviceRecord, inform: &Inform, version: &str, admit
     record.oui = some(&inform.device.oui.to_ascii_uppercase());
     record.product_class = some(&inform.device.product_class);
     record.serial_number = some(&inform.device.serial_number);
-    record.manufacturer = some(&inform.device.manufacturer).or(record.manufacturer.take());
+    let manufacturer = shortened(&inform.device.manufacturer);
+    record.manufacturer = some(&manufacturer).or(record.manufacturer.take());
     let cwmp = record.cwmp.get_or_insert_with(|| CwmpRecord {
         admitted: admit,
         ..CwmpRecord::default()
     });
     cwmp.root = root_of(inform).to_owned();
     cwmp.version = version.to_owned();
-    cwmp.events = inform
-        .events
-        .iter()
-        .map(|event| event.code.to_string())
+    let events = inform.events.iter().take(MOST_EVENTS);
+    cwmp.events = events
+        .map(|event| shortened(&event.code.to_string()))
         .collect();
     for (name, value) in inform.values.iter() {
         set_field(record, name, value.text);
     }
+}
+
+/// What a device says of itself, as far as it is remembered.
+fn shortened(text: &str) -> String {
+    text.chars().take(LONGEST_TEXT).collect()
 }
 
 /// Takes over what a value says about the device itself.
@@ -601,7 +625,7 @@ fn set_field(record: &mut DeviceRecord, name: &str, value: &str) {
     let below = name
         .strip_prefix("InternetGatewayDevice.")
         .or_else(|| name.strip_prefix("Device."));
-    let text = || Some(value.chars().take(256).collect());
+    let text = || Some(shortened(value));
     match below {
         Some("DeviceInfo.SoftwareVersion") => record.software_version = text(),
         Some("DeviceInfo.ModelName") => record.model_name = text(),

@@ -8,7 +8,7 @@ use homefleet_api::{
 };
 use homefleet_cwmp::auth::{DigestConfig, DigestServer, Stored};
 use homefleet_cwmp::cpe::{Failure, HttpFailure};
-use homefleet_cwmp::message::{RequestDownload, TransferComplete};
+use homefleet_cwmp::message::{DeviceId, Inform, RequestDownload, TransferComplete};
 use homefleet_cwmp::{Envelope, EventCode, FaultCode, Header, Method, Namespace};
 use homefleet_server::config::UnknownCpes;
 use homefleet_server::core::ParameterQuery;
@@ -446,4 +446,40 @@ async fn a_device_that_begins_anew_leaves_its_old_session_behind() {
     tokio::time::timeout(Duration::from_secs(60), acs.server.stop())
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_stays_with_the_device_that_began_it() {
+    let acs = acs(|_| {}).await;
+    let mut cpe = acs.cpe();
+    let inform = |serial: &str| {
+        let inform = Inform {
+            device: DeviceId {
+                oui: "00D09E".to_owned(),
+                product_class: "IGD".to_owned(),
+                serial_number: serial.to_owned(),
+                ..DeviceId::default()
+            },
+            ..Inform::default()
+        };
+        Envelope::new(Namespace::V1_0, Header::default(), inform).encode()
+    };
+    let answer = |body: &[u8]| Envelope::decode(body, &Default::default()).unwrap().message;
+    let (status, _) = cpe.post(&inform("HF-1")).await;
+    assert_eq!(status, 200);
+    // With the cookie of one, nobody speaks as another.
+    let (_, body) = cpe.post(&inform("HF-2")).await;
+    assert!(
+        matches!(answer(&body), homefleet_cwmp::Message::Fault(fault) if fault.code == FaultCode::ACS_REQUEST_DENIED)
+    );
+    assert!(acs.access.device("cwmp:00D09E-IGD-HF%2D2").await.is_err());
+    acs.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_first_message_is_refused() {
+    let acs = acs(|_| {}).await;
+    let long = vec![b' '; (1 << 20) + 1];
+    assert_eq!(acs.cpe().post(&long).await.0, 413);
+    acs.server.stop().await;
 }
