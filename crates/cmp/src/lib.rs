@@ -18,7 +18,7 @@
 //! # Module map
 //! [`asn1`] (the types), [`oid`] (what names them) → [`crypto`] (hashes, MACs, signatures, keys) → `certificate` (what is in a certificate
 //! or PKCS #10 request) → [`protection`], [`possession`], [`key_delivery`] (private keys that the CA
-//! generated) → `rules` (headers) → [`authority`], [`client`] (transactions) → `refusal`, `error`
+//! generated) → `rules` (headers) → [`authority`], [`client`] (transactions), [`inspect`] (who stands in between) → `refusal`, `error`
 //! (why not).
 
 #![forbid(unsafe_code)]
@@ -31,6 +31,7 @@ pub mod crypto;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod inspect;
 pub mod key_delivery;
 pub mod oid;
 pub mod possession;

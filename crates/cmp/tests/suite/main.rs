@@ -5,6 +5,7 @@ mod authority;
 mod client;
 mod codec;
 mod fuzz;
+mod inspect;
 mod interop;
 mod key_delivery;
 mod openssl;
