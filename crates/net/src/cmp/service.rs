@@ -38,6 +38,11 @@ pub trait Service: Send + Sync + 'static {
     /// stopped waiting is told nothing.
     fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Answer>;
 
+    /// Whether the bare `/.well-known/cmp` is served, for discovery (RFC 9482 §2.2).
+    fn is_bare(&self) -> bool {
+        true
+    }
+
     /// The labels that are served besides the bare `/.well-known/cmp`, for discovery (RFC 9482 §2.2).
     fn labels(&self) -> Vec<String> {
         Vec::new()
@@ -184,6 +189,14 @@ impl Status {
             .map_or(Self::BadRequest, |(_, status)| *status)
     }
 
+    /// The status of a refusal by its failInfo.
+    pub(super) fn of_failure(failure: Failure) -> Self {
+        FAILURES
+            .iter()
+            .find(|(known, _)| *known == failure)
+            .map_or(Self::BadRequest, |(_, status)| *status)
+    }
+
     /// The code of a CoAP response.
     pub fn coap(self) -> Code {
         match self {
@@ -312,6 +325,12 @@ fn body_tag(message: &[u8]) -> Option<u8> {
     body.first().copied()
 }
 
+/// Whether this is a PKIMessage as far as its outside goes: a SEQUENCE without anything after it, of a header and one of the bodies.
+pub(super) fn is_message(message: &[u8]) -> bool {
+    let whole = matches!(element(message), Some((SEQUENCE, _, [])));
+    whole && matches!(body_tag(message), Some(0xa0..=0xba))
+}
+
 const SEQUENCE: u8 = 0x30;
 
 /// Tag and content of the first element of some DER, and what follows it.
@@ -381,6 +400,17 @@ mod tests {
     #[test]
     fn an_error_that_says_wait_is_a_success() {
         assert_eq!(Status::of(&error(PkiStatus::WAITING, None)), Status::Ok);
+    }
+
+    #[test]
+    fn a_message_has_a_header_and_a_body_and_nothing_after_it() {
+        let good = error(PkiStatus::WAITING, None);
+        assert!(is_message(&good));
+        let short = good.split_last().unwrap().1;
+        for bad in [&b""[..], b"answer", short, &[&good[..], b"x"].concat()] {
+            assert!(!is_message(bad), "{bad:x?}");
+        }
+        assert!(!is_message(b"\x30\x04\x30\x00\xbb\x00"));
     }
 
     #[test]

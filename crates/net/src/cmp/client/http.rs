@@ -30,10 +30,11 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Bytes of an answer without PKIMessage that are read for what it says.
 const MAX_DIAGNOSTIC: usize = 4096;
 
-/// A message on its way out: all of it is one frame, and so one chunk where it is chunked. As few packets as its bytes need.
+/// A message on its way out. Each frame is a chunk where it is chunked.
 struct Outgoing {
-    bytes: Option<Bytes>,
+    bytes: Bytes,
     chunked: bool,
+    chunk: usize,
 }
 
 impl Body for Outgoing {
@@ -44,19 +45,20 @@ impl Body for Outgoing {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+        let len = self.bytes.len().min(self.chunk.max(1));
+        let frame = (len > 0).then(|| Ok(Frame::data(self.bytes.split_to(len))));
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_none()
+        self.bytes.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let len = self.bytes.as_ref().map_or(0, Bytes::len) as u64;
         if self.chunked {
             SizeHint::default()
         } else {
-            SizeHint::with_exact(len)
+            SizeHint::with_exact(self.bytes.len() as u64)
         }
     }
 }
@@ -142,8 +144,13 @@ impl Client {
             // Nothing in between may answer from memory (RFC 9811 §3.3).
             .header(HeaderName::from_static("cache-control"), "no-cache")
             .body(Outgoing {
-                bytes: Some(Bytes::copy_from_slice(message)),
+                bytes: Bytes::copy_from_slice(message),
                 chunked: self.shared.config.chunked,
+                chunk: if self.shared.config.chunked {
+                    self.shared.config.chunk
+                } else {
+                    usize::MAX
+                },
             })
             .map_err(|error| ExchangeError::Protocol(error.to_string()))
     }

@@ -46,9 +46,12 @@ pub struct ClientConfig {
     pub dtls: dtls::Config,
     /// Bounds of TLS.
     pub tls: TlsConfig,
-    /// Whether messages are sent chunked over HTTP (RFC 9112 §7.1), in one chunk, rather than with a Content-Length: not every server takes
-    /// that. Default false.
+    /// Whether messages are sent chunked over HTTP (RFC 9112 §7.1) rather than with a Content-Length: not every server takes that. Default
+    /// false.
     pub chunked: bool,
+    /// Bytes of a chunk at most. A message that is no longer is one chunk, and leaves with its head in one write: as few packets as its
+    /// bytes need (RFC 9482 §2.4). For servers that take no long chunks. Default unlimited.
+    pub chunk: usize,
     /// Connections over HTTP and HTTPS that are kept for the next exchange. Default 4.
     pub max_idle: usize,
 }
@@ -70,6 +73,7 @@ impl ClientConfig {
             },
             tls: TlsConfig::default(),
             chunked: false,
+            chunk: usize::MAX,
             max_idle: 4,
         }
     }

@@ -2,47 +2,38 @@
 //!
 //! ```text
 //!   device ── coap, coaps ──▶ CoapListener ──▶ Proxy ── http, https ──▶ one of the upstreams that are configured
+//!                                                route, check, role, room
 //! ```
 //!
 //! # Goals
 //! - Only preconfigured servers are reached, each by the label in the path or by the host that was asked for ([`Route`]). A device names no
 //!   server.
-//! - What the proxy may look at is looked at before the CA is bothered: that it is a PKIMessage at all, and that its kind may pass. It holds
-//!   no key, so it changes nothing, and the protection stays the sender's.
-//! - Messages under way are bounded per upstream and timed; every outcome is counted, so that an upstream that is ill is seen
-//!   ([`UpstreamStats`]).
+//! - What the proxy may look at is looked at before the CA is bothered ([`Check`]), and who may ask for what is decided here ([`Role`]). It
+//!   holds no key, so it changes nothing, and the protection stays the sender's.
+//! - Messages under way are bounded, per upstream in number, per client and in all in bytes ([`Room`]), and timed; every outcome is counted,
+//!   so that an upstream that is ill is seen ([`UpstreamStats`]).
+
+mod check;
+mod role;
+mod room;
+mod upstream;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use homefleet_cmp::asn1::{BodyKind, Limits, Message};
-use tokio::sync::Semaphore;
+use homefleet_cmp::Refusal;
 
-use super::client::{Client, ExchangeError, ResponseCode};
-use super::service::{Answer, BoxFuture, Gateway, Request, Service, Status};
-use super::url::Url;
+use self::room::{Full, Rooms};
+use self::upstream::{Behind, count};
+use super::client::ExchangeError;
+use super::service::{Answer, BoxFuture, Request, Service, Status};
+use super::target::Operation;
 
-/// When to come back to an upstream that says that it is busy, and not for how long.
-const LATER: Duration = Duration::from_secs(30);
-
-/// A CMP server behind the proxy.
-#[derive(Clone)]
-pub struct Upstream {
-    /// What it is called in logs and counters.
-    pub name: String,
-    /// Where it is. Where the URL has no path of its own the operation is passed on by its name over HTTP; one that was chosen stays.
-    pub url: Url,
-    /// How it is reached: trust, identity, time, chunked or not.
-    pub client: Client,
-    /// The kinds of messages that may pass; `None`: all.
-    pub kinds: Option<Vec<BodyKind>>,
-    /// Whether what is no PKIMessage is refused here.
-    pub check: bool,
-    /// Messages under way to it; over it 5.03.
-    pub max_under_way: usize,
-}
+pub use self::check::{Check, Keys};
+pub use self::role::Role;
+pub use self::room::Room;
+pub use self::upstream::{Health, Rest, Upstream, UpstreamStats};
 
 /// Which requests go to which upstream. Of several routes that fit the first is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,48 +46,31 @@ pub struct Route {
     pub upstream: usize,
 }
 
-/// How an upstream fares, since the proxy was made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What the proxy counts besides, since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct UpstreamStats {
-    /// Its name.
-    pub name: String,
-    /// Messages sent to it.
-    pub forwarded: u64,
-    /// PKIMessages that came back.
-    pub answered: u64,
-    /// Messages that were not sent: no PKIMessage, or of a kind that may not pass.
-    pub refused: u64,
-    /// Messages that found all places taken.
-    pub busy: u64,
-    /// Messages that no PKIMessage came back to.
-    pub failed: u64,
-    /// Failures since the last answer: 0 is healthy.
-    pub failures_in_a_row: u64,
-    /// What the last failure was.
-    pub last_failure: Option<String>,
-}
-
-struct Behind {
-    upstream: Upstream,
-    places: Arc<Semaphore>,
-    forwarded: AtomicU64,
-    answered: AtomicU64,
-    refused: AtomicU64,
-    busy: AtomicU64,
-    failed: AtomicU64,
-    in_a_row: AtomicU64,
-    last_failure: Mutex<Option<String>>,
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+pub struct ProxyStats {
+    /// Requests that no route fits.
+    pub astray: u64,
+    /// Requests that none of the sender's roles allows.
+    pub forbidden: u64,
+    /// Requests that found no room for their bytes.
+    pub no_room: u64,
+    /// Bytes held now.
+    pub held: usize,
+    /// The most that ever were.
+    pub most_held: usize,
 }
 
 /// Passes messages on to upstreams.
 pub struct Proxy {
     routes: Vec<Route>,
     behind: Vec<Arc<Behind>>,
+    roles: Vec<Role>,
+    rooms: Arc<Rooms>,
+    astray: AtomicU64,
+    forbidden: AtomicU64,
+    no_room: AtomicU64,
 }
 
 /// A route names an upstream that is not there.
@@ -105,7 +79,7 @@ pub struct Proxy {
 pub struct NoUpstream(pub usize);
 
 impl Proxy {
-    /// A proxy in front of these.
+    /// A proxy in front of these, where everybody may ask for everything.
     ///
     /// # Errors
     /// [`NoUpstream`].
@@ -116,30 +90,61 @@ impl Proxy {
         {
             return Err(NoUpstream(route.upstream));
         }
-        let behind = upstreams.into_iter().map(|upstream| {
-            Arc::new(Behind {
-                places: Arc::new(Semaphore::new(
-                    upstream.max_under_way.min(Semaphore::MAX_PERMITS),
-                )),
-                upstream,
-                forwarded: AtomicU64::new(0),
-                answered: AtomicU64::new(0),
-                refused: AtomicU64::new(0),
-                busy: AtomicU64::new(0),
-                failed: AtomicU64::new(0),
-                in_a_row: AtomicU64::new(0),
-                last_failure: Mutex::new(None),
-            })
-        });
         Ok(Self {
             routes,
-            behind: behind.collect(),
+            behind: upstreams.into_iter().map(Behind::new).collect(),
+            roles: Vec::new(),
+            rooms: Arc::new(Rooms::new(Room::default())),
+            astray: AtomicU64::new(0),
+            forbidden: AtomicU64::new(0),
+            no_room: AtomicU64::new(0),
         })
+    }
+
+    /// Only what one of these roles allows its members is passed on.
+    #[must_use]
+    pub fn with_roles(self, roles: Vec<Role>) -> Self {
+        Self { roles, ..self }
+    }
+
+    /// So many bytes are held.
+    #[must_use]
+    pub fn with_room(self, room: Room) -> Self {
+        let rooms = Arc::new(Rooms::new(room));
+        Self { rooms, ..self }
     }
 
     /// How the upstreams fare.
     pub fn stats(&self) -> Vec<UpstreamStats> {
         self.behind.iter().map(|behind| behind.stats()).collect()
+    }
+
+    /// What else was counted.
+    pub fn counts(&self) -> ProxyStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (held, most_held) = self.rooms.held();
+        ProxyStats {
+            astray: read(&self.astray),
+            forbidden: read(&self.forbidden),
+            no_room: read(&self.no_room),
+            held,
+            most_held,
+        }
+    }
+
+    /// Asks an upstream a question of our own, such as what has become of its root: as if a device had, but within none of a device's
+    /// bounds. Its answer is counted.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; [`ExchangeError::Busy`] where there is no such upstream.
+    pub async fn ask(
+        &self,
+        upstream: usize,
+        operation: Option<Operation>,
+        message: &[u8],
+    ) -> Result<Vec<u8>, ExchangeError> {
+        let behind = self.behind.get(upstream).ok_or(ExchangeError::Busy)?;
+        behind.exchange(operation, message).await
     }
 
     fn route(&self, request: &Request) -> Option<Arc<Behind>> {
@@ -152,14 +157,65 @@ impl Proxy {
         })?;
         self.behind.get(route.upstream).cloned()
     }
+
+    async fn pass_on(&self, request: &Request, behind: &Behind) -> Answer {
+        let room = self.rooms.take(request.from.ip(), request.message.len());
+        let _held = match room {
+            Ok(held) => held,
+            Err(full) => {
+                count(&self.no_room);
+                let retry_after = upstream::LATER;
+                return match full {
+                    Full::Client => Answer::TooMany { retry_after },
+                    Full::All => Answer::Busy { retry_after },
+                };
+            }
+        };
+        if let Err(status) = self.admit(request, behind) {
+            count(&behind.refused);
+            return Answer::Refused(status);
+        }
+        let operation = request.target.operation;
+        behind.forward(operation, &request.message).await
+    }
+
+    fn admit(&self, request: &Request, behind: &Behind) -> Result<(), Status> {
+        let Upstream {
+            check, kinds, name, ..
+        } = &behind.upstream;
+        if !check.reads() && kinds.is_none() && self.roles.is_empty() {
+            return Ok(());
+        }
+        let signer = self.roles.iter().any(|role| !role.anchors.is_empty());
+        let refused = |refusal: Refusal| {
+            tracing::debug!(upstream = name, from = %request.from.ip(), %refusal, "a message is not passed on");
+            Status::of_failure(refusal.failure())
+        };
+        let seen = check::look(&request.message, check, signer).map_err(refused)?;
+        let passes = kinds
+            .as_ref()
+            .is_none_or(|kinds| seen.kinds.iter().all(|kind| kinds.contains(kind)));
+        if !passes || !role::allowed(&self.roles, request, &seen) {
+            count(&self.forbidden);
+            return Err(Status::Forbidden);
+        }
+        Ok(())
+    }
 }
 
 impl Service for Proxy {
     fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Answer> {
         match self.route(&request) {
-            Some(behind) => Box::pin(async move { behind.forward(&request).await }),
-            None => Box::pin(async { Answer::NoSuchTarget }),
+            Some(behind) => Box::pin(async move { self.pass_on(&request, &behind).await }),
+            None => {
+                count(&self.astray);
+                Box::pin(async { Answer::NoSuchTarget })
+            }
         }
+    }
+
+    fn is_bare(&self) -> bool {
+        self.routes.iter().any(|route| route.label.is_none())
     }
 
     fn labels(&self) -> Vec<String> {
@@ -173,98 +229,11 @@ impl Service for Proxy {
     }
 }
 
-impl Behind {
-    async fn forward(&self, request: &Request) -> Answer {
-        if let Err(status) = self.admit(&request.message) {
-            count(&self.refused);
-            return Answer::Refused(status);
-        }
-        let Ok(_place) = self.places.try_acquire() else {
-            count(&self.busy);
-            return Answer::Busy { retry_after: LATER };
-        };
-        count(&self.forwarded);
-        let operation = request.target.operation;
-        let Upstream { url, client, .. } = &self.upstream;
-        match client.exchange(url, operation, &request.message).await {
-            Ok(answer) => {
-                count(&self.answered);
-                self.in_a_row.store(0, Ordering::Relaxed);
-                Answer::message(answer)
-            }
-            Err(error) => {
-                count(&self.failed);
-                count(&self.in_a_row);
-                tracing::debug!(upstream = self.upstream.name, %error, "no answer of a CMP server");
-                let text = error.to_string();
-                *self
-                    .last_failure
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = Some(text);
-                answer_of(error)
-            }
-        }
-    }
-
-    fn admit(&self, message: &[u8]) -> Result<(), Status> {
-        let Upstream { check, kinds, .. } = &self.upstream;
-        if !check && kinds.is_none() {
-            return Ok(());
-        }
-        let message =
-            Message::decode(message, &Limits::default()).map_err(|_| Status::BadRequest)?;
-        let kind = message.body.kind();
-        match kinds {
-            Some(kinds) if !kinds.contains(&kind) => Err(Status::Forbidden),
-            _ => Ok(()),
-        }
-    }
-
-    fn stats(&self) -> UpstreamStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        UpstreamStats {
-            name: self.upstream.name.clone(),
-            forwarded: read(&self.forwarded),
-            answered: read(&self.answered),
-            refused: read(&self.refused),
-            busy: read(&self.busy),
-            failed: read(&self.failed),
-            failures_in_a_row: read(&self.in_a_row),
-            last_failure: self
-                .last_failure
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-        }
-    }
-}
-
-/// What the device is told of an upstream that did not answer with a PKIMessage (RFC 7252 §10.1): nothing of what is behind us but whether it
-/// may come again.
-fn answer_of(error: ExchangeError) -> Answer {
-    match error {
-        ExchangeError::NoAnswer => Answer::Gateway(Gateway::Timeout),
-        ExchangeError::Refused {
-            code: ResponseCode::Http(404 | 410),
-            ..
-        } => Answer::NoSuchTarget,
-        ExchangeError::Refused {
-            code: ResponseCode::Http(429 | 503),
-            retry_after,
-            ..
-        } => Answer::Busy {
-            retry_after: retry_after.unwrap_or(LATER),
-        },
-        ExchangeError::Busy => Answer::Busy { retry_after: LATER },
-        _ => Answer::Gateway(Gateway::Bad),
-    }
-}
-
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Proxy")
             .field("routes", &self.routes)
             .field("upstreams", &self.behind.len())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -212,7 +212,8 @@ impl Resource {
 
     fn links(&self) -> Vec<Link> {
         let labels = self.service.labels().into_iter().map(Some);
-        let targets = std::iter::once(None).chain(labels).map(|label| {
+        let bare = self.service.is_bare().then_some(None);
+        let targets = bare.into_iter().chain(labels).map(|label| {
             let target = Target {
                 label,
                 operation: None,

@@ -3,6 +3,7 @@
 mod client;
 mod peers;
 mod proxy;
+mod proxy_checks;
 mod rules;
 mod secure;
 mod world;

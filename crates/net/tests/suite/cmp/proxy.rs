@@ -6,7 +6,7 @@ use std::time::Duration;
 use homefleet_cmp::asn1::BodyKind;
 use homefleet_cmp::client::Outcome;
 use homefleet_coap::{Code, link};
-use homefleet_net::cmp::proxy::{NoUpstream, Proxy, Route, Upstream};
+use homefleet_net::cmp::proxy::{Check, NoUpstream, Proxy, Rest, Route, Upstream};
 use homefleet_net::cmp::{
     Client, ClientConfig, CoapListener, ExchangeError, ResponseCode, ServerTrust, Url,
 };
@@ -28,8 +28,9 @@ fn upstream(url: &str) -> Upstream {
         url: url.parse().unwrap(),
         client: client(),
         kinds: None,
-        check: false,
+        check: Check::Nothing,
         max_under_way: 16,
+        rest: Rest::default(),
     }
 }
 
@@ -68,7 +69,7 @@ async fn a_device_enrols_over_coaps_at_openssl_behind_the_proxy() {
     let (_mock, port) = mock();
     let ca = Ca::new("CMP CA");
     let behind = Upstream {
-        check: true,
+        check: Check::Shape,
         ..upstream(&format!("http://127.0.0.1:{port}/pkix/"))
     };
     let proxy = Proxy::new(vec![behind], vec![route(Some("home"), None, 0)]).unwrap();
@@ -228,17 +229,17 @@ async fn messages_under_way_to_a_server_are_bounded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_is_no_message_or_may_not_pass_is_refused_before_the_server_hears_of_it() {
     let web = Web::start().await;
-    web.put("/cmp", http("200 OK", "application/pkixcmp", b"answer"));
     let ir = tokio::task::spawn_blocking(large_ir_of_openssl)
         .await
         .unwrap();
+    web.put("/cmp", http("200 OK", "application/pkixcmp", &ir));
     let (listener, proxy) = before(Upstream {
-        check: true,
+        check: Check::Shape,
         ..upstream(&web.url("/cmp"))
     });
     assert_eq!(refused(&listener, b"x").await.0, Code::BAD_REQUEST);
     let answer = client().exchange(&plain_url(&listener), None, &ir).await;
-    assert_eq!(answer.unwrap(), b"answer");
+    assert_eq!(answer.unwrap(), ir);
     assert_eq!(proxy.stats().remove(0).refused, 1);
 
     let (listener, _) = before(Upstream {
@@ -283,13 +284,12 @@ async fn the_proxy_is_discovered_with_its_labels() {
     let links = node.ask(core).await.payload;
     let links = link::parse(std::str::from_utf8(&links).unwrap()).unwrap();
     let targets: Vec<&str> = links.iter().map(|link| link.target.as_str()).collect();
-    assert_eq!(
-        targets,
-        [
-            "/.well-known/cmp",
-            "/.well-known/cmp/p/home",
-            "/.well-known/cmp/p/work"
-        ],
-        "{url}"
-    );
+    // Nothing is behind the path without a label.
+    let labelled = ["/.well-known/cmp/p/home", "/.well-known/cmp/p/work"];
+    assert_eq!(targets, labelled, "{url}");
+    let bare = before(upstream("http://127.0.0.1:1")).0;
+    let node = super::rules::Asker::new(&bare);
+    let core = homefleet_coap::Request::get(".well-known/core");
+    let links = node.ask(core).await.payload;
+    assert_eq!(links, b"</.well-known/cmp>;ct=259");
 }
