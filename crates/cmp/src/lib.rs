@@ -18,11 +18,13 @@
 //! # Module map
 //! [`asn1`] (the types), [`oid`] (what names them) → [`crypto`] (hashes, MACs, signatures, keys) → `certificate` (what is in a certificate
 //! or PKCS #10 request) → [`protection`], [`possession`], [`key_delivery`] (private keys that the CA
-//! generated) → `rules` (headers) → [`authority`], [`client`] (transactions), [`inspect`] (who stands in between) → `refusal`, `error`
+//! generated) → `rules` (headers) → [`announce`] (what is told unasked), [`authority`], [`client`] (transactions), [`inspect`] (who stands
+//! in between) → `refusal`, `error`
 //! (why not).
 
 #![forbid(unsafe_code)]
 
+pub mod announce;
 pub mod asn1;
 pub mod authority;
 mod certificate;

@@ -1,6 +1,7 @@
 //! Tests of the Certificate Management Protocol.
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
+mod announce;
 mod authority;
 mod client;
 mod codec;
