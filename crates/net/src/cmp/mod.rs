@@ -16,6 +16,7 @@
 //!   the configuration says so ([`ServerTrust::FromCmp`]).
 //! - Everything is bounded: sizes, times, requests under way.
 
+mod bulletin;
 mod client;
 pub mod entity;
 pub mod proxy;
@@ -25,7 +26,8 @@ pub mod session;
 mod target;
 mod url;
 
-pub use client::{Client, ClientConfig, ExchangeError, ResponseCode, ServerTrust};
+pub use bulletin::Bulletin;
+pub use client::{Announcements, Client, ClientConfig, ExchangeError, ResponseCode, ServerTrust};
 pub use server::{CoapConfig, CoapListener, CoapStats, Secure};
 pub use service::{Answer, BoxFuture, File, Gateway, Media, Request, Scheme, Service, Status};
 pub use target::{NoTarget, Operation, Target};

@@ -10,6 +10,7 @@ use homefleet_cmp::asn1::{Body, Failure, Limits, Message, Status as PkiStatus};
 use homefleet_coap::{Code, content_format};
 use homefleet_trust::PeerIdentity;
 
+use super::bulletin::Bulletin;
 use super::target::Target;
 
 /// The tag of an `error` body (RFC 9810 §5.1.2).
@@ -46,6 +47,13 @@ pub trait Service: Send + Sync + 'static {
     /// The labels that are served besides the bare `/.well-known/cmp`, for discovery (RFC 9482 §2.2).
     fn labels(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What is announced under a label, or without one, to those who asked for this host (RFC 9482 §2.6). `None`: announcements are not
+    /// served there. It is asked from inside of the endpoint, so it must not wait.
+    fn bulletin(&self, label: Option<&str>, host: Option<&str>) -> Option<Bulletin> {
+        let _ = (label, host);
+        None
     }
 
     /// What else is served, for discovery: paths without their leading slash, such as `pki/ca.crl`, with what is there. A path with

@@ -6,6 +6,8 @@ use std::fmt;
 const PREFIX: [&str; 2] = [".well-known", "cmp"];
 /// The segment that a label follows.
 const LABEL: &str = "p";
+/// The last segment of the path of announcements (RFC 9482 §2.6).
+const ANNOUNCEMENTS: &str = "ann";
 /// Longest label in bytes: what a Uri-Path option holds (RFC 7252 §5.10).
 const MAX_LABEL: usize = 255;
 
@@ -48,6 +50,28 @@ impl Target {
             _ => return Err(NoTarget),
         };
         Ok(Self { label, operation })
+    }
+
+    /// Reads the path of announcements, `/.well-known/cmp[/p/<label>]/ann` (RFC 9482 §2.6), and gives the label. `None` for any other path.
+    pub fn parse_announcements<S: AsRef<str>>(segments: &[S]) -> Option<Option<String>> {
+        let (last, before) = segments.split_last()?;
+        let trailing = before.last().is_some_and(|last| last.as_ref().is_empty());
+        if last.as_ref() != ANNOUNCEMENTS || trailing {
+            return None;
+        }
+        let target = Self::parse(before).ok()?;
+        target.operation.is_none().then_some(target.label)
+    }
+
+    /// The segments of the path of announcements.
+    pub fn announcements(label: Option<&str>) -> Vec<String> {
+        let target = Self {
+            label: label.map(str::to_owned),
+            operation: None,
+        };
+        let mut segments = target.segments(true);
+        segments.push(ANNOUNCEMENTS.to_owned());
+        segments
     }
 
     /// The same for the path of an HTTP request, not yet decoded, such as `/.well-known/cmp/p/home/keyupdate`.
@@ -191,6 +215,34 @@ mod tests {
         }
         let long = format!("/.well-known/cmp/p/{}", "x".repeat(256));
         assert_eq!(parse(&long), Err(NoTarget));
+    }
+
+    #[test]
+    fn the_path_of_announcements_is_that_of_a_ca_with_ann() {
+        let ann = |path: &str| {
+            let segments: Vec<&str> = path.split('/').skip(1).collect();
+            Target::parse_announcements(&segments)
+        };
+        assert_eq!(ann("/.well-known/cmp/ann"), Some(None));
+        let label = |label: &str| Some(Some(label.to_owned()));
+        assert_eq!(ann("/.well-known/cmp/p/home/ann"), label("home"));
+        assert_eq!(ann("/.well-known/cmp/p/ann/ann"), label("ann"));
+        for path in [
+            "/ann",
+            "/.well-known/cmp/p/ann",
+            "/.well-known/cmp/ir/ann",
+            "/.well-known/cmp/p/home/ir/ann",
+            "/.well-known/cmp//ann",
+            "/.well-known/cmp/ann/",
+            "/.well-known/cmp/ann/ann",
+        ] {
+            assert_eq!(ann(path), None, "{path}");
+        }
+        for name in [None, Some("a/b")] {
+            let segments = Target::announcements(name);
+            let read = Target::parse_announcements(&segments);
+            assert_eq!(read, Some(name.map(str::to_owned)));
+        }
     }
 
     #[test]

@@ -61,6 +61,22 @@ impl Url {
         }
     }
 
+    /// The URL of what is announced there (RFC 9482 §2.6); a path that is not that of a CA stays as it is.
+    #[must_use]
+    pub fn with_announcements(&self) -> Self {
+        let bare = self.with_operation(None);
+        match Target::parse(&bare.path) {
+            Ok(Target {
+                label,
+                operation: None,
+            }) => Self {
+                path: Target::announcements(label.as_deref()),
+                ..bare
+            },
+            _ => bare,
+        }
+    }
+
     /// The same server under a label: a CA or a certificate profile of it. `None` when the URL has a path already.
     #[must_use]
     pub fn with_label(&self, label: &str) -> Option<Self> {
@@ -286,6 +302,28 @@ mod tests {
             assert_eq!(sent_to(chosen, Some(Operation::KeyUpdate)), chosen);
             assert_eq!(sent_to(chosen, None), chosen);
             assert_eq!(url(chosen).with_label("x"), None);
+        }
+    }
+
+    #[test]
+    fn announcements_are_below_the_ca_or_its_label() {
+        for (from, to) in [
+            ("coap://ca", "coap://ca/.well-known/cmp/ann"),
+            (
+                "coaps://ca/.well-known/cmp",
+                "coaps://ca/.well-known/cmp/ann",
+            ),
+            (
+                "coaps://ca/.well-known/cmp/p/home",
+                "coaps://ca/.well-known/cmp/p/home/ann",
+            ),
+            (
+                "coap://ca/.well-known/cmp/ann",
+                "coap://ca/.well-known/cmp/ann",
+            ),
+            ("coap://ca/news", "coap://ca/news"),
+        ] {
+            assert_eq!(url(from).with_announcements().to_string(), to);
         }
     }
 

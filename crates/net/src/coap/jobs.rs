@@ -9,6 +9,7 @@ use homefleet_trust::Decision;
 use tokio::sync::oneshot;
 
 use super::client::{Repeat, RequestFailure, Target};
+use super::observe::Observing;
 use super::task::Task;
 use crate::dtls;
 
@@ -24,13 +25,32 @@ pub(super) enum Stage {
     UnderWay(RequestId, Peer),
 }
 
+/// Who waits for what comes.
+pub(super) enum Reply {
+    /// For one response.
+    Once(oneshot::Sender<Result<Response, RequestFailure>>),
+    /// For the notifications that follow it, too.
+    Observing(Observing),
+}
+
+impl Reply {
+    /// The last word.
+    pub(super) fn end(self, result: Result<Response, RequestFailure>) {
+        match self {
+            // The caller may have stopped waiting.
+            Self::Once(reply) => drop(reply.send(result)),
+            Self::Observing(observing) => observing.end(result),
+        }
+    }
+}
+
 /// A request of ours.
 pub(super) struct Job {
     pub(super) target: Target,
     /// Addresses not tried yet.
     pub(super) addrs: VecDeque<SocketAddr>,
     pub(super) request: Request,
-    pub(super) reply: oneshot::Sender<Result<Response, RequestFailure>>,
+    pub(super) reply: Reply,
     pub(super) stage: Stage,
     /// The address of the association it goes out on, if that was open before.
     pub(super) reused: bool,
@@ -56,14 +76,17 @@ impl Task {
         target: Target,
         request: Request,
         repeat: Repeat,
-        reply: oneshot::Sender<Result<Response, RequestFailure>>,
+        reply: Reply,
     ) {
         if self.jobs.len() >= self.max_requests {
-            let _told = reply.send(Err(RequestFailure::Busy));
+            reply.end(Err(RequestFailure::Busy));
             return;
         }
         let id = JobId(self.next_job);
         self.next_job += 1;
+        if let Reply::Observing(observing) = &reply {
+            observing.is_job(id);
+        }
         let host = target.host.clone();
         self.jobs.insert(
             id,
@@ -197,8 +220,7 @@ impl Task {
         if let Some(due) = job.doubt_at {
             self.doubts.remove(&(due, id));
         }
-        // The caller may have stopped waiting.
-        let _told = job.reply.send(result);
+        job.reply.end(result);
     }
 
     pub(super) fn unlink(&mut self, session: SessionId, id: JobId) {
@@ -376,6 +398,8 @@ impl Task {
             return;
         };
         match error {
+            // An observation that has begun is begun anew by who observes.
+            RequestError::PeerGone if job.is_observing() => self.finish(id, Err(error.into())),
             // The association ended under the request: once more over a new one, which the peer asked for by ending it.
             RequestError::PeerGone
                 if job.reused && !job.repeated && job.repeat != Repeat::Never =>
@@ -388,7 +412,7 @@ impl Task {
             }
             // Nobody answers there: the next address, and no more trust in an open association.
             RequestError::Timeout => {
-                let last = job.reused || job.repeat == Repeat::Never;
+                let last = job.reused || job.repeat == Repeat::Never || job.is_observing();
                 let silent = peer.session.filter(|session| {
                     self.secure.as_ref().is_some_and(|(_, sessions)| {
                         sessions.last_heard(*session).is_some_and(|heard| {

@@ -13,8 +13,11 @@ mod client;
 mod groups;
 mod jobs;
 mod node;
+mod observe;
 mod task;
 
 pub use client::{Repeat, RequestFailure, Target};
 pub use groups::{ALL_COAP_NODES, ALL_COAP_NODES_LINK, ALL_COAP_NODES_SITE, Group};
 pub use node::{Incoming, Node, NodeConfig, NodeStats, Responder, Security, Service};
+pub(crate) use observe::spread;
+pub use observe::{Observation, Publisher, TopicId};

@@ -1,5 +1,6 @@
 //! The handle to a CoAP endpoint and what it serves.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::client::{Repeat, RequestFailure, Target};
 use super::groups::{Group, Groups};
+use super::jobs::Reply;
+use super::observe::{Observation, Publisher, TopicId};
 use super::task::{Command, Task};
 use crate::dtls::{self, Credentials, Sessions, Verifier};
 use crate::udp::{self, UdpSocket};
@@ -85,6 +88,7 @@ pub struct Incoming<'a> {
     pub to_group: bool,
     pub(super) exchange: ExchangeId,
     pub(super) commands: &'a mpsc::WeakSender<Command>,
+    pub(super) topic: &'a Cell<Option<TopicId>>,
 }
 
 impl Incoming<'_> {
@@ -94,6 +98,17 @@ impl Incoming<'_> {
             exchange: self.exchange,
             commands: self.commands.clone(),
         }
+    }
+
+    /// Has whoever asks for notifications (RFC 7641 §4.1) told of what is published under this topic, if the response that
+    /// [`Service::handle`] returns is a success. One for whom there is no room gets that response without the Observe Option.
+    pub fn observed_as(&self, topic: TopicId) {
+        self.topic.set(Some(topic));
+    }
+
+    /// The means to publish, for as long as the node is there.
+    pub fn publisher(&self) -> Publisher {
+        Publisher::new(self.commands.clone())
     }
 }
 
@@ -142,8 +157,10 @@ pub struct NodeStats {
     pub sessions_reused: u64,
     /// Handshakes begun because an open association stayed silent.
     pub doubted: u64,
-    /// Requests under way now.
+    /// Requests under way now, observations of ours among them.
     pub requests_under_way: u64,
+    /// Observers of ours now.
+    pub observers: u64,
 }
 
 /// Handle to a CoAP endpoint; clones share it. When the last one is dropped the endpoint shuts down.
@@ -300,11 +317,39 @@ impl Node {
                 target: target.clone(),
                 request,
                 repeat,
-                reply,
+                reply: Reply::Once(reply),
             })
             .await
             .map_err(|_| RequestFailure::Closed)?;
         answer.await.unwrap_or(Err(RequestFailure::Closed))
+    }
+
+    /// Observes a resource (RFC 7641 §3): the response to the registration, and notifications while the server keeps us. The request is a
+    /// safe one, such as GET.
+    ///
+    /// # Errors
+    /// [`RequestFailure`], where nothing can be sent.
+    pub async fn observe(
+        &self,
+        target: &Target,
+        request: Request,
+    ) -> Result<Observation, RequestFailure> {
+        let local = self
+            .addr_of(target.scheme)
+            .ok_or(RequestFailure::Disabled(target.scheme))?;
+        let addrs = self.resolve(target, local).await?;
+        let (reply, observation) = Observation::new(self.commands.downgrade());
+        self.commands
+            .send(Command::Request {
+                addrs,
+                target: target.clone(),
+                request: request.observe(),
+                repeat: Repeat::Freely,
+                reply: Reply::Observing(reply),
+            })
+            .await
+            .map_err(|_| RequestFailure::Closed)?;
+        Ok(observation)
     }
 
     /// Ends the associations with everybody, or with one address only, by close_notify. The next request begins anew.

@@ -1,5 +1,6 @@
 //! The task that owns sockets, associations and the CoAP engine.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::client::{Repeat, RequestFailure, Target};
 use super::groups::Groups;
-use super::jobs::{Job, JobId};
+use super::jobs::{Job, JobId, Reply};
 use super::node::{Incoming, NodeStats, Service};
+use super::observe::{TopicId, Topics};
 use crate::dtls::{self, CloseReason, Credentials, EngineError, Sessions};
 use crate::udp::UdpSocket;
 
@@ -30,7 +32,13 @@ pub(super) enum Command {
         target: Target,
         request: Request,
         repeat: Repeat,
-        reply: oneshot::Sender<Result<Response, RequestFailure>>,
+        reply: Reply,
+    },
+    /// Nobody listens to this observation any more.
+    Deregister(JobId),
+    Publish {
+        topic: TopicId,
+        response: Response,
     },
     Respond {
         exchange: ExchangeId,
@@ -71,6 +79,8 @@ pub(super) struct Task {
     pub(super) peers: HashMap<SessionId, Arc<PeerIdentity>>,
     pub(super) reused: u64,
     pub(super) doubted: u64,
+    /// Who is told of what.
+    pub(super) topics: Topics,
 }
 
 impl Task {
@@ -101,6 +111,7 @@ impl Task {
             peers: HashMap::new(),
             reused: 0,
             doubted: 0,
+            topics: Topics::default(),
         }
     }
 
@@ -161,6 +172,7 @@ impl Task {
                 .and_then(|(_, sessions)| sessions.poll_timeout()),
             self.doubts.first().map(|(due, _)| *due),
             self.groups.poll_timeout(),
+            self.topics.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -201,6 +213,7 @@ impl Task {
             self.coap.handle_timeout(now);
         }
         self.groups.handle_timeout(now, self.plain.as_ref());
+        self.topics.handle_timeout(now, &mut self.coap);
         while let Some(&(due, job)) = self.doubts.first() {
             if due > now {
                 break;
@@ -296,6 +309,7 @@ impl Task {
             sessions_reused: self.reused,
             doubted: self.doubted,
             requests_under_way: self.jobs.len() as u64,
+            observers: self.topics.observers() as u64,
         };
     }
 
@@ -308,6 +322,8 @@ impl Task {
                 repeat,
                 reply,
             } => self.begin(now, addrs, target, request, repeat, reply),
+            Command::Deregister(job) => self.deregister(now, job),
+            Command::Publish { topic, response } => self.topics.publish(now, topic, response),
             Command::Respond { exchange, response } => {
                 // An exchange that expired or whose peer is gone needs no answer.
                 let _sent = self.coap.respond(now, exchange, response);
@@ -466,6 +482,7 @@ impl Task {
                     let (_, sessions) = self.secure.as_ref()?;
                     sessions.server_name(session)
                 });
+                let topic = Cell::new(None);
                 let response = service.handle(Incoming {
                     from: from.addr,
                     identity: identity.as_ref(),
@@ -474,7 +491,13 @@ impl Task {
                     to_group: self.coap.is_multicast(exchange),
                     exchange,
                     commands: &self.commands,
+                    topic: &topic,
                 });
+                if let (Some(topic), Some(response)) = (topic.get(), &response)
+                    && response.code.is_success()
+                {
+                    self.topics.register(topic, exchange, &mut self.coap);
+                }
                 if let Some(response) = response
                     && self.coap.respond(now, exchange, response).is_err()
                 {
@@ -486,9 +509,14 @@ impl Task {
                     );
                 }
             }
-            Event::Response { id, response, .. } | Event::Notification { id, response } => {
+            Event::Response { id, response, .. } => {
                 if let Some(job) = self.by_request.get(&id).copied() {
-                    self.finish(job, Ok(response));
+                    self.answered(now, job, response);
+                }
+            }
+            Event::Notification { id, response } => {
+                if let Some(job) = self.by_request.get(&id).copied() {
+                    self.notified(now, job, response);
                 }
             }
             Event::Failed { id, error } => {
@@ -496,7 +524,7 @@ impl Task {
                     self.failed(now, job, error);
                 }
             }
-            Event::ObserverGone { .. } => {}
+            Event::ObserverGone { id } => self.topics.gone(id),
         }
     }
 

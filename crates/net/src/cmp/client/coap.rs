@@ -11,7 +11,9 @@ use super::error::{ExchangeError, ResponseCode, printable};
 use super::{Client, ClientConfig};
 use crate::cmp::service::Scheme;
 use crate::cmp::url::Url;
-use crate::coap::{Incoming, Node, NodeConfig, Repeat, RequestFailure, Security, Target};
+use crate::coap::{
+    Incoming, Node, NodeConfig, Observation, Repeat, RequestFailure, Security, Target,
+};
 
 /// Exchanges under way at once.
 const MAX_REQUESTS: usize = 1024;
@@ -47,20 +49,7 @@ impl Client {
         url: &Url,
         message: &[u8],
     ) -> Result<Vec<u8>, ExchangeError> {
-        if url.host.parse().is_ok_and(|ip: IpAddr| ip.is_multicast()) {
-            return Err(ExchangeError::NotUnicast);
-        }
-        let scheme = match url.scheme {
-            Scheme::Coaps => homefleet_coap::Scheme::Coaps,
-            _ => homefleet_coap::Scheme::Coap,
-        };
-        let uri = Uri {
-            scheme,
-            host: url.host.clone(),
-            port: url.port,
-            path: url.path.clone(),
-            query: Vec::new(),
-        };
+        let uri = uri(url)?;
         let mut request: Request = uri
             .request(Code::POST)
             .content_format(content_format::PKIXCMP)
@@ -74,6 +63,18 @@ impl Client {
             .await
             .map_err(ExchangeError::from)?;
         self.message_of(response)
+    }
+
+    pub(super) async fn observe_coap(&self, url: &Url) -> Result<Announcements, ExchangeError> {
+        let uri = uri(url)?;
+        let request = uri.request(Code::GET).accept(content_format::PKIXCMP);
+        let node = self.node(url.scheme).await?;
+        let observation = node.observe(&Target::new(&uri, None), request).await?;
+        Ok(Announcements {
+            client: self.clone(),
+            observation,
+            kept: true,
+        })
     }
 
     fn message_of(&self, response: Response) -> Result<Vec<u8>, ExchangeError> {
@@ -113,6 +114,59 @@ impl Client {
             retry_after: retry_after.map(|seconds| Duration::from_secs(u64::from(seconds))),
         })
     }
+}
+
+/// What a server announces. Dropping it ends the observation.
+pub struct Announcements {
+    client: Client,
+    observation: Observation,
+    kept: bool,
+}
+
+impl Announcements {
+    /// What is announced now first, then each change; a PKIMessage in DER, empty while nothing is announced. It has not been looked at.
+    /// `None` when nothing follows any more: to hear more one observes again.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; nothing follows.
+    pub async fn next(&mut self) -> Option<Result<Vec<u8>, ExchangeError>> {
+        let response = match self.observation.next().await? {
+            Ok(response) => response,
+            Err(failure) => {
+                self.kept = false;
+                return Some(Err(failure.into()));
+            }
+        };
+        self.kept = response.code.is_success() && response.options.observe().is_some();
+        let nothing = response.code == Code::CONTENT && response.payload.is_empty();
+        Some(if nothing {
+            Ok(Vec::new())
+        } else {
+            self.client.message_of(response)
+        })
+    }
+
+    /// Whether the server keeps us as an observer, as far as the last answer says. One that has no room answers all the same (RFC 9482 §2.6):
+    /// one may try again after some time.
+    pub fn is_kept(&self) -> bool {
+        self.kept
+    }
+}
+
+fn uri(url: &Url) -> Result<Uri, ExchangeError> {
+    if url.host.parse().is_ok_and(|ip: IpAddr| ip.is_multicast()) {
+        return Err(ExchangeError::NotUnicast);
+    }
+    Ok(Uri {
+        scheme: match url.scheme {
+            Scheme::Coaps => homefleet_coap::Scheme::Coaps,
+            _ => homefleet_coap::Scheme::Coap,
+        },
+        host: url.host.clone(),
+        port: url.port,
+        path: url.path.clone(),
+        query: Vec::new(),
+    })
 }
 
 impl From<RequestFailure> for ExchangeError {

@@ -61,6 +61,9 @@ pub enum ExchangeError {
     /// The server broke the rules of CoAP or HTTP.
     #[error("the answer is not understood: {0}")]
     Protocol(String),
+    /// Nothing can be observed over HTTP and HTTPS.
+    #[error("announcements come over coap and coaps only")]
+    NotObservable,
     /// Too many exchanges are under way.
     #[error("too many exchanges are under way")]
     Busy,

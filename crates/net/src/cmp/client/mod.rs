@@ -21,6 +21,7 @@ use crate::coap::Node;
 use crate::dtls::{self, Credentials};
 use crate::tls::{Tls, TlsConfig};
 
+pub use self::coap::Announcements;
 pub use self::error::{ExchangeError, ResponseCode};
 pub use self::trust::ServerTrust;
 
@@ -138,6 +139,18 @@ impl Client {
         tokio::time::timeout(self.shared.config.timeout, exchange)
             .await
             .unwrap_or(Err(ExchangeError::NoAnswer))
+    }
+
+    /// Observes what a server announces (RFC 9482 §2.6). The URL is that of the server, or of a label of it; one with another path is taken
+    /// as it is.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; [`ExchangeError::NotObservable`] over HTTP.
+    pub async fn observe(&self, url: &Url) -> Result<Announcements, ExchangeError> {
+        if !url.scheme.is_coap() {
+            return Err(ExchangeError::NotObservable);
+        }
+        self.observe_coap(&url.with_announcements()).await
     }
 
     /// Ends associations and connections; the next exchange opens new ones.

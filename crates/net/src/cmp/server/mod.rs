@@ -1,5 +1,6 @@
 //! The server's side of the transfer over CoAP (RFC 9482).
 
+mod announcing;
 mod answer;
 mod callers;
 mod limits;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use self::announcing::Announcing;
 use self::callers::Callers;
 use self::limits::Limits;
 use self::resource::Resource;
@@ -45,7 +47,15 @@ pub struct CoapConfig {
     pub client_budget: Budget,
     /// New requests from everywhere; over it 5.03. Default 4,000 at once, 2,000 per second.
     pub budget: Budget,
-    /// Parameters of CoAP; `max_body` and `max_exchanges` are set by the bounds above.
+    /// Observers of announcements over all clients; over it they are answered without the Observe Option (RFC 9482 §2.6). One with DTLS takes
+    /// the place of one without. Default 65,536.
+    pub max_observers: usize,
+    /// Observations of one client: of one port of its address, or one association. Default 4.
+    pub max_observers_per_client: usize,
+    /// Within what time observers register again: each is told a time of its own between half of this and all of it (Max-Age, RFC 7641
+    /// §3.3.1), so that they do not come back together. Default one hour.
+    pub announced_again: Duration,
+    /// Parameters of CoAP; what the bounds above say of it is set by them.
     pub coap: homefleet_coap::Config,
     /// Bounds of DTLS; a client's certificate is always asked for and never required.
     pub dtls: dtls::Config,
@@ -82,6 +92,9 @@ impl Default for CoapConfig {
                 burst: 4000,
                 per_second: 2000,
             },
+            max_observers: 65_536,
+            max_observers_per_client: 4,
+            announced_again: Duration::from_secs(3600),
             coap: homefleet_coap::Config::default(),
             dtls: dtls::Config {
                 idle_timeout: Duration::from_secs(600),
@@ -109,6 +122,8 @@ pub struct CoapStats {
     pub discoveries: u64,
     /// Files and OCSP responses given.
     pub files: u64,
+    /// Requests for announcements answered, registrations and others.
+    pub announcements: u64,
 }
 
 #[derive(Default)]
@@ -119,6 +134,7 @@ struct Counters {
     over_limit: AtomicU64,
     discoveries: AtomicU64,
     files: AtomicU64,
+    announcements: AtomicU64,
 }
 
 fn count(counter: &AtomicU64) {
@@ -145,6 +161,7 @@ impl CoapListener {
             counters: counters.clone(),
             max_message: config.max_message,
             accept_octet_stream: config.accept_octet_stream,
+            announcing: Announcing::new(config.announced_again),
         };
         let secure = config.secure.map(|secure| Security {
             listen: secure.listen,
@@ -163,6 +180,10 @@ impl CoapListener {
                 coap: homefleet_coap::Config {
                     max_body: config.max_message,
                     max_exchanges: config.max_under_way.max(1),
+                    max_observations: config.max_observers,
+                    max_observations_per_peer: config.max_observers_per_client,
+                    // What is announced is rare, and worth an acknowledgement each time.
+                    notify_con_every: 1,
                     ..config.coap
                 },
                 max_requests: NO_REQUESTS,
@@ -195,6 +216,7 @@ impl CoapListener {
             over_limit: read(&counters.over_limit),
             discoveries: read(&counters.discoveries),
             files: read(&counters.files),
+            announcements: read(&counters.announcements),
         }
     }
 

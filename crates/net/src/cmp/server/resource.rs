@@ -7,6 +7,7 @@ use homefleet_coap::link::{self, Link};
 use homefleet_coap::{Code, Response, content_format, number};
 use homefleet_trust::PeerIdentity;
 
+use super::announcing::Announcing;
 use super::limits::Limits;
 use super::{Counters, answer, count};
 use crate::cmp::service::{Media, Request, Scheme, Service};
@@ -23,6 +24,7 @@ pub(super) struct Resource {
     pub(super) counters: Arc<Counters>,
     pub(super) max_message: usize,
     pub(super) accept_octet_stream: bool,
+    pub(super) announcing: Announcing,
 }
 
 impl crate::coap::Service for Resource {
@@ -34,6 +36,8 @@ impl crate::coap::Service for Resource {
         } else if incoming.to_group {
             // PKIMessages have no multicast destination (RFC 9482 §2.5), and nothing else here is for many.
             Err(self.reject(Code::NOT_FOUND, ""))
+        } else if let Some(label) = Target::parse_announcements(&path) {
+            Err(self.announcements(&incoming, label.as_deref()))
         } else {
             match Target::parse(&path) {
                 Ok(target) => self.message(incoming, target),
@@ -126,6 +130,32 @@ impl Resource {
         Ok(())
     }
 
+    /// What is announced, now and, where that is asked for, from now on (RFC 9482 §2.6).
+    fn announcements(&mut self, incoming: &Incoming<'_>, label: Option<&str>) -> Response {
+        let options = &incoming.request.options;
+        let host = options.uri_host().or(incoming.server_name.as_deref());
+        let Some(bulletin) = self.service.bulletin(label, host) else {
+            return self.reject(Code::NOT_FOUND, "");
+        };
+        if incoming.request.code != Code::GET {
+            return self.reject(Code::METHOD_NOT_ALLOWED, "announcements are read by GET");
+        }
+        let accept = options.accept();
+        if accept.is_some_and(|accept| accept != content_format::PKIXCMP) {
+            return self.reject(Code::NOT_ACCEPTABLE, "");
+        }
+        let secure = incoming.identity.is_some();
+        match self.limits.take(Instant::now(), incoming.from, secure) {
+            Ok(_) => {}
+            Err(over) => {
+                count(&self.counters.over_limit);
+                return answer::over(over);
+            }
+        }
+        count(&self.counters.announcements);
+        self.announcing.serve(incoming, &bulletin)
+    }
+
     /// A CRL, a certificate, or a question about one.
     fn file(&self, incoming: Incoming<'_>, path: &str) -> Outcome {
         let files = self.service.files();
@@ -213,13 +243,20 @@ impl Resource {
     fn links(&self) -> Vec<Link> {
         let labels = self.service.labels().into_iter().map(Some);
         let bare = self.service.is_bare().then_some(None);
-        let targets = bare.into_iter().chain(labels).map(|label| {
+        let targets = bare.into_iter().chain(labels).flat_map(|label| {
+            let observed = self.service.bulletin(label.as_deref(), None).map(|_| {
+                let path = Target::announcements(label.as_deref());
+                let link = Link::new(crate::cmp::url::path_text(&path));
+                let link = link.attribute("ct", content_format::PKIXCMP.to_string());
+                link.flag("obs")
+            });
             let target = Target {
                 label,
                 operation: None,
             };
             let path = crate::cmp::url::path_text(&target.segments(true));
-            Link::new(path).attribute("ct", content_format::PKIXCMP.to_string())
+            let link = Link::new(path).attribute("ct", content_format::PKIXCMP.to_string());
+            std::iter::once(link).chain(observed)
         });
         let files = self.service.files();
         let files = files.iter().map(|(path, media)| {

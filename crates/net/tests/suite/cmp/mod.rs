@@ -1,5 +1,6 @@
 //! The transfer of CMP: both sides against each other, and against programs of others.
 
+mod announce;
 mod client;
 mod peers;
 mod proxy;
