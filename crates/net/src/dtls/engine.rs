@@ -424,6 +424,10 @@ impl Association {
                 Ok(len) => {
                     message.truncate(len);
                     messages.push(message);
+                    // Most datagrams are one record: asking for another costs a buffer and an error.
+                    if self.is_drained() {
+                        return progress;
+                    }
                 }
                 Err(error) if error.code() == ErrorCode::ZERO_RETURN => {
                     return Progress::PeerClosed;
@@ -434,6 +438,11 @@ impl Association {
                 },
             }
         }
+    }
+
+    /// Whether the datagram was read to its end.
+    fn is_drained(&self) -> bool {
+        self.stream.get_ref().incoming.is_none() && !ffi::has_pending(self.stream.ssl())
     }
 
     /// Asks the verifier about the peer's chain anew. A peer that is refused was sent the alert.

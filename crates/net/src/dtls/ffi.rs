@@ -92,6 +92,12 @@ pub(super) fn read_epoch(ssl: &SslRef) -> u16 {
     unsafe { sys::SSL_get_dtls_read_epoch(ssl.as_ptr()) }
 }
 
+/// Whether something of the datagram that was read last is still to be taken: decrypted bytes, or records after them.
+pub(super) fn has_pending(ssl: &SslRef) -> bool {
+    // SAFETY: `ssl` is a live SSL; the call only looks at its buffers.
+    unsafe { sys::SSL_has_pending(ssl.as_ptr()) == 1 }
+}
+
 /// Retransmits what is due. `false`: the engine gave the connection up.
 pub(super) fn handle_timeout(ssl: &mut SslRef) -> bool {
     // SAFETY: `ssl` is a live SSL, exclusively borrowed; its BIO is the memory transport of the same stream.

@@ -99,6 +99,36 @@ fn restarted_peer_replaces_its_old_association() {
 }
 
 #[test]
+fn every_record_of_a_datagram_is_read() {
+    for versions in [Versions::Dtls12, Versions::Dtls13] {
+        let config = Config {
+            versions,
+            ..Config::default()
+        };
+        let (mut net, _ca, agent, controller) = pair(1, config);
+        let id = net.connect(agent, controller, expect("localhost", Some(CONTROLLER)));
+        net.run(Duration::from_secs(2));
+        let mut datagram = Vec::new();
+        for text in ["one", "two", "three"] {
+            net.send(agent, id, text.as_bytes());
+            datagram.extend(net.intercept().remove(0).2);
+        }
+        let now = net.now;
+        net.node(agent).sessions.close(now, id);
+        net.collect();
+        datagram.extend(net.intercept().remove(0).2);
+        net.inject(agent, controller, &datagram);
+        net.run(Duration::from_secs(1));
+        assert_eq!(
+            net.node(controller).data(),
+            [&b"one"[..], b"two", b"three"],
+            "{versions:?}"
+        );
+        assert_eq!(net.node(controller).closed(), [CloseReason::Peer]);
+    }
+}
+
+#[test]
 fn handshake_without_an_answer_ends_in_time() {
     let (mut net, _ca, agent, controller) = pair(1, Config::default());
     net.nodes.remove(&controller);

@@ -31,6 +31,12 @@ use crate::dtls::{Event, Sessions};
 const BATCHES_PER_TURN: usize = 8;
 /// Messages that are parts of one allocation keep it together.
 const ARENA: usize = 16_384;
+/// While datagrams come as close together as this, they are gathered for [`PAUSE`] rather than each being woken up for.
+const BRISK: Duration = Duration::from_millis(1);
+/// How long datagrams are gathered in the socket: a flood of a million datagrams per second brings 250.
+const PAUSE: Duration = Duration::from_micros(250);
+/// Receive buffer in bytes, as the kernel counts, that holds what comes in a pause many times over; with a smaller one nothing is gathered.
+const AMPLE: usize = 4 << 20;
 /// How soon the channel is tried again when it was full.
 const RETRY: Duration = Duration::from_millis(2);
 /// Longest sleep: what nobody wakes up for is looked at.
@@ -332,6 +338,15 @@ pub(super) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a read of a socket brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Nothing,
+    Some,
+    /// As much as a read can bring, or an error: there may be more.
+    Full,
+}
+
 /// The thread.
 pub(super) struct Worker {
     pub(super) sockets: Vec<Socket>,
@@ -343,11 +358,18 @@ pub(super) struct Worker {
 impl Worker {
     /// Takes datagrams until it is to stop.
     pub(super) fn run(mut self) {
+        let mut heard: Option<Instant> = None;
+        let gathers = self
+            .sockets
+            .iter()
+            .all(|socket| socket.stats().receive_buffer >= AMPLE);
         loop {
-            let mut more = false;
+            let (mut any, mut more) = (false, false);
             for index in 0..self.sockets.len() {
                 for _ in 0..BATCHES_PER_TURN {
-                    if !self.receive(index) {
+                    let taken = self.receive(index);
+                    any |= taken != Taken::Nothing;
+                    if taken != Taken::Full {
                         break;
                     }
                     more = true;
@@ -358,14 +380,22 @@ impl Worker {
             }
             let now = Instant::now();
             let due = lock(&self.state).settle(now, &mut self.sockets);
-            if !more && self.sleep(now, due).is_err() {
+            let before = heard;
+            heard = any.then_some(now);
+            if more {
+                continue;
+            }
+            let is_brisk = |before| now.saturating_duration_since(before) < BRISK;
+            if gathers && any && before.is_some_and(is_brisk) {
+                std::thread::sleep(PAUSE);
+            } else if self.sleep(now, due).is_err() {
                 // Nothing but a fault of ours; looking again is all that is left.
                 std::thread::sleep(RETRY);
             }
         }
         for index in 0..self.sockets.len() {
             for _ in 0..LAST_BATCHES {
-                if !self.receive(index) {
+                if self.receive(index) != Taken::Full {
                     break;
                 }
             }
@@ -373,10 +403,10 @@ impl Worker {
         lock(&self.state).close(Instant::now(), &mut self.sockets);
     }
 
-    /// Takes one batch. `true`: there may be more.
-    fn receive(&mut self, index: usize) -> bool {
+    /// Takes one batch.
+    fn receive(&mut self, index: usize) -> Taken {
         let Some(socket) = self.sockets.get_mut(index) else {
-            return false;
+            return Taken::Nothing;
         };
         let mut entered: Option<(MutexGuard<'_, State>, Instant, SystemTime)> = None;
         let state = &self.state;
@@ -385,12 +415,17 @@ impl Worker {
                 entered.get_or_insert_with(|| (lock(state), Instant::now(), SystemTime::now()));
             state.read(index, *now, *at, &read);
         });
+        let any = entered.is_some();
         if let Some((mut state, ..)) = entered {
             state.transmit(index, socket);
             state.note_socket(index, socket);
             state.outbox.flush();
         }
-        more
+        match (more, any) {
+            (true, _) => Taken::Full,
+            (false, true) => Taken::Some,
+            (false, false) => Taken::Nothing,
+        }
     }
 
     /// Waits for datagrams, for its handle, or for this time.
