@@ -41,6 +41,7 @@ impl Device {
             local_agent::OBJECTS,
             local_agent::TRANSPORTS,
             crate::telemetry::OBJECTS,
+            crate::cwmp::OBJECTS,
         ];
         tables.extend(providers.iter().map(|provider| provider.objects()));
         let mut tree = Tree::new(Arc::new(Schema::new(&tables)?));

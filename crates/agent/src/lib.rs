@@ -21,6 +21,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod cwmp;
 pub mod engine;
 pub mod enrol;
 pub mod identity;

@@ -24,7 +24,8 @@ pub use self::{
     template::{Init, InitEnrol, template},
     url::{ControllerUrl, Place, UrlError},
 };
-use crate::{telemetry::factory::TelemetryConfig, transport::Secret};
+pub use crate::transport::Secret;
+use crate::{cwmp::CwmpConfig, telemetry::factory::TelemetryConfig};
 
 /// The only version of the file's form there is.
 pub const VERSION: u32 = 1;
@@ -65,6 +66,8 @@ pub struct Config {
     pub enrol: Option<EnrolConfig>,
     /// Receivers and subscriptions of telemetry.
     pub telemetry: TelemetryConfig,
+    /// The ACS, for devices that speak TR-069.
+    pub cwmp: CwmpConfig,
     /// What controllers may do to the device itself.
     pub device: DeviceConfig,
     /// Bounds of everything that grows.
@@ -571,6 +574,7 @@ impl File {
             },
             enrol,
             telemetry,
+            cwmp: CwmpConfig::default(),
             device: DeviceConfig {
                 restart: self.device.restart.unwrap_or(Restart::System),
                 allow_network_changes: self.device.allow_network_changes.unwrap_or(false),

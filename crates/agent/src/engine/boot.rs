@@ -48,6 +48,10 @@ pub(super) mod fact {
     pub(crate) const TELEMETRY: &str = "factory_telemetry";
     /// A change on trial, with the state before it.
     pub(crate) const TRIAL: &str = "trial";
+    /// What of the sessions with the ACS survives.
+    pub(crate) const CWMP: &str = "cwmp";
+    /// What the configuration file said about the ACS when it was last entered.
+    pub(crate) const CWMP_FILE: &str = "factory_cwmp";
     /// With a controller's Endpoint ID behind it: it has answered an OnBoardRequest.
     pub(crate) const ONBOARDED: &str = "onboarded ";
 }
@@ -73,6 +77,7 @@ impl Engine {
             .push((fact::BOOTS.into(), (boots + 1).to_string()));
         self.device.refresh_all(now);
         self.refresh_own(now);
+        self.boot_cwmp(now)?;
         // What is there at the start is no change.
         self.device.tree.drain_changes();
         self.reload_controllers();

@@ -28,6 +28,7 @@ use x509_cert::der::Decode as _;
 use crate::{
     config::{ControllerConfig, Limits},
     controllers::{self, Controllers},
+    cwmp::{AcsAction, CwmpConfig},
     device::Device,
     notify::{Notice, Outbox, Outgoing, Subscriptions},
     provider::{Now, Provider, Running, Wake},
@@ -43,6 +44,7 @@ mod boot;
 mod certificates;
 mod channels;
 mod commands;
+mod cwmp;
 mod deliver;
 mod duplicates;
 mod factory;
@@ -58,6 +60,7 @@ pub(crate) use self::boot::json_object;
 use self::{
     channels::Channels,
     commands::Request,
+    cwmp::Cwmp,
     deliver::Held,
     duplicates::Duplicates,
     periodic::Periodic,
@@ -102,6 +105,8 @@ pub struct Settings {
     pub telemetry: TelemetryConfig,
     /// Whom the MTPs greet when a channel comes up; shared with them.
     pub greetings: Arc<Greetings>,
+    /// The ACS of the configuration file, and what the device does for it.
+    pub cwmp: CwmpConfig,
 }
 
 /// An MTP of the configuration file, which becomes a row of `Device.LocalAgent.MTP.`.
@@ -256,6 +261,8 @@ pub enum Action {
     },
     /// The connection of this name is made anew, when what was to be transmitted before is out.
     Reconnect(String),
+    /// Something for the way to the ACS.
+    Acs(AcsAction),
 }
 
 impl std::fmt::Debug for Action {
@@ -271,6 +278,7 @@ impl std::fmt::Debug for Action {
                 write!(f, "Publish({receiver}, {} bytes)", message.len())
             }
             Self::Reconnect(name) => write!(f, "Reconnect({name})"),
+            Self::Acs(action) => action.fmt(f),
         }
     }
 }
@@ -384,6 +392,7 @@ pub struct Engine {
     asked: Option<Asked>,
     trial: Option<Trial>,
     telemetry: Telemetry,
+    cwmp: Cwmp,
     random: Random,
     started: Instant,
     /// Until then nothing is sent that nobody asked for, because accurate time may still come (R-SEC.19).
@@ -424,6 +433,8 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let device = Device::new(providers, store.tree())?;
         let mut random = Random::new(seed);
+        let kept = store.fact(boot::fact::CWMP)?;
+        let cwmp = Cwmp::new(now, &settings.cwmp, kept.as_deref(), &mut random);
         let mut engine = Self {
             outbox: Outbox::new(settings.limits.max_pending, random.next_u64()),
             settings,
@@ -453,6 +464,7 @@ impl Engine {
             asked: None,
             trial: None,
             telemetry: Telemetry::default(),
+            cwmp,
             random,
             started: now.instant,
             silent_until: None,
@@ -530,6 +542,7 @@ impl Engine {
         self.run_telemetry(now);
         self.give_up(now);
         self.end_trial(now);
+        self.run_cwmp_timers(now);
         self.settle(now, None);
         self.run_outbox(now);
         self.write_batch();
@@ -586,6 +599,7 @@ impl Engine {
             self.periodic.end_of_life(),
             self.held_until(),
             self.trial_until(),
+            self.cwmp_timeout(),
         ]
         .into_iter()
         .flatten()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use homefleet_cwmp::notify::Author;
 use homefleet_model::{path::ObjectPath, tree::Change};
 use homefleet_usp::{
     error::ErrorCode,
@@ -22,18 +23,8 @@ impl Engine {
     /// Turns changes into notifications, writes what must last, and only then queues `answer` and the
     /// notifications for sending.
     pub(super) fn settle(&mut self, now: Now, answer: Option<Answer>) {
-        // The views change with the tree, and the tree can change because of the views (a subscription ends
-        // with its controller): a few rounds reach the end.
-        for _ in 0..4 {
-            let changes = self.device.tree.drain_changes();
-            if changes.is_empty() {
-                break;
-            }
-            let notices = self.subscriptions.on_changes(&self.device.tree, &changes);
-            self.notices.extend(notices);
-            self.telemetry.on_changes(now, &self.device.tree, &changes);
-            self.follow(now, &changes);
-        }
+        self.absorb(now, Author::Other);
+        self.run_cwmp(now);
         self.tell_changes(now);
         if std::mem::take(&mut self.trust_changed) {
             self.publish_trust();
@@ -45,7 +36,9 @@ impl Engine {
         }
         let outgoing = self.post(now);
         let mut answer = answer;
-        if !self.write_batch()
+        let written = self.write_batch();
+        self.release_cwmp(now, written);
+        if !written
             && let Some(answer) = answer.as_mut()
             && let Some(message) = answer
                 .message
@@ -76,6 +69,23 @@ impl Engine {
             let channels: Vec<_> = channels.map(|channel| channel.id).collect();
             self.take_leave(&channels, "a controller wants the connection made anew");
             self.actions.push_back(Action::Reconnect(name));
+        }
+    }
+
+    /// What follows from changes of the tree that `author` made.
+    pub(super) fn absorb(&mut self, now: Now, author: Author) {
+        // The views change with the tree, and the tree can change because of the views (a subscription ends
+        // with its controller): a few rounds reach the end.
+        for _ in 0..4 {
+            let changes = self.device.tree.drain_changes();
+            if changes.is_empty() {
+                break;
+            }
+            let notices = self.subscriptions.on_changes(&self.device.tree, &changes);
+            self.notices.extend(notices);
+            self.telemetry.on_changes(now, &self.device.tree, &changes);
+            self.follow_for_acs(now, &changes, author);
+            self.follow(now, &changes);
         }
     }
 
@@ -177,6 +187,11 @@ impl Engine {
                 }
             }
         }
+        for reference in self.watched_for_acs() {
+            if self.device.has_provider(&reference) && !self.watched.contains(&reference) {
+                self.watched.push(reference);
+            }
+        }
         for reference in self.telemetry.watched() {
             if self.device.has_provider(&reference) && !self.watched.contains(&reference) {
                 self.watched.push(reference);
@@ -196,6 +211,7 @@ impl Engine {
         let notices = self.subscriptions.on_changes(&self.device.tree, &changes);
         self.notices.extend(notices);
         self.telemetry.on_changes(now, &self.device.tree, &changes);
+        self.follow_for_acs(now, &changes, Author::Other);
         view.reload(&self.device.tree);
         self.subscriptions = view;
         self.next_poll = match (self.watched.is_empty(), self.next_poll) {

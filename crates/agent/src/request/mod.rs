@@ -27,6 +27,7 @@ mod write;
 pub(crate) use self::{
     get::show,
     operate::{Invocation, Operated, operate, response as operate_response},
+    write::Writer,
 };
 
 /// USP versions this agent speaks (GetSupportedProtocol, OnBoardRequest).

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A transaction of the tree, with what was already made so in the system.
-pub(super) struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     transaction: Transaction<'a>,
     providers: &'a mut [Box<dyn Provider>],
     applied: Vec<Applied>,
@@ -21,7 +21,7 @@ pub(super) struct Writer<'a> {
 
 /// A point to which a [`Writer`] can go back.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     savepoint: Savepoint,
     applied: usize,
 }
@@ -32,7 +32,7 @@ struct Applied {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(device: &'a mut Device) -> Self {
+    pub(crate) fn new(device: &'a mut Device) -> Self {
         let Device {
             tree, providers, ..
         } = device;
@@ -44,11 +44,11 @@ impl<'a> Writer<'a> {
     }
 
     /// The tree with everything that was written so far.
-    pub(super) fn tree(&self) -> &Tree {
+    pub(crate) fn tree(&self) -> &Tree {
         self.transaction.tree()
     }
 
-    pub(super) fn mark(&mut self) -> Mark {
+    pub(crate) fn mark(&mut self) -> Mark {
         Mark {
             savepoint: self.transaction.savepoint(),
             applied: self.applied.len(),
@@ -56,7 +56,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Undoes everything since `mark`, in the tree and in the system.
-    pub(super) fn undo(&mut self, mark: Mark) {
+    pub(crate) fn undo(&mut self, mark: Mark) {
         self.transaction.rollback_to(mark.savepoint);
         for Applied { path, before } in self.applied.drain(mark.applied..).rev() {
             if let Err(error) =
@@ -69,7 +69,7 @@ impl<'a> Writer<'a> {
 
     /// Sets one parameter: schema, rules of the data model, then the system. `new` is the row that the same
     /// message creates.
-    pub(super) fn set(
+    pub(crate) fn set(
         &mut self,
         path: &ParamPath,
         value: &str,
@@ -104,14 +104,14 @@ impl<'a> Writer<'a> {
     }
 
     /// Makes a row.
-    pub(super) fn add(&mut self, table: &ObjectPath) -> Result<ObjectPath, Fault> {
+    pub(crate) fn add(&mut self, table: &ObjectPath) -> Result<ObjectPath, Fault> {
         self.transaction
             .add(table)
             .map_err(|error| Fault::new(error.code(), error.to_string()))
     }
 
     /// Writes a read-only parameter that the agent itself fills.
-    pub(super) fn put(&mut self, path: &ParamPath, value: &str) -> Result<(), Fault> {
+    pub(crate) fn put(&mut self, path: &ParamPath, value: &str) -> Result<(), Fault> {
         match self.transaction.put(path, value) {
             Ok(_) => Ok(()),
             Err(error) => Err(Fault::new(7003, error.to_string())),
@@ -119,21 +119,21 @@ impl<'a> Writer<'a> {
     }
 
     /// Deletes a row.
-    pub(super) fn delete(&mut self, row: &ObjectPath) -> Result<(), Fault> {
+    pub(crate) fn delete(&mut self, row: &ObjectPath) -> Result<(), Fault> {
         self.transaction
             .delete(row)
             .map_err(|error| Fault::new(error.code(), error.to_string()))
     }
 
     /// Checks the unique keys of the rows touched since `mark`, and assigns those of added rows that are missing.
-    pub(super) fn check(&mut self, mark: Mark) -> Result<(), Fault> {
+    pub(crate) fn check(&mut self, mark: Mark) -> Result<(), Fault> {
         self.transaction
             .check(mark.savepoint)
             .map_err(|error| Fault::new(error.code(), error.to_string()))
     }
 
     /// Makes it all final.
-    pub(super) fn commit(self) -> Result<(), Fault> {
+    pub(crate) fn commit(self) -> Result<(), Fault> {
         self.transaction
             .commit()
             .map_err(|error| Fault::new(error.code(), error.to_string()))

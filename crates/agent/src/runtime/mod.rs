@@ -504,6 +504,7 @@ pub(crate) fn settings(config: &Config, trust: &Trust, port: u16) -> Settings {
         rollback_after: config.rollback_after,
         telemetry: config.telemetry.clone(),
         greetings: Arc::new(Greetings::default()),
+        cwmp: config.cwmp.clone(),
     }
 }
 
@@ -834,6 +835,7 @@ impl Host {
                         network.judge_again().await;
                     });
                 }
+                Action::Acs(_) => {}
                 Action::Abort(request) => {
                     if let Some(task) = self.commands.remove(&request) {
                         task.abort();

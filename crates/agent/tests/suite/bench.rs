@@ -8,6 +8,7 @@ use std::{
 
 use homefleet_agent::{
     config::{BrokerConfig, ControllerConfig, Limits},
+    cwmp::AcsAction,
     engine::{Action, Engine, Inbound, OwnMtp, Peer, Settings, Source, Transmit, Trusted},
     provider::{Now, OperateError, Operation, Provider, ProviderError, Running},
     store::Store,
@@ -245,6 +246,8 @@ pub(crate) struct Bench {
     pub(crate) receivers: Vec<Vec<(String, homefleet_agent::telemetry::Receiver)>>,
     /// Messages of telemetry, with their receivers.
     pub(crate) published: Vec<(String, Vec<u8>)>,
+    /// What was to be done on the way to the ACS.
+    pub(crate) acs: Vec<AcsAction>,
     /// The certificate that senders show.
     pub(crate) peer: Peer,
 }
@@ -277,6 +280,7 @@ pub(crate) fn settings() -> Settings {
         brokers: Vec::new(),
         rollback_after: Duration::from_secs(120),
         greetings: Arc::default(),
+        cwmp: Default::default(),
         telemetry: homefleet_agent::telemetry::factory::TelemetryConfig::default(),
         certificates: vec![homefleet_agent::engine::CertificateInfo {
             serial: "0A".into(),
@@ -332,6 +336,7 @@ impl Bench {
             greetings,
             receivers: Vec::new(),
             published: Vec::new(),
+            acs: Vec::new(),
             peer: Peer {
                 basis: Basis::TrustedCa,
                 fingerprint: [1; 32],
@@ -354,6 +359,7 @@ impl Bench {
                 Action::Trust(trusted) => self.trusted.push(trusted),
                 Action::Telemetry(receivers) => self.receivers.push(receivers),
                 Action::Publish { receiver, message } => self.published.push((receiver, message)),
+                Action::Acs(action) => self.acs.push(action),
             }
         }
     }

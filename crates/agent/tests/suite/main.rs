@@ -9,6 +9,7 @@ mod clock;
 #[path = "../../../net/tests/suite/support/cmp_ca.rs"]
 mod cmp_ca;
 mod config;
+mod cwmp;
 mod enrol;
 mod first_use;
 mod live;
