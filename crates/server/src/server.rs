@@ -180,7 +180,7 @@ impl Server {
         let enrolment = authority.as_ref().map(|it| it.enrolment.clone());
         let cmp_counted = cmp_coap.clone();
         let acs = match listen_if("acs.listen", config.acs.listen).await? {
-            Some(listener) => Some((Acs::new(core.clone(), &config.acs)?, listener)),
+            Some(listener) => Some((Acs::new(core.clone(), &config)?, listener)),
             None => None,
         };
         let devices = acs.as_ref().map(|(acs, _)| acs.clone());

@@ -9,6 +9,7 @@ use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use zeroize::Zeroizing;
 
 use crate::store::DeviceRecord;
 
@@ -19,14 +20,17 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// What went wrong, in words.
-pub(super) async fn call(device: &DeviceRecord) -> Result<(), String> {
+pub(super) async fn call(
+    device: &DeviceRecord,
+    login: Option<(String, Zeroizing<String>)>,
+) -> Result<(), String> {
     let known = device.cwmp.as_ref();
     let url = known
         .and_then(|cwmp| cwmp.connection_request_url.as_deref())
         .ok_or("the device told no address for Connection Requests; it is waited for")?;
-    let (username, password) = known
-        .and_then(|cwmp| cwmp.connection_request.as_ref())
-        .map_or(("", ""), |login| (&login.username, login.password.reveal()));
+    let (username, password) = login
+        .as_ref()
+        .map_or(("", ""), |(username, password)| (username, password));
     tokio::time::timeout(ANSWERS_WITHIN, get(url, username, password))
         .await
         .map_err(|_| format!("{url}: no answer to the Connection Request"))?

@@ -18,17 +18,21 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use homefleet_cwmp::auth::{DigestConfig, DigestServer, Stored};
 use tokio::sync::{Notify, mpsc, oneshot};
+use zeroize::Zeroizing;
 
-use crate::config::{self, ConfigError, UnknownCpes};
+use self::keeper::Keeper;
+use crate::config::{self, Config, ConfigError, UnknownCpes};
 use crate::core::Core;
 use crate::metrics::Sample;
 use crate::store::{DeviceRecord, TaskRecord};
 use crate::task::driver::{Protocol, Sending};
 use crate::task::queue::Delivery;
 
+pub(crate) mod bootstrap;
 mod call;
 mod http;
 mod identity;
+pub(crate) mod keeper;
 mod program;
 mod session;
 
@@ -46,6 +50,7 @@ pub struct Acs(Arc<Inner>);
 struct Inner {
     core: Core,
     policy: Policy,
+    keeper: Keeper,
     digest: Mutex<DigestServer>,
     sessions: Mutex<Sessions>,
     /// A session has begun to take jobs.
@@ -54,7 +59,7 @@ struct Inner {
 }
 
 /// What the operator decided.
-struct Policy {
+pub(crate) struct Policy {
     login: Option<(String, Stored)>,
     unknown: UnknownCpes,
     sessions: usize,
@@ -118,7 +123,12 @@ impl Acs {
     ///
     /// # Errors
     /// When the password's file cannot be used.
-    pub fn new(core: Core, config: &config::Acs) -> Result<Self, ConfigError> {
+    pub fn new(core: Core, config: &Config) -> Result<Self, ConfigError> {
+        let keeper = Keeper::load(&config.data_dir).map_err(|problem| ConfigError::Value {
+            key: "data_dir",
+            problem,
+        })?;
+        let config = &config.acs;
         let wrong = |problem: String| ConfigError::Value {
             key: "acs.password_file",
             problem,
@@ -136,6 +146,7 @@ impl Acs {
         let digest = DigestServer::new(Instant::now(), DigestConfig::new(REALM), seed);
         Ok(Self(Arc::new(Inner {
             core,
+            keeper,
             policy: Policy {
                 login,
                 unknown: config.unknown,
@@ -240,6 +251,17 @@ impl Acs {
         (own == username).then(|| kept.clone())
     }
 
+    /// What a device takes Connection Requests with, once it was given that: name and password.
+    pub(crate) fn call_login(&self, device: &DeviceRecord) -> Option<(String, Zeroizing<String>)> {
+        let login = device.cwmp.as_ref()?.connection_request.as_ref()?;
+        let password = self.0.keeper.open(&device.id, &login.password);
+        if password.is_none() {
+            let device = &device.id;
+            tracing::error!(device, "its password was sealed under another acs.key");
+        }
+        Some((login.username.clone(), password?))
+    }
+
     fn counted(&self) -> MutexGuard<'_, Counters> {
         lock(&self.0.counters)
     }
@@ -271,7 +293,7 @@ impl Acs {
         if let Some(jobs) = self.live(&device.id) {
             return Ok(jobs);
         }
-        let called = call::call(device).await;
+        let called = call::call(device, self.call_login(device)).await;
         match &called {
             Ok(()) => self.counted().calls += 1,
             Err(_) => self.counted().failed_calls += 1,

@@ -66,6 +66,8 @@ enum Work {
         request: Option<Box<Message>>,
     },
     Set(Setting),
+    /// These, one after the other.
+    Requests(VecDeque<Message>),
     Over(Option<Result<TaskResult, TaskError>>),
 }
 
@@ -169,6 +171,14 @@ impl Program {
         }
     }
 
+    /// These requests, one after the other, until one is refused.
+    pub(super) fn requests(requests: Vec<Message>) -> Self {
+        Self {
+            work: Work::Requests(requests.into()),
+            learned: Learned::default(),
+        }
+    }
+
     /// What to do next.
     pub(super) fn next(&mut self) -> Step {
         match &mut self.work {
@@ -216,6 +226,12 @@ impl Program {
                 None => Step::Done(Err(invalid("the command was sent already"))),
             },
             Work::Set(setting) => setting.next(),
+            Work::Requests(left) => match left.pop_front() {
+                Some(request) => Step::Send(Box::new(request)),
+                None => Step::Done(Ok(TaskResult::Set {
+                    objects: Vec::new(),
+                })),
+            },
             Work::Over(result) => Step::Done(
                 result
                     .take()
@@ -263,6 +279,7 @@ impl Program {
             }
             Work::Operate { command, .. } => Some(operated(command, answer)),
             Work::Set(setting) => setting.answer(answer, learned),
+            Work::Requests(_) => answer.err().map(|fault| Err(fault_task_error(&fault))),
             Work::Over(_) => None,
         };
         if let Some(over) = over {

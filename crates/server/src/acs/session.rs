@@ -1,29 +1,25 @@
 //! One session with one device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use homefleet_api::{
-    DeviceChange, Operation, ParamSetting, PathError, SetObject, TaskError, TaskErrorCode,
-    TaskResult,
-};
+use homefleet_api::{DeviceChange, Operation, PathError, TaskError, TaskErrorCode, TaskResult};
 use homefleet_cwmp::acs::{self, AcsEvent, Outcome, SendError};
 use homefleet_cwmp::message::{
     AutonomousDUStateChangeCompleteResponse, AutonomousTransferCompleteResponse,
     DUStateChangeCompleteResponse, Inform, RequestDownloadResponse, TransferComplete,
     TransferCompleteResponse,
 };
-use homefleet_cwmp::{Fault, FaultCode, Message, Method};
+use homefleet_cwmp::{EventCode, Fault, FaultCode, Message, Method};
 use tokio::sync::mpsc;
 
+use super::bootstrap::{Grounds, Part, bootstrap};
 use super::program::{Learned, Program, Step};
 use super::{Acs, Job, Live, Post, device_id};
 use crate::config::UnknownCpes;
 use crate::core::State;
 use crate::device::{Contact, Heard, Proof};
-use crate::store::{
-    Batch, CwmpRecord, DeviceRecord, LoginRecord, ParameterRecord, SecretText, Write,
-};
+use crate::store::{Batch, CwmpRecord, DeviceRecord, Given, ParameterRecord, StoreError, Write};
 use crate::task::queue::Delivery;
 
 /// Who the server is in its own tasks.
@@ -65,7 +61,8 @@ pub(super) async fn run(
         username,
         device: None,
         managed: false,
-        set_up: false,
+        parts: None,
+        root: String::new(),
         sender: Some(sender),
         jobs,
         running: None,
@@ -101,8 +98,10 @@ struct Session {
     device: Option<String>,
     /// It is not in quarantine.
     managed: bool,
-    /// What every device is to have was set in this session, or refused.
-    set_up: bool,
+    /// What the device is still to be given, once that is known.
+    parts: Option<VecDeque<Part>>,
+    /// What its data model begins with.
+    root: String,
     /// For those who have tasks for the device.
     sender: Option<mpsc::Sender<Job>>,
     jobs: mpsc::Receiver<Job>,
@@ -120,8 +119,8 @@ struct Running {
 
 enum Purpose {
     Job(Box<Job>),
-    /// What every device is to have: the login for Connection Requests.
-    SetUp(LoginRecord),
+    /// What every device is given.
+    Give(Box<Part>),
 }
 
 impl Session {
@@ -191,7 +190,7 @@ impl Session {
             }
             let (sender, jobs) = mpsc::channel(JOBS);
             (self.sender, self.jobs) = (Some(sender), jobs);
-            (self.managed, self.set_up) = (false, false);
+            (self.managed, self.parts) = (false, None);
         }
         let core = self.acs.0.core.clone();
         let unknown = self.acs.0.policy.unknown;
@@ -410,9 +409,7 @@ impl Session {
         let Some(device) = self.device.clone().filter(|_| self.managed) else {
             return false;
         };
-        if !std::mem::replace(&mut self.set_up, true)
-            && let Some(running) = self.set_up(&device)
-        {
+        if let Some(running) = self.next_part(&device).await {
             self.running = Some(running);
             return true;
         }
@@ -441,46 +438,54 @@ impl Session {
         true
     }
 
-    /// What every device is to have, where it does not have it yet: a login of its own for Connection Requests.
-    fn set_up(&self, device: &str) -> Option<Running> {
-        let state = self.acs.0.core.state();
-        let known = state.registry.device(device)?.cwmp.as_ref()?;
-        if known.connection_request.is_some() {
-            return None;
+    /// The next part of what every device is given; what has to be remembered before it is asked is on disk then.
+    async fn next_part(&mut self, device: &str) -> Option<Running> {
+        if self.parts.is_none() {
+            let inner = &self.acs.0;
+            let state = inner.core.state();
+            let record = state.registry.device(device)?;
+            let cwmp = record.cwmp.as_ref()?;
+            self.root = cwmp.root.clone();
+            let grounds = Grounds {
+                device: record,
+                cwmp,
+                policy: &inner.policy,
+                keeper: &inner.keeper,
+            };
+            self.parts = Some(bootstrap(&grounds).into());
         }
-        let mut random = [0; 12];
-        getrandom::fill(&mut random).ok()?;
-        let password = crate::account::hex(&random);
-        let setting = |name: &str, value: String| ParamSetting {
-            name: name.to_owned(),
-            value,
-            required: true,
-        };
-        let mut params = vec![
-            setting("ConnectionRequestUsername", device.to_owned()),
-            setting("ConnectionRequestPassword", password.clone()),
-        ];
-        let interval = self.acs.0.policy.inform_interval;
-        if interval > 0 {
-            params.push(setting("PeriodicInformEnable", "true".to_owned()));
-            params.push(setting("PeriodicInformInterval", interval.to_string()));
+        loop {
+            let mut part = self.parts.as_mut()?.pop_front()?;
+            if let Some(before) = part.before.take()
+                && self.remember(device, before).await.is_err()
+            {
+                // It was logged; the next session tries again.
+                continue;
+            }
+            return Some(Running {
+                program: Program::requests(part.requests(&self.root)),
+                purpose: Purpose::Give(Box::new(part)),
+                began: false,
+            });
         }
-        let operation = Operation::Set {
-            allow_partial: false,
-            objects: vec![SetObject {
-                path: format!("{}ManagementServer.", known.root),
-                params,
-            }],
-        };
-        let login = LoginRecord {
-            username: device.to_owned(),
-            password: SecretText::new(password),
-        };
-        Some(Running {
-            program: Program::new(&operation, "", ""),
-            purpose: Purpose::SetUp(login),
-            began: false,
-        })
+    }
+
+    /// Changes what is known of the device, on disk.
+    async fn remember(
+        &self,
+        device: &str,
+        change: impl FnOnce(&mut CwmpRecord),
+    ) -> Result<(), StoreError> {
+        let (_, stored) = self.acs.0.core.change(|state, _| {
+            let changed = state.registry.update(device, |record| {
+                if let Some(cwmp) = &mut record.cwmp {
+                    change(cwmp);
+                }
+            });
+            let write = changed.map(|record| Write::Device(Box::new(record)));
+            ((), Batch(write.into_iter().collect()))
+        });
+        stored.await.map(drop)
     }
 
     fn answer(&mut self, answer: Result<Message, Fault>) {
@@ -496,26 +501,29 @@ impl Session {
         };
         let learned = running.program.learned;
         match running.purpose {
-            Purpose::SetUp(login) => {
-                if let Err(error) = &result {
-                    tracing::warn!(
-                        device,
-                        problem = error.message,
-                        "the device takes no login for Connection Requests"
-                    );
-                    return;
-                }
-                let (_, stored) = self.acs.0.core.change(|state, _| {
-                    let changed = state.registry.update(&device, |record| {
-                        if let Some(cwmp) = &mut record.cwmp {
-                            cwmp.connection_request = Some(login);
-                        }
-                    });
-                    let write = changed.map(|record| Write::Device(Box::new(record)));
-                    ((), Batch(write.into_iter().collect()))
+            Purpose::Give(part) => {
+                let (given, keep) = match result {
+                    Ok(_) => (Given::Taken, part.taken),
+                    Err(error) => {
+                        let (part_name, problem) = (part.name, error.message);
+                        tracing::warn!(
+                            device,
+                            part = part_name,
+                            problem,
+                            "a device refused what it is to have"
+                        );
+                        (Given::Refused(problem), part.refused)
+                    }
+                };
+                let name = part.name.to_owned();
+                let kept = self.remember(&device, |cwmp| {
+                    cwmp.given.insert(name, given);
+                    if let Some(keep) = keep {
+                        keep(cwmp);
+                    }
                 });
-                // A failed write was logged; the login is set again in the next session.
-                drop(stored.await);
+                // A failed write was logged; the part is given again in the next session.
+                drop(kept.await);
             }
             Purpose::Job(job) => {
                 let own = job.task.created_by == SELF;
@@ -606,6 +614,14 @@ fn learn_inform(record: &mut DeviceRecord, inform: &Inform, version: &str, admit
     });
     cwmp.root = root_of(inform).to_owned();
     cwmp.version = version.to_owned();
+    if inform
+        .events
+        .iter()
+        .any(|event| event.code == EventCode::Bootstrap)
+    {
+        // It is as it left the factory, or may be.
+        cwmp.given.clear();
+    }
     let events = inform.events.iter().take(MOST_EVENTS);
     cwmp.events = events
         .map(|event| shortened(&event.code.to_string()))

@@ -24,7 +24,7 @@ use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
 use self::authority::Authority;
-use self::vault::Vault;
+pub(crate) use self::vault::Vault;
 use crate::clock::{Clock, Millis};
 use crate::store::pki::{
     CertificateCounts, CertificateQuery, CertificateRecord, CertificateState, PkiWrite, Revocation,

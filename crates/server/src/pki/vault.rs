@@ -6,27 +6,27 @@ use zeroize::Zeroizing;
 use super::error::PkiError;
 
 /// Bytes of the key.
-pub(super) const KEY: usize = 32;
+pub(crate) const KEY: usize = 32;
 
 /// Seals and opens.
-pub(super) struct Vault(LessSafeKey);
+pub(crate) struct Vault(LessSafeKey);
 
 impl Vault {
-    pub(super) fn new(key: &[u8]) -> Result<Self, PkiError> {
+    pub(crate) fn new(key: &[u8]) -> Result<Self, PkiError> {
         let key = UnboundKey::new(&AES_256_GCM, key)
             .map_err(|_| PkiError::Key(format!("the key of the secrets is not {KEY} bytes")))?;
         Ok(Self(LessSafeKey::new(key)))
     }
 
     /// A fresh key.
-    pub(super) fn generate() -> Result<Zeroizing<Vec<u8>>, getrandom::Error> {
+    pub(crate) fn generate() -> Result<Zeroizing<Vec<u8>>, getrandom::Error> {
         let mut key = Zeroizing::new(vec![0; KEY]);
         getrandom::fill(&mut key)?;
         Ok(key)
     }
 
     /// Seals what belongs to a name: it does not open under another one.
-    pub(super) fn seal(&self, name: &[u8], plain: &[u8]) -> Result<Vec<u8>, getrandom::Error> {
+    pub(crate) fn seal(&self, name: &[u8], plain: &[u8]) -> Result<Vec<u8>, getrandom::Error> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce)?;
         let mut sealed = plain.to_vec();
@@ -49,7 +49,7 @@ impl Vault {
     }
 
     /// Opens what was sealed under the name.
-    pub(super) fn open(&self, name: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub(crate) fn open(&self, name: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
         let mut text = Zeroizing::new(text.to_vec());
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;

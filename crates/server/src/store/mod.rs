@@ -7,7 +7,7 @@
 //! Reading is one narrow trait per aggregate ([`Devices`], [`Parameters`], [`Tasks`], [`Subscriptions`],
 //! [`Tokens`], [`AuditLog`], [`Certificates`](pki::Certificates)). [`sqlite`] is the embedded backend; a cluster will have another.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -287,8 +287,20 @@ pub struct CwmpRecord {
     pub events: Vec<String>,
     /// Where it takes Connection Requests.
     pub connection_request_url: Option<String>,
-    /// What it takes them with.
+    /// What it takes them with; the password is sealed.
     pub connection_request: Option<LoginRecord>,
+    /// What it was given when it began to be managed, by name, and whether it took it.
+    pub given: BTreeMap<String, Given>,
+}
+
+/// Whether a device took what it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Given {
+    /// It has it.
+    Taken,
+    /// It refused it, and why.
+    Refused(String),
 }
 
 /// A login as stored.

@@ -145,6 +145,79 @@ async fn a_device_that_informs_is_registered_read_and_given_a_login_for_calls() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_left_the_factory_again_is_given_everything_anew() {
+    let acs = acs(|config| config.acs.inform_interval = 60).await;
+    let mut cpe = acs.cpe();
+    cpe.session(EventCode::Bootstrap).await;
+    let given = |cpe: &Cpe| {
+        let value = |name: &str| {
+            cpe.value(&format!("Device.ManagementServer.{name}"))
+                .to_owned()
+        };
+        (
+            value("ConnectionRequestPassword"),
+            value("PeriodicInformInterval"),
+        )
+    };
+    let (first, interval) = given(&cpe);
+    assert_eq!((first.len(), interval.as_str()), (24, "60"));
+    cpe.session(EventCode::Boot).await;
+    assert_eq!(given(&cpe).0, first);
+    cpe.set("Device.ManagementServer.PeriodicInformInterval", "86400");
+    cpe.session(EventCode::Bootstrap).await;
+    let (second, interval) = given(&cpe);
+    assert_ne!(second, first);
+    assert_eq!((second.len(), interval.as_str()), (24, "60"));
+    acs.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_device_refuses_to_be_given_is_not_given_again_and_harms_nothing_else() {
+    let acs = acs(|config| config.acs.inform_interval = 60).await;
+    let mut cpe = acs.cpe();
+    let refused = "Device.ManagementServer.ConnectionRequestPassword";
+    cpe.model.remove(refused);
+    cpe.session(EventCode::Bootstrap).await;
+    assert_eq!(
+        cpe.value("Device.ManagementServer.ConnectionRequestUsername"),
+        "",
+        "all of a part, or nothing"
+    );
+    assert_eq!(
+        cpe.value("Device.ManagementServer.PeriodicInformInterval"),
+        "60"
+    );
+    let asked = cpe.asked.len();
+    cpe.session(EventCode::Periodic).await;
+    assert_eq!(cpe.asked.len(), asked);
+    acs.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_has_no_password_of_a_device() {
+    let acs = acs(|_| {}).await;
+    let mut cpe = acs.cpe();
+    cpe.session(EventCode::Bootstrap).await;
+    let password = cpe.value("Device.ManagementServer.ConnectionRequestPassword");
+    let password = password.to_owned();
+    let directory = acs._directory.path().join("data");
+    acs.server.stop().await;
+    let mut looked_at = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            let found = bytes
+                .windows(password.len())
+                .any(|part| part == password.as_bytes());
+            assert!(!found, "{}", path.display());
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operations_of_the_queue_are_done_in_a_session() {
     let acs = acs(|_| {}).await;
     let mut cpe = acs.cpe();

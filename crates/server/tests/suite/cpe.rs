@@ -79,6 +79,18 @@ impl Cpe {
                 "",
             ),
             ("ManagementServer.ParameterKey", ValueType::String, ""),
+            ("ManagementServer.Username", ValueType::String, ""),
+            ("ManagementServer.Password", ValueType::String, ""),
+            (
+                "ManagementServer.PeriodicInformEnable",
+                ValueType::Boolean,
+                "0",
+            ),
+            (
+                "ManagementServer.PeriodicInformInterval",
+                ValueType::UnsignedInt,
+                "86400",
+            ),
             ("WiFi.SSID.1.SSID", ValueType::String, "home"),
             ("WiFi.SSID.1.Enable", ValueType::Boolean, "1"),
             ("WiFi.SSID.2.SSID", ValueType::String, "guest"),
