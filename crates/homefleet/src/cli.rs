@@ -5,8 +5,8 @@ use homefleet_api::client::Client;
 
 use crate::failure::Failure;
 use crate::{
-    ca, certificate, cmp, completions, config, demo, device, enrolment, mtp, notif, serve, task,
-    token, trust,
+    ca, certificate, cmp, completions, config, demo, device, enrolment, mtp, notif, serve, sim,
+    task, token, trust,
 };
 
 /// Manages every device in every home: gateways, set-top boxes, phones, sensors.
@@ -105,6 +105,9 @@ enum Command {
     /// Telemetry as UDP-notif: what a server receives, and a receiver without one
     #[command(subcommand)]
     Notif(notif::Notif),
+    /// Simulated devices by the thousand, against any server
+    #[command(subcommand)]
+    Sim(sim::Sim),
     /// The server's configuration file
     #[command(subcommand)]
     Config(config::Config),
@@ -132,6 +135,7 @@ impl Cli {
             Command::Cmp(command) => command.run(&global),
             Command::Trust(command) => command.run(&global),
             Command::Notif(command) => command.run(&global),
+            Command::Sim(command) => command.run(&global),
             Command::Config(command) => command.run(&global),
             Command::Completions(command) => command.run(),
         }

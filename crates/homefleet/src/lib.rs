@@ -3,7 +3,7 @@
 //! The binary is [`main`] and nothing else. The layers, from the outside in:
 //!
 //! - [`cli`]: the command line as clap types, and which handler each command goes to,
-//! - one file per noun (`device`, `task`, `ca`, `certificate`, `enrolment`, `token`, `cmp`, `trust`, `notif`, `config`, `serve`, `demo`,
+//! - one file per noun (`device`, `task`, `ca`, `certificate`, `enrolment`, `token`, `cmp`, `trust`, `notif`, `sim`, `config`, `serve`, `demo`,
 //!   `completions`): its
 //!   arguments, what it asks of the server through [`homefleet_api::client`], what it prints,
 //! - `pick` (which device is meant), `passphrase` (from a file, the environment or the terminal), `wait` (a task until it has ended), `output` (tables, JSON),
@@ -35,6 +35,7 @@ mod passphrase;
 mod path;
 mod pick;
 mod serve;
+mod sim;
 mod task;
 mod token;
 mod trust;

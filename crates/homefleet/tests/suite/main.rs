@@ -18,6 +18,7 @@ mod notif_send;
 mod offline;
 mod pages;
 mod serve;
+mod sim;
 mod support;
 mod task;
 mod token;
