@@ -22,7 +22,7 @@ export HOMEFLEET_PYTHON ?= $(abspath $(PEERS)/venv/bin/python)
 # OpenSSL 3.5, for what `openssl cmp` has learned since 3.0.
 export HOMEFLEET_OPENSSL35 ?= $(abspath $(PEERS)/openssl35/openssl)
 
-BENCHES := post datagrams notif store pki notify cmp size
+BENCHES := post datagrams notif store pki notify cmp cwmp size
 
 .PHONY: help demo device test lint bench $(BENCHES:%=bench-%) fuzz deps deps-build deps-test deps-lint docs clean
 
@@ -59,7 +59,7 @@ bench-datagrams: deps-test # requests, handshakes, sessions over UDP
 bench-notif: deps-build # UDP-notif received, plain and over DTLS
 	$(CARGO) bench --locked --package homefleet-net --bench notif -- $(ARGS)
 
-bench-store bench-pki bench-notify bench-cmp: bench-%: deps-test # durable writes; the CA alone; notifications in and stored over each MTP; certificates issued and stored
+bench-store bench-pki bench-notify bench-cmp bench-cwmp: bench-%: deps-test # durable writes; the CA alone; notifications in and stored over each MTP; certificates issued and stored; sessions of TR-069
 	$(CARGO) bench --locked --package homefleet-server --bench $* -- $(ARGS)
 
 bench-size: device # the agent's binary, and its memory when idle
