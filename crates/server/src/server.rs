@@ -146,8 +146,11 @@ impl Server {
         } else {
             None
         };
+        let acs = acs_sockets(&config, &core, credentials, &verifier).await?;
+        let acs_tls = acs.as_ref().and_then(|acs| acs.https.as_ref());
+        let acs_tls = acs_tls.map(|(_, tls)| tls.clone());
         if let Some(evidence) = &evidence {
-            evidence.serve(&network.mtps, telemetry.clone());
+            evidence.serve(&network.mtps, telemetry.clone(), acs_tls.clone());
         }
         let coap_addr = network.coap_addr().unwrap_or(config.coap.listen);
         let http_addr = http_listener.local_addr().unwrap_or(config.http.listen);
@@ -163,6 +166,7 @@ impl Server {
                     .as_ref()
                     .and_then(|it| Some(it.https.as_ref()?.1.clone())),
                 verifier,
+                acs_tls,
                 telemetry: telemetry.clone(),
                 cmp: cmp_coap.clone(),
                 evidence,
@@ -179,11 +183,7 @@ impl Server {
         let streams = telemetry.clone();
         let enrolment = authority.as_ref().map(|it| it.enrolment.clone());
         let cmp_counted = cmp_coap.clone();
-        let acs = match listen_if("acs.listen", config.acs.listen).await? {
-            Some(listener) => Some((Acs::new(core.clone(), &config)?, listener)),
-            None => None,
-        };
-        let devices = acs.as_ref().map(|(acs, _)| acs.clone());
+        let devices = acs.as_ref().map(|acs| acs.acs.clone());
         let app = AppState {
             core: core.clone(),
             login: crate::ui::LoginKeys::default(),
@@ -200,12 +200,12 @@ impl Server {
             }))),
         };
         let router = http::router(app.clone(), config.http.body_limit);
-        let acs_addr = acs
-            .as_ref()
-            .and_then(|(_, listener)| listener.local_addr().ok());
+        let kept_acs = acs.as_ref().map(|acs| acs.acs.clone());
+        let acs_addr = acs.as_ref().and_then(|acs| acs.http_addr);
+        let acs_tls_addr = acs.as_ref().and_then(|acs| acs.https_addr);
         let protocols = Protocols {
             usp: controller.clone(),
-            cwmp: acs.as_ref().map(|(acs, _)| acs.clone()),
+            cwmp: acs.as_ref().map(|acs| acs.acs.clone()),
         };
         let mut parts = vec![
             tokio::spawn(listener::run(
@@ -248,13 +248,16 @@ impl Server {
                 parts.push(served);
             }
         }
-        if let Some((acs, listener)) = acs {
-            parts.push(tokio::spawn(http::serve(
-                listener,
-                acs.router(),
-                HEAD_TIMEOUT,
-                stopped.clone(),
-            )));
+        if let Some(AcsSockets {
+            acs, http, https, ..
+        }) = acs
+        {
+            let http = http.map(|listener| (listener, None));
+            let https = https.map(|(listener, tls)| (listener, Some(tls)));
+            for (listener, tls) in http.into_iter().chain(https) {
+                let served = acs.clone().serve(listener, tls, stopped.clone());
+                parts.push(tokio::spawn(served));
+            }
         }
         if config.tls.watch > 0 {
             let interval = Duration::from_secs(config.tls.watch);
@@ -268,7 +271,9 @@ impl Server {
             cmp_http_addr,
             cmp_coap,
             cmp_https_addr,
+            acs: kept_acs,
             acs_addr,
+            acs_tls_addr,
             network,
             core,
             app,
@@ -318,7 +323,9 @@ pub struct RunningServer {
     cmp_http_addr: Option<SocketAddr>,
     cmp_coap: Option<CoapListener>,
     cmp_https_addr: Option<SocketAddr>,
+    acs: Option<Acs>,
     acs_addr: Option<SocketAddr>,
+    acs_tls_addr: Option<SocketAddr>,
     network: Network,
     core: Core,
     app: AppState,
@@ -365,6 +372,16 @@ impl RunningServer {
     /// Where devices that speak TR-069 connect; `None` when there is no such address.
     pub fn acs_addr(&self) -> Option<SocketAddr> {
         self.acs_addr
+    }
+
+    /// The ACS, where there is one.
+    pub fn acs(&self) -> Option<&Acs> {
+        self.acs.as_ref()
+    }
+
+    /// The same over HTTPS.
+    pub fn acs_tls_addr(&self) -> Option<SocketAddr> {
+        self.acs_tls_addr
     }
 
     /// Where devices connect over an MTP, as a URI; `None` when there is no such address.
@@ -494,6 +511,46 @@ async fn authority(
         coap,
         https,
         https_addr,
+    }))
+}
+
+/// The ACS with its sockets.
+struct AcsSockets {
+    acs: Acs,
+    http: Option<TcpListener>,
+    http_addr: Option<SocketAddr>,
+    https: Option<(TcpListener, homefleet_net::tls::Tls)>,
+    https_addr: Option<SocketAddr>,
+}
+
+/// Makes the ACS, when devices are to come by TR-069.
+async fn acs_sockets(
+    config: &Config,
+    core: &Core,
+    credentials: &Credentials,
+    verifier: &Arc<DeviceVerifier>,
+) -> Result<Option<AcsSockets>, StartError> {
+    let http = listen_if("acs.listen", config.acs.listen).await?;
+    let https = match listen_if("acs.tls_listen", config.acs.tls_listen).await? {
+        None => None,
+        Some(listener) => {
+            let verifier = Arc::clone(verifier) as Arc<dyn Verifier>;
+            let tls = Acs::tls(credentials, verifier).map_err(|error| ConfigError::Value {
+                key: "acs.tls_listen",
+                problem: error.to_string(),
+            })?;
+            Some((listener, tls))
+        }
+    };
+    if http.is_none() && https.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(AcsSockets {
+        acs: Acs::new(core.clone(), config)?,
+        http_addr: http.as_ref().and_then(|it| it.local_addr().ok()),
+        https_addr: https.as_ref().and_then(|it| it.0.local_addr().ok()),
+        http,
+        https,
     }))
 }
 

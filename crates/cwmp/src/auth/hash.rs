@@ -83,6 +83,23 @@ impl Stored {
         }
     }
 
+    /// Whether this is the password, as somebody told it who has not computed with it (RFC 7617). The time it takes does not tell how much of it is right.
+    pub fn is(&self, username: &str, realm: &str, password: &Secret) -> bool {
+        use subtle::ConstantTimeEq as _;
+        let same = |kept: &str, given: &str| bool::from(kept.as_bytes().ct_eq(given.as_bytes()));
+        let hash = |algorithm: Algorithm| algorithm.hash(&[username, realm, password.reveal()]);
+        match self {
+            Self::Password(own) => same(own.reveal(), password.reveal()),
+            Self::Hashes {
+                sha256: Some(kept), ..
+            } => same(kept.reveal(), &hash(Algorithm::Sha256)),
+            Self::Hashes {
+                md5: Some(kept), ..
+            } => same(kept.reveal(), &hash(Algorithm::Md5)),
+            Self::Hashes { .. } => false,
+        }
+    }
+
     /// `H(A1)` of RFC 7616 §3.4.2.
     pub(super) fn ha1(&self, algorithm: Algorithm, username: &str, realm: &str) -> Option<String> {
         match (self, algorithm) {

@@ -110,7 +110,7 @@ fn configure(dir: &Path) -> Config {
     let text = format!(
         "version = 1\nendpoint_id = \"proto::sim-test\"\ndata_dir = \"{dir}/data\"\n\
          [coap]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
-         [acs]\nlisten = \"127.0.0.1:0\"\nunknown = \"admit\"\n\
+         [acs]\nlisten = \"127.0.0.1:0\"\nunknown = \"admit\"\ncall_networks = [\"127.0.0.0/8\"]\n\
          [tls]\ncertificate = \"{dir}/server.pem\"\nkey = \"{dir}/server.key\"\nanchors = \"{dir}/ca.pem\"\n",
         dir = dir.display()
     );

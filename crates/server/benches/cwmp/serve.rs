@@ -57,6 +57,7 @@ fn config(directory: &Path, login: bool) -> Config {
     config.coap.listen = any;
     config.acs.listen = Some(any);
     config.acs.unknown = UnknownCpes::Admit;
+    config.acs.call_networks = vec!["127.0.0.0/8".to_owned()];
     if login {
         config.acs.username = Some(LOGIN.to_owned());
         let file = write("acs-password", PASSWORD);

@@ -9,8 +9,8 @@ use homefleet_cwmp::message::{
 };
 use homefleet_cwmp::{Message, ParameterValues, Value, ValueType};
 
-use super::Policy;
 use super::keeper::Keeper;
+use super::{Policy, login};
 use crate::store::{CwmpRecord, DeviceRecord, LoginRecord};
 
 /// What is remembered of a part.
@@ -46,7 +46,7 @@ pub(crate) struct Grounds<'a> {
 
 /// All parts that the device was not given yet, in their order.
 pub(crate) fn bootstrap(grounds: &Grounds<'_>) -> Vec<Part> {
-    let parts = [calls(grounds), period(grounds)];
+    let parts = [login(grounds), calls(grounds), period(grounds)];
     let due = parts.into_iter().flatten();
     due.filter(|part| !grounds.cwmp.given.contains_key(part.name))
         .collect()
@@ -64,6 +64,23 @@ fn calls(grounds: &Grounds<'_>) -> Option<Part> {
         username: id,
     };
     part.taken = Some(Box::new(|cwmp| cwmp.connection_request = Some(login)));
+    Some(part)
+}
+
+/// The login for the ACS, in place of the one that all devices have. It counts from when the device has used it.
+fn login(grounds: &Grounds<'_>) -> Option<Part> {
+    let policy = grounds.policy;
+    let wanted = policy.device_logins && policy.login.is_some();
+    if !wanted || grounds.device.certificate.is_some() {
+        return None;
+    }
+    let (name, password) = (login::name_of(&grounds.device.id)?, fresh_password()?);
+    let hashed = login::hashed(name, &password);
+    let mut part = Part::new("login");
+    part.text("ManagementServer.Username", name);
+    part.text("ManagementServer.Password", &password);
+    part.before = Some(Box::new(|cwmp| cwmp.next_login = Some(hashed)));
+    part.refused = Some(Box::new(|cwmp| cwmp.next_login = None));
     Some(part)
 }
 

@@ -1,5 +1,6 @@
 //! Connection Requests over TCP (TR-069 §3.2.2): an HTTP GET, with Digest.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::http::Request;
@@ -11,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
+use super::reach::Reach;
 use crate::store::DeviceRecord;
 
 /// How long a device may take to answer.
@@ -23,6 +25,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 pub(super) async fn call(
     device: &DeviceRecord,
     login: Option<(String, Zeroizing<String>)>,
+    reach: &Reach,
 ) -> Result<(), String> {
     let known = device.cwmp.as_ref();
     let url = known
@@ -31,13 +34,21 @@ pub(super) async fn call(
     let (username, password) = login
         .as_ref()
         .map_or(("", ""), |(username, password)| (username, password));
-    tokio::time::timeout(ANSWERS_WITHIN, get(url, username, password))
+    let from = known.and_then(|cwmp| cwmp.address.as_deref());
+    let from = from.and_then(|address| address.parse().ok());
+    let allowed = |to: IpAddr| reach.allows(to, from);
+    tokio::time::timeout(ANSWERS_WITHIN, get(url, username, password, allowed))
         .await
         .map_err(|_| format!("{url}: no answer to the Connection Request"))?
         .map_err(|problem| format!("{url}: {problem}"))
 }
 
-async fn get(url: &str, username: &str, password: &str) -> Result<(), String> {
+async fn get(
+    url: &str,
+    username: &str,
+    password: &str,
+    allowed: impl Fn(IpAddr) -> bool,
+) -> Result<(), String> {
     let rest = url
         .strip_prefix("http://")
         .ok_or("Connection Requests go to http URLs")?;
@@ -53,12 +64,20 @@ async fn get(url: &str, username: &str, password: &str) -> Result<(), String> {
     } else {
         format!("{host}:80")
     };
+    let found = tokio::net::lookup_host(&address)
+        .await
+        .map_err(|error| error.to_string())?;
+    // The very address that was looked at is called: a name may lead elsewhere the next time.
+    let address = found
+        .into_iter()
+        .find(|found| allowed(found.ip()))
+        .ok_or("Connection Requests do not go there; acs.call_networks says where they may")?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| format!("no randomness: {error}"))?;
     // Basic would tell the password to whoever answers.
     let mut login = DigestClient::new(username, password.into(), false, seed);
     for _ in 0..3 {
-        let stream = TcpStream::connect(&address)
+        let stream = TcpStream::connect(address)
             .await
             .map_err(|error| error.to_string())?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

@@ -1,20 +1,21 @@
 //! The POSTs of devices: login, cookie, session (TR-069 §3.4.2, §3.4.5).
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE,
-};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::Request;
+use axum::http::header::{CONNECTION, CONTENT_TYPE, COOKIE, RETRY_AFTER, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use bytes::BytesMut;
 use homefleet_cwmp::acs::Transmit;
-use homefleet_cwmp::auth::Refusal;
+use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Acs, Post, session};
+use super::listen::Peer;
+use super::{Acs, Open, Post, login, session};
+use crate::acs::session::Origin;
 
 /// Longest message of a device.
 const MAX_BODY: usize = 32 << 20;
@@ -24,38 +25,40 @@ const MAX_INFORM: usize = 1 << 20;
 const BODY_WITHIN: Duration = Duration::from_secs(60);
 /// The name of the cookie.
 const COOKIE_NAME: &str = "homefleet-session";
-/// Seconds after which a device that was turned away comes again.
+/// Seconds after which a device that was turned away comes again, at least; at most twice as many.
 const COME_AGAIN: u32 = 30;
+/// Most cookies of ours that are looked at in one request.
+const MOST_COOKIES: usize = 16;
 /// POSTs of one session that wait; a device sends the next one when it has the answer.
 const WAITING: usize = 1;
 
-pub(super) fn router(acs: Acs) -> Router {
-    Router::new().fallback(post).with_state(acs)
-}
-
-async fn post(State(acs): State<Acs>, request: Request) -> Response {
+/// Answers a request of a device.
+pub(super) async fn answer(acs: Acs, peer: Arc<Peer>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let (method, uri, headers) = (head.method, head.uri, head.headers);
-    if method != Method::POST {
+    if head.method != Method::POST {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
-    let known = cookies(&headers)
-        .filter_map(|cookie| acs.sessions().by_cookie.get(cookie).cloned())
-        .next();
-    if let Some(session) = known {
-        return match read(body, MAX_BODY).await {
+    let session = match find(&acs, &peer, &head.headers) {
+        Ok(session) => session,
+        Err(Ambiguous) => {
+            acs.counted().ambiguous_cookies += 1;
+            return StatusCode::BAD_REQUEST.into_response();
+        }
+    };
+    if let Some(session) = session {
+        return match read(&acs, body, MAX_BODY).await {
             Ok(body) => hand(&session, body, None).await,
-            Err(status) => status.into_response(),
+            Err(refusal) => *refusal,
         };
     }
     // Nothing is read of somebody who has yet to log in.
-    let username = match login(&acs, &method, &uri, &headers) {
-        Ok(username) => username,
+    let login = match login::login(&acs, &peer, &head.method, &head.uri, &head.headers) {
+        Ok(login) => login,
         Err(challenge) => return *challenge,
     };
-    let body = match read(body, MAX_INFORM).await {
+    let body = match read(&acs, body, MAX_INFORM).await {
         Ok(body) => body,
-        Err(status) => return status.into_response(),
+        Err(refusal) => return *refusal,
     };
     if body.iter().all(u8::is_ascii_whitespace) {
         acs.counted().without_session += 1;
@@ -65,25 +68,109 @@ async fn post(State(acs): State<Acs>, request: Request) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let (posts, inbox) = mpsc::channel(WAITING);
+    // What cannot be stored soon is better told later: the device keeps its events until then.
+    let stored_soon = acs.0.core.inner().store.has_room();
     {
         let mut sessions = acs.sessions();
-        if sessions.by_cookie.len() >= acs.0.policy.sessions {
+        if !stored_soon || sessions.by_cookie.len() >= acs.0.policy.sessions {
             drop(sessions);
             acs.counted().overloaded += 1;
             return come_again();
         }
-        sessions.by_cookie.insert(cookie.clone(), posts.clone());
+        let open = Open {
+            posts: posts.clone(),
+            secure: peer.secure,
+            certificate: peer.fingerprint(),
+        };
+        sessions.by_cookie.insert(cookie.clone(), open);
     }
-    tokio::spawn(session::run(acs, cookie.clone(), username, inbox));
+    if acs.0.policy.cookieless {
+        *super::lock(&peer.last) = Some(cookie.clone());
+    }
+    let origin = Origin {
+        login,
+        address: peer.from,
+    };
+    tokio::spawn(session::run(acs, cookie.clone(), origin, inbox));
     hand(&posts, body, Some(&cookie)).await
 }
 
-/// A body of at most `most` bytes that comes in time.
-async fn read(body: Body, most: usize) -> Result<Bytes, StatusCode> {
-    match tokio::time::timeout(BODY_WITHIN, to_bytes(body, most)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(_)) => Err(StatusCode::PAYLOAD_TOO_LARGE),
-        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+/// The cookies name more than one session.
+struct Ambiguous;
+
+/// The session that a request belongs to: by its cookie, or where that is allowed by its connection.
+fn find(
+    acs: &Acs,
+    peer: &Peer,
+    headers: &HeaderMap,
+) -> Result<Option<mpsc::Sender<Post>>, Ambiguous> {
+    let mut given: Vec<&str> = cookies(headers).take(MOST_COOKIES).collect();
+    given.sort_unstable();
+    given.dedup();
+    let connected = super::lock(&peer.last).clone();
+    if given.is_empty() && acs.0.policy.cookieless {
+        given.extend(connected.as_deref());
+    }
+    let kept = cookies(headers).next().is_some();
+    let sessions = acs.sessions();
+    // A session that began in secret does not go on in the open, nor with somebody else's certificate.
+    let fits = |open: &&Open| open.secure == peer.secure && open.certificate == peer.fingerprint();
+    let mut found = given
+        .into_iter()
+        .filter_map(|cookie| sessions.by_cookie.get(cookie))
+        .filter(fits);
+    let first = found.next().map(|open| open.posts.clone());
+    if found.next().is_some() {
+        return Err(Ambiguous);
+    }
+    drop(sessions);
+    if first.is_some() && !kept {
+        acs.counted().cookieless += 1;
+    }
+    Ok(first)
+}
+
+/// A body of at most `most` bytes that comes in time. A long one needs one of the few places for such, so that devices cannot fill the memory.
+async fn read(acs: &Acs, mut body: Body, most: usize) -> Result<Bytes, Box<Response>> {
+    let refuse = |status: StatusCode| {
+        let mut response = status.into_response();
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+        Box::new(response)
+    };
+    let too_long = || {
+        acs.counted().too_long += 1;
+        refuse(StatusCode::PAYLOAD_TOO_LARGE)
+    };
+    let told = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if told > most {
+        return Err(too_long());
+    }
+    let reading = async {
+        let mut bytes = BytesMut::new();
+        let mut place = None;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| refuse(StatusCode::BAD_REQUEST))?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if bytes.len() + data.len() > most {
+                return Err(too_long());
+            }
+            if bytes.len() + data.len() > MAX_INFORM && place.is_none() {
+                place = acs.0.long_bodies.try_acquire().ok();
+                if place.is_none() {
+                    acs.counted().overloaded += 1;
+                    return Err(Box::new(come_again()));
+                }
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes.freeze())
+    };
+    match tokio::time::timeout(BODY_WITHIN, reading).await {
+        Ok(read) => read,
+        Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT)),
     }
 }
 
@@ -124,51 +211,6 @@ async fn hand(session: &mpsc::Sender<Post>, body: Bytes, cookie: Option<&str>) -
     response
 }
 
-/// Who logs in; `None` where nobody has to. An error is the challenge.
-fn login(
-    acs: &Acs,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Result<Option<String>, Box<Response>> {
-    let policy = &acs.0.policy;
-    let given = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    if policy.login.is_none() && given.is_none() {
-        return Ok(None);
-    }
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let now = Instant::now();
-    let mut digest = super::lock(&acs.0.digest);
-    let refusal = match given {
-        None => None,
-        Some(given) => {
-            let password = |name: &str| acs.password(name);
-            match digest.authorize(now, method.as_str(), target, given, password) {
-                Ok(username) => return Ok(Some(username)),
-                Err(refusal) => Some(refusal),
-            }
-        }
-    };
-    let challenges = digest.challenge(now, refusal);
-    drop(digest);
-    match refusal {
-        None | Some(Refusal::Stale) => acs.counted().challenged += 1,
-        Some(refusal) => {
-            tracing::debug!(%refusal, "a device's login was refused");
-            acs.counted().refused_logins += 1;
-        }
-    }
-    let mut response = StatusCode::UNAUTHORIZED.into_response();
-    for challenge in challenges {
-        if let Ok(challenge) = HeaderValue::try_from(challenge) {
-            response.headers_mut().append(WWW_AUTHENTICATE, challenge);
-        }
-    }
-    Err(Box::new(response))
-}
-
 /// The values of our cookie; a device may send it more than once.
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let all = headers.get_all(COOKIE).into_iter();
@@ -186,10 +228,16 @@ fn new_cookie() -> Option<String> {
     Some(crate::account::hex(&random))
 }
 
+/// Not all at the same time, so that they find room when they do.
 fn come_again() -> Response {
+    let mut chance = [0];
+    if getrandom::fill(&mut chance).is_err() {
+        tracing::warn!("no randomness: devices that are turned away come back together");
+    }
+    let after = COME_AGAIN + u32::from(chance[0]) % COME_AGAIN;
     let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
     response
         .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from(COME_AGAIN));
+        .insert(RETRY_AFTER, HeaderValue::from(after));
     response
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use homefleet_cwmp::message::DeviceId;
+use homefleet_trust::PeerIdentity;
 
 /// Longest part of an identity, in bytes.
 const MOST: usize = 64;
@@ -24,6 +25,66 @@ pub fn device_id(device: &DeviceId) -> Option<String> {
         }
     }
     Some(id)
+}
+
+/// Whether a certificate is this device's: its common name is `OUI-ProductClass-SerialNumber` or `OUI-SerialNumber`, percent-encoded as in
+/// [`device_id`] (TR-069 §3.4.4), or it has the Endpoint ID `ops::…` or `os::…` of the same (R-ARC.2).
+pub(super) fn is_named(peer: &PeerIdentity, device: &DeviceId) -> bool {
+    let oui = |text: &str| text.eq_ignore_ascii_case(&device.oui);
+    let full = |name: &str| match name.split('-').collect::<Vec<_>>().as_slice() {
+        [own, class, serial] => {
+            oui(own) && is(class, &device.product_class) && is(serial, &device.serial_number)
+        }
+        _ => false,
+    };
+    let short = |name: &str| {
+        let parts = name.split_once('-');
+        parts.is_some_and(|(own, serial)| oui(own) && is(serial, &device.serial_number))
+    };
+    let is_short = |name: &str| name.matches('-').count() == 1 && short(name);
+    let mut names = common_names(&peer.subject);
+    let mut ids = peer.endpoint_ids.iter();
+    !device.oui.is_empty()
+        && !device.serial_number.is_empty()
+        && (names.any(|name| full(name) || is_short(name))
+            || ids.any(|id| {
+                id.strip_prefix("os::").is_some_and(short)
+                    || id.strip_prefix("ops::").is_some_and(full)
+            }))
+}
+
+/// The common names of a subject in the text of RFC 4514; one with anything escaped is none that a device has.
+fn common_names(subject: &str) -> impl Iterator<Item = &str> {
+    let mut escaped = false;
+    let parts = subject.split(move |letter| {
+        let separates = !escaped && matches!(letter, ',' | '+');
+        escaped = !escaped && letter == '\\';
+        separates
+    });
+    parts
+        .filter_map(|part| part.strip_prefix("CN="))
+        .filter(|name| !name.contains(['\\', '#', '"']))
+}
+
+/// Whether percent-encoded text stands for this.
+fn is(encoded: &str, plain: &str) -> bool {
+    let mut bytes = encoded.bytes();
+    let mut plain = plain.bytes();
+    while let Some(byte) = bytes.next() {
+        let byte = if byte == b'%' {
+            let mut digit = || char::from(bytes.next()?).to_digit(16);
+            let (Some(high), Some(low)) = (digit(), digit()) else {
+                return false;
+            };
+            u8::try_from(high * 16 + low).unwrap_or_default()
+        } else {
+            byte
+        };
+        if plain.next() != Some(byte) {
+            return false;
+        }
+    }
+    plain.next().is_none()
 }
 
 fn encode(id: &mut String, part: &str) {
@@ -62,6 +123,76 @@ mod tests {
             Some("cwmp:00D09E-a%2Db-c%2Fd")
         );
         assert_ne!(id("00D09E", "a-b", "c"), id("00D09E", "a", "b-c"));
+    }
+
+    fn device(class: &str, serial: &str) -> DeviceId {
+        DeviceId {
+            manufacturer: String::new(),
+            oui: "00D09E".to_owned(),
+            product_class: class.to_owned(),
+            serial_number: serial.to_owned(),
+        }
+    }
+
+    fn certificate(subject: &str, ids: &[&str]) -> PeerIdentity {
+        let mut identity = homefleet_trust::Decision::not_verified(&[])
+            .peer
+            .expect("a peer");
+        identity.subject = subject.to_owned();
+        identity.endpoint_ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        identity
+    }
+
+    #[test]
+    fn a_certificate_is_that_of_the_device_it_names() {
+        let gateway = device("IGD", "HF-1");
+        for subject in [
+            "CN=00D09E-IGD-HF%2D1",
+            "CN=00d09e-IGD-HF%2d1,O=Maker",
+            "O=Maker,CN=00D09E-HF%2D1",
+            "O=Maker+CN=00D09E-HF%2D1",
+        ] {
+            assert!(is_named(&certificate(subject, &[]), &gateway), "{subject}");
+        }
+        for id in [
+            "os::00D09E-HF-1",
+            "os::00D09E-HF%2D1",
+            "ops::00D09E-IGD-HF%2D1",
+        ] {
+            assert!(is_named(&certificate("", &[id]), &gateway), "{id}");
+        }
+        for subject in [
+            "",
+            "CN=",
+            "CN=00D09E-IGD-HF%2D2",
+            "CN=00D09E-IGX-HF%2D1",
+            "CN=00D09F-IGD-HF%2D1",
+            // The parts are told apart by the hyphens.
+            "CN=00D09E-IGD-HF-1",
+            "CN=00D09E-HF-1",
+            "CN=00D09E-IGD-HF%2D1%",
+            "CN=00D09E-IGD-HF%2D1-x",
+            "OU=00D09E-IGD-HF%2D1",
+            "O=x\\,CN=00D09E-IGD-HF%2D1",
+            "CN=00D09E-IGD-HF%2D1\\,x",
+        ] {
+            assert!(!is_named(&certificate(subject, &[]), &gateway), "{subject}");
+        }
+        for id in [
+            "os::00D09E-HF-2",
+            "self::00D09E-HF-1",
+            "ops::00D09E-IGD-HF-1",
+            "os::*",
+            "*",
+        ] {
+            assert!(!is_named(&certificate("", &[id]), &gateway), "{id}");
+        }
+        let nobody = certificate("CN=-", &["os::-"]);
+        let empty = DeviceId {
+            oui: String::new(),
+            ..device("", "")
+        };
+        assert!(!is_named(&nobody, &empty));
     }
 
     #[test]

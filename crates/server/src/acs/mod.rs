@@ -15,12 +15,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use homefleet_cwmp::auth::{DigestConfig, DigestServer, Stored};
-use tokio::sync::{Notify, mpsc, oneshot};
+use homefleet_net::dtls::{Credentials, Verifier};
+use homefleet_net::tls::Tls;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use self::keeper::Keeper;
+use self::reach::Reach;
 use crate::config::{self, Config, ConfigError, UnknownCpes};
 use crate::core::Core;
 use crate::metrics::Sample;
@@ -33,13 +36,18 @@ mod call;
 mod http;
 mod identity;
 pub(crate) mod keeper;
+mod listen;
+mod login;
 mod program;
+pub(crate) mod reach;
 mod session;
 
 pub use identity::device_id;
 
 /// What devices log in to.
 const REALM: &str = "homefleet";
+/// Most long messages that are read at a time, of up to 32 MB each.
+const LONG_BODIES: usize = 16;
 /// How long a device may take to come after a Connection Request.
 const COMES_WITHIN: Duration = Duration::from_secs(30);
 
@@ -55,6 +63,8 @@ struct Inner {
     sessions: Mutex<Sessions>,
     /// A session has begun to take jobs.
     arrived: Notify,
+    /// Places for long messages.
+    long_bodies: Semaphore,
     counters: Mutex<Counters>,
 }
 
@@ -62,6 +72,10 @@ struct Inner {
 pub(crate) struct Policy {
     login: Option<(String, Stored)>,
     unknown: UnknownCpes,
+    device_logins: bool,
+    cookieless: bool,
+    hold_requests: bool,
+    reach: Reach,
     sessions: usize,
     timeout: Duration,
     inform_interval: u32,
@@ -69,9 +83,18 @@ pub(crate) struct Policy {
 
 #[derive(Default)]
 struct Sessions {
-    by_cookie: HashMap<String, mpsc::Sender<Post>>,
+    by_cookie: HashMap<String, Open>,
     /// Sessions that take jobs, by device.
     by_device: HashMap<String, Live>,
+}
+
+/// A session, and how its messages have to come.
+struct Open {
+    posts: mpsc::Sender<Post>,
+    /// In TLS.
+    secure: bool,
+    /// SHA-256 of the certificate of its device.
+    certificate: Option<[u8; 32]>,
 }
 
 struct Live {
@@ -110,8 +133,14 @@ pub struct Counters {
     pub quarantined: u64,
     /// Messages without a session: no cookie, or one that is over.
     pub without_session: u64,
-    /// Devices told to come again because there were too many sessions.
+    /// Devices told to come again because there was too much to do.
     pub overloaded: u64,
+    /// Messages that were too long.
+    pub too_long: u64,
+    /// Messages with the cookies of several sessions.
+    pub ambiguous_cookies: u64,
+    /// Messages without a cookie that belong to their connection's session.
+    pub cookieless: u64,
     /// Connection Requests that a device took.
     pub calls: u64,
     /// Connection Requests that failed.
@@ -150,6 +179,15 @@ impl Acs {
             policy: Policy {
                 login,
                 unknown: config.unknown,
+                device_logins: config.device_logins,
+                cookieless: config.cookieless,
+                hold_requests: config.hold_requests,
+                reach: Reach::parse(&config.call_networks).map_err(|network| {
+                    ConfigError::Value {
+                        key: "acs.call_networks",
+                        problem: config::not_a_network(&network),
+                    }
+                })?,
                 sessions: config.sessions,
                 timeout: Duration::from_secs(config.timeout),
                 inform_interval: config.inform_interval,
@@ -157,13 +195,22 @@ impl Acs {
             digest: Mutex::new(digest),
             sessions: Mutex::default(),
             arrived: Notify::new(),
+            long_bodies: Semaphore::new(LONG_BODIES),
             counters: Mutex::default(),
         })))
     }
 
-    /// What answers devices.
-    pub fn router(&self) -> Router {
-        http::router(self.clone())
+    /// Answers devices at this socket until `stop` changes: over HTTP, or over HTTPS with what [`tls`](Self::tls) made.
+    pub async fn serve(self, listener: TcpListener, tls: Option<Tls>, stop: watch::Receiver<bool>) {
+        listen::serve(self, listener, tls, stop).await;
+    }
+
+    /// TLS for devices, which show a certificate that this verifier judges, or log in.
+    ///
+    /// # Errors
+    /// When the credentials cannot be used.
+    pub fn tls(credentials: &Credentials, verifier: Arc<dyn Verifier>) -> std::io::Result<Tls> {
+        listen::tls(credentials, verifier)
     }
 
     /// Counters since the start.
@@ -233,6 +280,21 @@ impl Acs {
                 counters.overloaded,
             ),
             counter(
+                "acs_too_long",
+                "Messages of devices that were too long",
+                counters.too_long,
+            ),
+            counter(
+                "acs_ambiguous_cookies",
+                "Messages of devices with the cookies of several sessions",
+                counters.ambiguous_cookies,
+            ),
+            counter(
+                "acs_cookieless",
+                "Messages of devices that keep no cookies",
+                counters.cookieless,
+            ),
+            counter(
                 "acs_calls",
                 "Connection Requests that a device took",
                 counters.calls,
@@ -243,12 +305,6 @@ impl Acs {
                 counters.failed_calls,
             ),
         ]
-    }
-
-    /// What is kept of a login's password.
-    fn password(&self, username: &str) -> Option<Stored> {
-        let (own, kept) = self.0.policy.login.as_ref()?;
-        (own == username).then(|| kept.clone())
     }
 
     /// What a device takes Connection Requests with, once it was given that: name and password.
@@ -293,7 +349,7 @@ impl Acs {
         if let Some(jobs) = self.live(&device.id) {
             return Ok(jobs);
         }
-        let called = call::call(device, self.call_login(device)).await;
+        let called = call::call(device, self.call_login(device), &self.0.policy.reach).await;
         match &called {
             Ok(()) => self.counted().calls += 1,
             Err(_) => self.counted().failed_calls += 1,

@@ -1,6 +1,7 @@
 //! One session with one device.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use homefleet_api::{DeviceChange, Operation, PathError, TaskError, TaskErrorCode, TaskResult};
@@ -14,11 +15,12 @@ use homefleet_cwmp::{EventCode, Fault, FaultCode, Message, Method};
 use tokio::sync::mpsc;
 
 use super::bootstrap::{Grounds, Part, bootstrap};
+use super::login::{Foreign, Login};
 use super::program::{Learned, Program, Step};
 use super::{Acs, Job, Live, Post, device_id};
 use crate::config::UnknownCpes;
 use crate::core::State;
-use crate::device::{Contact, Heard, Proof};
+use crate::device::{Contact, Heard};
 use crate::store::{Batch, CwmpRecord, DeviceRecord, Given, ParameterRecord, StoreError, Write};
 use crate::task::queue::Delivery;
 
@@ -42,23 +44,20 @@ const METHODS: [Method; 5] = [
 ];
 
 /// Runs a session until it is over.
-pub(super) async fn run(
-    acs: Acs,
-    cookie: String,
-    username: Option<String>,
-    mut inbox: mpsc::Receiver<Post>,
-) {
+pub(super) async fn run(acs: Acs, cookie: String, origin: Origin, mut inbox: mpsc::Receiver<Post>) {
     let config = acs::Config {
         methods: METHODS.to_vec(),
         timeout: acs.0.policy.timeout,
         ..acs::Config::default()
     };
     let (sender, jobs) = mpsc::channel(JOBS);
+    let mut machine = acs::Session::new(Instant::now(), config);
+    machine.set_hold(acs.0.policy.hold_requests);
     let mut session = Session {
-        machine: acs::Session::new(Instant::now(), config),
+        machine,
         acs,
         cookie,
-        username,
+        origin,
         device: None,
         managed: false,
         parts: None,
@@ -88,12 +87,19 @@ pub(super) async fn run(
     session.close();
 }
 
+/// Where a session comes from.
+pub(super) struct Origin {
+    /// Who logged in.
+    pub(super) login: Login,
+    /// The device's address, or that of the proxy before it.
+    pub(super) address: IpAddr,
+}
+
 struct Session {
     machine: acs::Session,
     acs: Acs,
     cookie: String,
-    /// Who logged in.
-    username: Option<String>,
+    origin: Origin,
     /// Whose session it is, once the Inform is accepted.
     device: Option<String>,
     /// It is not in quarantine.
@@ -191,6 +197,7 @@ impl Session {
             let (sender, jobs) = mpsc::channel(JOBS);
             (self.sender, self.jobs) = (Some(sender), jobs);
             (self.managed, self.parts) = (false, None);
+            self.machine.set_hold(self.acs.0.policy.hold_requests);
         }
         let core = self.acs.0.core.clone();
         let unknown = self.acs.0.policy.unknown;
@@ -200,7 +207,16 @@ impl Session {
             if state.registry.device(&id).is_none() && unknown == UnknownCpes::Refuse {
                 return (None, batch);
             }
-            let proof = Proof::Nobody;
+            let known = state.registry.device(&id);
+            let known = known.and_then(|record| record.cwmp.as_ref());
+            let login = &self.origin.login;
+            let proof = match login.proof(&id, &inform.device, known, now) {
+                Ok(proof) => proof,
+                Err(Foreign) => {
+                    tracing::warn!(device = id, ?login, "somebody else's login");
+                    return (None, batch);
+                }
+            };
             let contact = Contact {
                 id: id.clone(),
                 proof,
@@ -215,6 +231,9 @@ impl Session {
             };
             state.registry.update(&id, |record| {
                 learn_inform(record, &inform, &version, unknown == UnknownCpes::Admit);
+                if let Some(cwmp) = &mut record.cwmp {
+                    self.origin.teach(cwmp);
+                }
             });
             let record = state.registry.device(&id);
             let managed = record
@@ -256,7 +275,8 @@ impl Session {
             Heard::Changed | Heard::Known => DeviceChange::Contact,
         };
         core.publish_device(&id, change);
-        tracing::debug!(device = id, username = ?self.username, managed, "a CWMP session");
+        let login = &self.origin.login;
+        tracing::debug!(device = id, ?login, managed, "a CWMP session");
         self.managed = managed;
         {
             let mut counters = self.acs.counted();
@@ -527,8 +547,12 @@ impl Session {
             }
             Purpose::Job(job) => {
                 let own = job.task.created_by == SELF;
+                let resets = result.is_ok() && is_factory_reset(&job.task.operation);
                 let (_, stored) = self.acs.0.core.change(|state, now| {
-                    let batch = learn(state, &device, learned, own && result.is_ok(), now);
+                    let mut batch = learn(state, &device, learned, own && result.is_ok(), now);
+                    if resets {
+                        batch.0.extend(let_begin_again(state, &device).0);
+                    }
                     state.queue.answered(now, &device, &job.task.id, result);
                     ((), batch)
                 });
@@ -588,6 +612,35 @@ impl Session {
             }
         }
     }
+}
+
+impl Origin {
+    /// What a session says about how the device logs in and where it is.
+    fn teach(&self, cwmp: &mut CwmpRecord) {
+        cwmp.address = Some(self.address.to_string());
+        if let Login::Own { new, .. } = self.login {
+            // It has what it was given: whatever was good before is not any more.
+            if new {
+                cwmp.login = cwmp.next_login.take();
+            }
+            cwmp.again = false;
+        }
+    }
+}
+
+fn is_factory_reset(operation: &Operation) -> bool {
+    matches!(operation, Operation::Operate { command, .. } if command.ends_with("FactoryReset()"))
+}
+
+/// A device that is reset forgets its login: the common one has to do once more.
+fn let_begin_again(state: &mut State, device: &str) -> Batch {
+    let changed = state.registry.update(device, |record| {
+        if let Some(cwmp) = &mut record.cwmp {
+            cwmp.again = true;
+        }
+    });
+    let write = changed.map(|record| Write::Device(Box::new(record)));
+    Batch(write.into_iter().collect())
 }
 
 /// What a device's data model begins with: its parameters say.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{Config, ConfigError};
+use crate::acs::reach::Reach;
 
 /// `[acs]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -13,12 +14,22 @@ use super::{Config, ConfigError};
 pub struct Acs {
     /// Address for CWMP over HTTP; absent = none.
     pub listen: Option<SocketAddr>,
+    /// Address for CWMP over HTTPS, with the certificate of `[tls]`; absent = none.
+    pub tls_listen: Option<SocketAddr>,
     /// Name that devices log in with before they have their own; needs `password_file`.
     pub username: Option<String>,
     /// File with the password to it, readable by its owner only.
     pub password_file: Option<PathBuf>,
+    /// Whether each device is given a name and a password of its own to log in with.
+    pub device_logins: bool,
     /// What happens to a device that is not known.
     pub unknown: UnknownCpes,
+    /// Networks that Connection Requests may go to; none = only the address that the device's session came from.
+    pub call_networks: Vec<String>,
+    /// Whether a device that keeps no cookies is known by its connection.
+    pub cookieless: bool,
+    /// Whether devices are asked to hold their own requests until the server has no more.
+    pub hold_requests: bool,
     /// Most sessions at a time; beyond it devices are told to come again.
     pub sessions: usize,
     /// Seconds that a device may take for its next message.
@@ -43,9 +54,14 @@ impl Default for Acs {
     fn default() -> Self {
         Self {
             listen: None,
+            tls_listen: None,
             username: None,
             password_file: None,
+            device_logins: true,
             unknown: UnknownCpes::Quarantine,
+            call_networks: Vec::new(),
+            cookieless: false,
+            hold_requests: false,
             sessions: 10_000,
             timeout: 30,
             inform_interval: 0,
@@ -68,6 +84,9 @@ impl Config {
             (None, Some(_)) => return wrong("acs.username", "missing beside acs.password_file"),
             _ => {}
         }
+        if let Err(network) = Reach::parse(&acs.call_networks) {
+            return wrong("acs.call_networks", &not_a_network(&network));
+        }
         if acs.sessions == 0 {
             return wrong("acs.sessions", "found 0, expected at least 1");
         }
@@ -76,4 +95,9 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What is told of a text that is no network.
+pub(crate) fn not_a_network(text: &str) -> String {
+    format!("found `{text}`, expected an address or a network such as 10.0.0.0/8")
 }

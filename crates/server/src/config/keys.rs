@@ -671,10 +671,16 @@ pub const KEYS: &[Key] = &[
         "Address where devices that speak TR-069 (CWMP) connect over HTTP. Off unless set.",
     ),
     key(
+        "acs.tls_listen",
+        Kind::Text,
+        "\"0.0.0.0:7548\"",
+        "Address where they connect over HTTPS, with the certificate of [tls]. A device that shows a certificate is known by it\n(its name: OUI-ProductClass-SerialNumber); any other logs in. Off unless set.",
+    ),
+    key(
         "acs.username",
         Kind::Text,
         "\"bootstrap\"",
-        "Name with which devices log in (HTTP Digest), and the file with the password to it. Without them nobody has to.",
+        "Name with which devices log in (HTTP Digest, over HTTPS also Basic) until they have their own, and the file with the\npassword to it. Without them nobody has to.",
     ),
     key(
         "acs.password_file",
@@ -683,10 +689,34 @@ pub const KEYS: &[Key] = &[
         "See username.",
     ),
     key(
+        "acs.device_logins",
+        Kind::Boolean,
+        "true",
+        "Give each device a name and a password of its own, which it then has to log in with.",
+    ),
+    key(
         "acs.unknown",
         Kind::Text,
         "\"quarantine\"",
         "A device that is not known is managed at once (admit), registered and left alone until an operator admits it\n(quarantine), or refused (refuse).",
+    ),
+    key(
+        "acs.call_networks",
+        Kind::List,
+        "[\"10.0.0.0/8\"]",
+        "Networks that Connection Requests may go to, whatever address a device tells. Without any: only the address that the\ndevice's last session came from, and never loopback or link-local.",
+    ),
+    key(
+        "acs.cookieless",
+        Kind::Boolean,
+        "false",
+        "Take devices that keep no cookies: their messages belong to the session of their connection. Not with a proxy in front.",
+    ),
+    key(
+        "acs.hold_requests",
+        Kind::Boolean,
+        "false",
+        "Ask devices to hold their own requests until the server has no more (HoldRequests).",
     ),
     key(
         "acs.sessions",

@@ -17,6 +17,7 @@ mod notif;
 mod pki;
 mod template;
 
+pub(crate) use acs::not_a_network;
 pub use acs::{Acs, UnknownCpes};
 pub use cmp::Cmp;
 pub use keys::{KEYS, Key, Kind};

@@ -87,6 +87,7 @@ mod tests {
         assert_eq!(shown.log, plain.log);
         let mut acs = shown.acs.clone();
         (acs.listen, acs.username, acs.password_file) = (None, None, None);
+        (acs.tls_listen, acs.call_networks) = (None, Vec::new());
         assert_eq!(acs, plain.acs);
         let mut cmp = shown.cmp.clone();
         (cmp.http_listen, cmp.https_listen) = (None, None);

@@ -484,6 +484,8 @@ impl Access {
                     device.label = Some(label.trim().to_owned()).filter(|label| !label.is_empty());
                 }
                 if let (Some(admitted), Some(cwmp)) = (patch.admitted, &mut device.cwmp) {
+                    // One that is admitted already may have lost its login, and begins again with the one that all devices have.
+                    cwmp.again |= admitted && cwmp.admitted;
                     cwmp.admitted = admitted;
                 }
             });

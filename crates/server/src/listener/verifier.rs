@@ -75,6 +75,8 @@ pub(crate) struct Certificates {
     pub(crate) network: Network,
     /// Shows it too, to those who ask for certificates.
     pub(crate) cmp_tls: Option<homefleet_net::tls::Tls>,
+    /// And to devices that speak TR-069.
+    pub(crate) acs_tls: Option<homefleet_net::tls::Tls>,
     /// Judges the peers'.
     pub(crate) verifier: Arc<DeviceVerifier>,
     /// Receives from publishers.
@@ -88,6 +90,9 @@ pub(crate) struct Certificates {
 impl Certificates {
     async fn judge_again(&self) {
         self.network.mtps.judge_again().await;
+        if let Some(tls) = &self.acs_tls {
+            tls.judge_again().await;
+        }
         if let Some(telemetry) = &self.telemetry {
             telemetry.judge_again();
         }
@@ -105,7 +110,7 @@ impl Target for Certificates {
                 .replace_credentials(&new)
                 .await
                 .map_err(|error| error.to_string())?;
-            if let Some(tls) = &self.cmp_tls {
+            for tls in self.cmp_tls.iter().chain(&self.acs_tls) {
                 tls.replace_credentials(&new)
                     .map_err(|error| error.to_string())?;
             }

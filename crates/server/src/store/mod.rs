@@ -289,6 +289,14 @@ pub struct CwmpRecord {
     pub connection_request_url: Option<String>,
     /// What it takes them with; the password is sealed.
     pub connection_request: Option<LoginRecord>,
+    /// What it logs in with, once it has shown that it has a password of its own.
+    pub login: Option<HashedLogin>,
+    /// The same, as it was given to it last; not used yet.
+    pub next_login: Option<HashedLogin>,
+    /// It may have forgotten that: the login of all devices does for it once more.
+    pub again: bool,
+    /// Where its last session came from.
+    pub address: Option<String>,
     /// What it was given when it began to be managed, by name, and whether it took it.
     pub given: BTreeMap<String, Given>,
 }
@@ -301,6 +309,16 @@ pub enum Given {
     Taken,
     /// It refused it, and why.
     Refused(String),
+}
+
+/// What is kept of a password that is only compared: `H(username:realm:password)`, as Digest computes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HashedLogin {
+    /// By MD5, in hexadecimal.
+    pub md5: SecretText,
+    /// By SHA-256, in hexadecimal.
+    pub sha256: SecretText,
 }
 
 /// A login as stored.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use homefleet_net::mtp::Mtps;
 use homefleet_net::revocation::{FetchConfig, Fetcher};
+use homefleet_net::tls::Tls;
 use homefleet_trust::{
     Anchor, Evidence as Known, Revocation, RevocationPolicy, RevocationScope, Time, Unknown,
     anchors_from_pem,
@@ -139,15 +140,18 @@ pub(super) fn judge(
 pub(crate) struct Evidence {
     revocation: Arc<RwLock<Revocation>>,
     fetcher: Fetcher,
-    ways: Arc<OnceLock<(Mtps, Option<Telemetry>)>>,
+    ways: Arc<OnceLock<Ways>>,
 }
+
+/// Who holds sessions with peers that were judged.
+type Ways = (Mtps, Option<Telemetry>, Option<Tls>);
 
 impl Evidence {
     /// Starts with the lists of the files; `None` when revocation is not looked at. A list that is no good is logged and left out: the policy
     /// for what is not known decides.
     pub(crate) fn start(config: &config::Revocation, lists: &[List]) -> Option<Self> {
         let revocation = Arc::new(RwLock::new(Revocation::new(policy(config)?)));
-        let ways: Arc<OnceLock<(Mtps, Option<Telemetry>)>> = Arc::default();
+        let ways: Arc<OnceLock<Ways>> = Arc::default();
         let judge = Arc::clone(&ways);
         let fetcher = Fetcher::start(
             Arc::clone(&revocation),
@@ -158,11 +162,16 @@ impl Evidence {
             },
             || Time::Accurate(SystemTime::now()),
             move || {
-                if let Some((ways, telemetry)) = judge.get().cloned() {
+                if let Some((ways, telemetry, tls)) = judge.get().cloned() {
                     if let Some(telemetry) = telemetry {
                         telemetry.judge_again();
                     }
-                    tokio::spawn(async move { ways.judge_again().await });
+                    tokio::spawn(async move {
+                        ways.judge_again().await;
+                        if let Some(tls) = tls {
+                            tls.judge_again().await;
+                        }
+                    });
                 }
             },
         );
@@ -186,9 +195,9 @@ impl Evidence {
     }
 
     /// Whose sessions are judged again when something has come.
-    pub(crate) fn serve(&self, ways: &Mtps, telemetry: Option<Telemetry>) {
+    pub(crate) fn serve(&self, ways: &Mtps, telemetry: Option<Telemetry>, tls: Option<Tls>) {
         // There is one to a server.
-        drop(self.ways.set((ways.clone(), telemetry)));
+        drop(self.ways.set((ways.clone(), telemetry, tls)));
     }
 
     /// Takes the lists of files.

@@ -19,34 +19,38 @@ use tokio::net::TcpListener;
 use crate::cpe::{Cpe, End, ID};
 use crate::live::{Authority, WAIT, access, config};
 
-struct Acs {
-    _directory: tempfile::TempDir,
-    server: RunningServer,
-    access: Access,
+pub(crate) struct Acs {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) server: RunningServer,
+    pub(crate) access: Access,
+    /// Whom the server trusts, and who made its certificate.
+    pub(crate) authority: Authority,
 }
 
-async fn acs(change: impl FnOnce(&mut Config)) -> Acs {
+pub(crate) async fn acs(change: impl FnOnce(&mut Config)) -> Acs {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::new("CA");
     let mut config = config(directory.path(), &authority, &authority);
     config.acs.listen = Some(([127, 0, 0, 1], 0).into());
     config.acs.unknown = UnknownCpes::Admit;
+    config.acs.call_networks = vec!["127.0.0.0/8".to_owned()];
     change(&mut config);
     let server = Server::start(config).await.unwrap();
     let access = access(&server, Role::Admin).await;
     Acs {
-        _directory: directory,
+        directory,
         server,
         access,
+        authority,
     }
 }
 
 impl Acs {
-    fn cpe(&self) -> Cpe {
+    pub(crate) fn cpe(&self) -> Cpe {
         Cpe::new(self.server.acs_addr().unwrap())
     }
 
-    async fn task(&self, operation: Operation) -> Task {
+    pub(crate) async fn task(&self, operation: Operation) -> Task {
         let new = NewTask {
             operation,
             expires_in: None,
@@ -54,20 +58,20 @@ impl Acs {
         self.access.submit(ID, new).await.unwrap()
     }
 
-    async fn ended(&self, task: &Task) -> Task {
+    pub(crate) async fn ended(&self, task: &Task) -> Task {
         let task = self.access.wait_task(&task.id, WAIT).await.unwrap();
         assert!(task.state.is_final(), "{task:?}");
         task
     }
 
     /// Runs the operation in a session that the device opens by itself.
-    async fn run(&self, cpe: &mut Cpe, operation: Operation) -> Task {
+    pub(crate) async fn run(&self, cpe: &mut Cpe, operation: Operation) -> Task {
         let task = self.task(operation).await;
         assert_eq!(cpe.session(EventCode::Periodic).await, End::Done);
         self.ended(&task).await
     }
 
-    async fn stored(&self, path: &str) -> Option<String> {
+    pub(crate) async fn stored(&self, path: &str) -> Option<String> {
         let query = ParameterQuery {
             path: Some(path.to_owned()),
             ..Default::default()
@@ -77,7 +81,7 @@ impl Acs {
     }
 }
 
-fn get(path: &str) -> Operation {
+pub(crate) fn get(path: &str) -> Operation {
     Operation::Get {
         paths: vec![path.to_owned()],
         max_depth: 0,
@@ -92,7 +96,7 @@ fn setting(name: &str, value: &str) -> ParamSetting {
     }
 }
 
-fn set(path: &str, name: &str, value: &str) -> Operation {
+pub(crate) fn set(path: &str, name: &str, value: &str) -> Operation {
     Operation::Set {
         allow_partial: false,
         objects: vec![SetObject {
@@ -102,7 +106,7 @@ fn set(path: &str, name: &str, value: &str) -> Operation {
     }
 }
 
-fn operate(command: &str, args: &[(&str, &str)]) -> Operation {
+pub(crate) fn operate(command: &str, args: &[(&str, &str)]) -> Operation {
     let args = args
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -200,7 +204,7 @@ async fn the_store_has_no_password_of_a_device() {
     cpe.session(EventCode::Bootstrap).await;
     let password = cpe.value("Device.ManagementServer.ConnectionRequestPassword");
     let password = password.to_owned();
-    let directory = acs._directory.path().join("data");
+    let directory = acs.directory.path().join("data");
     acs.server.stop().await;
     let mut looked_at = 0;
     for entry in std::fs::read_dir(directory).unwrap() {

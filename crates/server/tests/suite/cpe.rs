@@ -11,10 +11,11 @@ use homefleet_cwmp::cpe::{
 use homefleet_cwmp::message::*;
 use homefleet_cwmp::value::ParameterInfos;
 use homefleet_cwmp::{
-    Event, EventCode, Fault, FaultCode, Message, Method, ParameterFault, ParameterValues, Value,
-    ValueType,
+    Envelope, Event, EventCode, Fault, FaultCode, Message, Method, ParameterFault, ParameterValues,
+    Value, ValueType,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use homefleet_net::tls::Tls;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 pub(crate) const SERIAL: &str = "HF-1";
@@ -25,6 +26,8 @@ pub(crate) const ID: &str = "cwmp:00D09E-IGD-HF%2D1";
 pub(crate) enum End {
     Done,
     Failed(Failure),
+    /// In the middle of it.
+    CutOff,
 }
 
 pub(crate) struct Cpe {
@@ -38,6 +41,18 @@ pub(crate) struct Cpe {
     pub(crate) asked: Vec<&'static str>,
     /// It forgets its cookies.
     pub(crate) forgetful: bool,
+    /// TLS with what it shows.
+    pub(crate) tls: Option<Tls>,
+    /// It sends this as its Authorization, unasked.
+    pub(crate) authorization: Option<String>,
+    /// Of challenges, it knows only those with this in them.
+    pub(crate) knows: &'static str,
+    /// What it sent, by name.
+    pub(crate) told: Vec<&'static str>,
+    /// It is cut off once it has been asked this.
+    pub(crate) cut_off_by: &'static str,
+    /// How many names it has more than it has values, for its answer to GetParameterNames.
+    pub(crate) more_names: usize,
 }
 
 impl Cpe {
@@ -57,6 +72,12 @@ impl Cpe {
             cookies: Vec::new(),
             asked: Vec::new(),
             forgetful: false,
+            tls: None,
+            authorization: None,
+            knows: "",
+            told: Vec::new(),
+            cut_off_by: "-",
+            more_names: 0,
         };
         for (name, kind, value) in [
             ("DeviceInfo.Manufacturer", ValueType::String, "Homefleet"),
@@ -135,7 +156,11 @@ impl Cpe {
                         self.machine.begin(Instant::now(), content).unwrap();
                     }
                     CpeEvent::Request(message) => {
+                        let cut_off = message.name() == self.cut_off_by;
                         let answer = self.answer(message);
+                        if cut_off {
+                            return End::CutOff;
+                        }
                         self.machine.respond(Instant::now(), answer).unwrap();
                     }
                     CpeEvent::Ended => return End::Done,
@@ -185,6 +210,9 @@ impl Cpe {
 
     /// A POST, again with credentials when they are asked for.
     pub(crate) async fn post(&mut self, body: &[u8]) -> (u16, Vec<u8>) {
+        let envelope = Envelope::decode(body, &homefleet_cwmp::Limits::default());
+        self.told
+            .extend(envelope.ok().map(|told| told.message.name()));
         for _ in 0..3 {
             let mut head = format!(
                 "POST /acs HTTP/1.1\r\nHost: acs\r\nConnection: close\r\nContent-Length: {}\r\n",
@@ -193,7 +221,9 @@ impl Cpe {
             for cookie in &self.cookies {
                 head += &format!("Cookie: {cookie}\r\n");
             }
-            if let Some(login) = &mut self.login
+            if let Some(authorization) = &self.authorization {
+                head += &format!("Authorization: {authorization}\r\n");
+            } else if let Some(login) = &mut self.login
                 && let Some(authorization) = login.authorization("POST", "/acs")
             {
                 head += &format!("Authorization: {authorization}\r\n");
@@ -203,7 +233,14 @@ impl Cpe {
             }
             let mut request = (head + "\r\n").into_bytes();
             request.extend_from_slice(body);
-            let (status, head, body) = exchange(self.acs, &request).await;
+            let stream = TcpStream::connect(self.acs).await.unwrap();
+            let (status, head, body) = match &self.tls {
+                None => exchange(stream, &request).await,
+                Some(tls) => match tls.connect(stream, "127.0.0.1", None).await {
+                    Ok(stream) => exchange(stream, &request).await,
+                    Err(_) => return (0, Vec::new()),
+                },
+            };
             let values = |name: &str| {
                 let lines = head.lines().filter_map(|line| line.split_once(": "));
                 lines
@@ -219,7 +256,12 @@ impl Cpe {
             }
             if status == 401
                 && let Some(login) = &mut self.login
-                && login.challenged(&values("www-authenticate")).is_ok()
+                && self.authorization.is_none()
+                && let challenges = values("www-authenticate")
+                && let known = challenges
+                    .into_iter()
+                    .filter(|one| one.contains(self.knows))
+                && login.challenged(&known.collect::<Vec<_>>()).is_ok()
             {
                 continue;
             }
@@ -269,6 +311,9 @@ impl Cpe {
                     return Fault::new(FaultCode::INVALID_PARAMETER_NAME).into();
                 }
                 names.iter().for_each(|name| infos.push(name, true));
+                for number in 0..self.more_names {
+                    infos.push(&format!("{}{}.", request.path, number + 1000), false);
+                }
                 GetParameterNamesResponse { infos }.into()
             }
             Message::SetParameterValues(request) => {
@@ -292,6 +337,15 @@ impl Cpe {
                 for (name, value) in request.values.iter() {
                     self.model
                         .insert(name.to_owned(), (value.kind, value.text.to_owned()));
+                }
+                let set = |name: &str| {
+                    let name = format!("Device.ManagementServer.{name}");
+                    let value = request.values.iter().find(|(own, _)| *own == name);
+                    value.map(|(_, value)| value.text.to_owned())
+                };
+                if let (Some(username), Some(password)) = (set("Username"), set("Password")) {
+                    let (username, password) = (username.as_str(), password.as_str().into());
+                    self.login = Some(DigestClient::new(username, password, false, [7; 32]));
                 }
                 SetParameterValuesResponse::default().into()
             }
@@ -324,6 +378,7 @@ impl Cpe {
                 DeleteObjectResponse::default().into()
             }
             Message::Reboot(_) => RebootResponse {}.into(),
+            Message::FactoryReset(_) => FactoryResetResponse {}.into(),
             Message::Download(_) => DownloadResponse {
                 status: Status::Pending,
                 ..Default::default()
@@ -334,9 +389,11 @@ impl Cpe {
     }
 }
 
-async fn exchange(to: SocketAddr, request: &[u8]) -> (u16, String, Vec<u8>) {
-    let mut stream = TcpStream::connect(to).await.unwrap();
-    stream.write_all(request).await.unwrap();
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &[u8],
+) -> (u16, String, Vec<u8>) {
+    drop(stream.write_all(request).await);
     let mut bytes = Vec::new();
     drop(stream.read_to_end(&mut bytes).await);
     let end = bytes

@@ -8,6 +8,8 @@ mod mosquitto;
 mod rabbitmq;
 
 mod acs;
+mod acs_bad;
+mod acs_login;
 mod bounds;
 mod common;
 mod controller;
