@@ -1,7 +1,10 @@
 //! Telemetry configured as JSON (RFC 7951) by the names of `ietf-subscribed-notifications` (RFC 8639), `ietf-yang-push` (RFC 8641),
-//! `ietf-subscribed-notif-receivers` and `ietf-udp-notif-transport@2025-06-04`.
+//! `ietf-subscribed-notif-receivers` and `ietf-udp-notif-transport@2025-06-04`, or with the receivers of `ietf-udp-notif@2020-04-27` (draft -03 §7),
+//! which stand in the subscription and know no security.
 //!
 //! What the agent would not follow is refused, never passed over: a filter it cannot express, a key of its own certificate in `dtls`.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
@@ -15,12 +18,17 @@ pub(crate) fn read(text: &str) -> Result<TelemetryConfig, String> {
     let document: Document = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let subscriptions = document.subscriptions;
     let mut config = TelemetryConfig::default();
+    // Receivers whose local address is a subscription's `source-address`.
+    let mut from_subscriptions: BTreeMap<String, String> = BTreeMap::new();
     for receiver in subscriptions.receiver_instances.receiver_instance {
         config.receivers.push(receiver.row()?);
     }
-    for subscription in subscriptions.subscription {
+    for mut subscription in subscriptions.subscription {
         let encoding = subscription.encoding.as_deref().map(encoding).transpose()?;
-        let row = subscription.row()?;
+        let source_address = subscription.source_address.take();
+        let id = subscription.id;
+        let (row, own) = subscription.row()?;
+        config.receivers.extend(own);
         if let Some(name) = &row.receiver {
             let receiver = config
                 .receivers
@@ -43,10 +51,32 @@ pub(crate) fn read(text: &str) -> Result<TelemetryConfig, String> {
                 (None, Some(encoding)) => receiver.values.push(("Encoding", encoding.to_owned())),
                 _ => {}
             }
+            // -26 §7.1: what the receiver says goes before it.
+            let local = own_address(&receiver.values);
+            match (source_address, local) {
+                (Some(address), None) => {
+                    receiver.values.push(("LocalAddress", address.clone()));
+                    from_subscriptions.insert(receiver.name.clone(), address);
+                }
+                (Some(address), Some(_)) => {
+                    let other = from_subscriptions.get(&receiver.name);
+                    if other.is_some_and(|other| *other != address) {
+                        return Err(format!(
+                            "subscription {id}: receiver-instance {name} is sent to from one source-address"
+                        ));
+                    }
+                }
+                (None, _) => {}
+            }
         }
         config.subscriptions.push(row);
     }
     Ok(config)
+}
+
+fn own_address<'a>(values: &'a [(&'static str, String)]) -> Option<&'a str> {
+    let own = values.iter().find(|(name, _)| *name == "LocalAddress");
+    own.map(|(_, address)| address.as_str())
 }
 
 #[derive(Deserialize)]
@@ -61,11 +91,11 @@ struct Document {
 struct Subscriptions {
     #[serde(default)]
     subscription: Vec<Subscription>,
-    #[serde(rename = "ietf-subscribed-notif-receivers:receiver-instances")]
+    #[serde(default, rename = "ietf-subscribed-notif-receivers:receiver-instances")]
     receiver_instances: ReceiverInstances,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct ReceiverInstances {
     receiver_instance: Vec<ReceiverInstance>,
@@ -165,6 +195,7 @@ struct Subscription {
     id: u32,
     /// `ietf-udp-notif-transport:udp-notif`, when it is said.
     transport: Option<String>,
+    source_address: Option<String>,
     encoding: Option<String>,
     #[serde(rename = "ietf-yang-push:datastore")]
     datastore: Option<String>,
@@ -205,11 +236,65 @@ struct Receiver {
     #[serde(rename = "name")]
     _name: String,
     #[serde(rename = "ietf-subscribed-notif-receivers:receiver-instance-ref")]
-    instance: String,
+    instance: Option<String>,
+    #[serde(rename = "ietf-udp-notif:address")]
+    address: Option<String>,
+    #[serde(rename = "ietf-udp-notif:port")]
+    port: Option<u16>,
+    #[serde(rename = "ietf-udp-notif:enable-fragment")]
+    enable_fragment: Option<bool>,
+    #[serde(rename = "ietf-udp-notif:max-fragment-size")]
+    max_fragment_size: Option<u32>,
+}
+
+impl Receiver {
+    /// The name of its receiver, and the receiver itself if it stands here as draft -03 has it.
+    fn resolve(self, id: u32) -> Result<(String, Option<Row>), String> {
+        let refused = |reason: &str| Err(format!("subscription {id}: {reason}"));
+        let fragments = self.enable_fragment.unwrap_or(false);
+        let is_old = self.address.is_some() || self.port.is_some();
+        let (address, port) = match (self.instance, self.address, self.port) {
+            (Some(name), None, None)
+                if self.enable_fragment.is_none() && self.max_fragment_size.is_none() =>
+            {
+                return Ok((name, None));
+            }
+            (None, Some(address), Some(port)) => (address, port),
+            _ if is_old => {
+                return refused("ietf-udp-notif wants an address and a port, and nothing else");
+            }
+            _ => {
+                return refused(
+                    "its receiver is a receiver-instance-ref, or an ietf-udp-notif:address and port",
+                );
+            }
+        };
+        if self.max_fragment_size.is_some() && !fragments {
+            return refused("max-fragment-size is there only when enable-fragment is true");
+        }
+        let mut values = vec![
+            ("Address", address),
+            ("Port", port.to_string()),
+            ("EnableSegmentation", fragments.to_string()),
+        ];
+        if let Some(size) = self.max_fragment_size {
+            let size = size.min(u16::MAX.into());
+            values.push(("MaxSegmentSize", size.to_string()));
+        }
+        values.push(("Security", "None".to_owned()));
+        values.push(("Generation", "draft-03".to_owned()));
+        let name = format!("yang-{id}");
+        let row = Row {
+            name: name.clone(),
+            values,
+            ..Row::default()
+        };
+        Ok((name, Some(row)))
+    }
 }
 
 impl Subscription {
-    fn row(self) -> Result<Row, String> {
+    fn row(self) -> Result<(Row, Option<Row>), String> {
         let refused = |reason: &str| Err(format!("subscription {}: {reason}", self.id));
         let is = |value: &Option<String>, name: &str| {
             value
@@ -240,6 +325,7 @@ impl Subscription {
             _ => return refused("it is either periodic or on-change"),
         }
         let [receiver] = self.receivers.receiver;
+        let (receiver, own) = receiver.resolve(self.id)?;
         let references: Result<Vec<_>, _> = self
             .filter
             .split('|')
@@ -247,12 +333,13 @@ impl Subscription {
             .collect();
         let references =
             references.map_err(|reason| format!("subscription {}: {reason}", self.id))?;
-        Ok(Row {
+        let row = Row {
             name: format!("yang-{}", self.id),
-            receiver: Some(receiver.instance),
+            receiver: Some(receiver),
             references,
             values,
-        })
+        };
+        Ok((row, own))
     }
 }
 
@@ -375,6 +462,78 @@ mod tests {
                 Reference::Steps(vec![name("Device"), name("DeviceInfo"), name("UpTime")]),
             ]
         );
+    }
+
+    const OLD: &str = r#"{
+      "ietf-subscribed-notifications:subscriptions": {
+        "subscription": [{
+          "id": 3,
+          "transport": "ietf-udp-notif:udp-notif",
+          "encoding": "ietf-udp-notif:encode-cbor",
+          "source-address": "192.0.2.9",
+          "ietf-yang-push:datastore-xpath-filter": "/homefleet-tr181:Device/DeviceInfo/UpTime",
+          "ietf-yang-push:periodic": {"period": 500},
+          "receivers": {"receiver": [{"name": "c", "ietf-udp-notif:address": "192.0.2.1", "ietf-udp-notif:port": 4739,
+            "ietf-udp-notif:enable-fragment": true, "ietf-udp-notif:max-fragment-size": 1000}]}
+        }]
+      }
+    }"#;
+
+    #[test]
+    fn receivers_of_draft_03_stand_in_their_subscription() {
+        let config = read(OLD).unwrap();
+        let values = &config.receivers[0].values;
+        for value in [
+            ("Address", "192.0.2.1"),
+            ("Port", "4739"),
+            ("EnableSegmentation", "true"),
+            ("MaxSegmentSize", "1000"),
+            ("Generation", "draft-03"),
+            ("Security", "None"),
+            ("Encoding", "CBOR"),
+            ("LocalAddress", "192.0.2.9"),
+        ] {
+            assert!(values.contains(&(value.0, value.1.to_owned())), "{value:?}");
+        }
+        let name = Some(config.receivers[0].name.as_str());
+        assert_eq!(config.subscriptions[0].receiver.as_deref(), name);
+        for (from, to, what) in [
+            ("fragment\": true", "fragment\": false", "enable-fragment"),
+            (
+                "\"ietf-udp-notif:port\": 4739,",
+                "",
+                "an address and a port",
+            ),
+            (
+                "\"ietf-udp-notif:address\": \"192.0.2.1\", \"ietf-udp-notif:port\": 4739,",
+                "",
+                "receiver-instance-ref",
+            ),
+        ] {
+            assert!(OLD.contains(from), "{from}");
+            let error = read(&OLD.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(what), "{from} -> {to}: {error}");
+        }
+    }
+
+    #[test]
+    fn local_address_goes_before_source_address() {
+        let source = DOCUMENT.replacen(
+            "\"id\": 7,",
+            "\"id\": 7, \"source-address\": \"192.0.2.9\",",
+            1,
+        );
+        let local = |text: &str| {
+            let config = read(text).unwrap();
+            own_address(&config.receivers[0].values).map(str::to_owned)
+        };
+        assert_eq!(local(&source).as_deref(), Some("192.0.2.9"));
+        let both = source.replacen(
+            "\"local-port\"",
+            "\"local-address\": \"192.0.2.8\", \"local-port\"",
+            1,
+        );
+        assert_eq!(local(&both).as_deref(), Some("192.0.2.8"));
     }
 
     #[test]
