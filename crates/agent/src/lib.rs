@@ -8,6 +8,7 @@
 //!   telemetry ─ what receivers of UDP-notif are told
 //!                  role ─ what a controller may do of it │ transport ─ how each is reached
 //!                  device (the tree) ─▶ local_agent (the core's own objects), provider (everything else)
+//!                  association ─ who is behind which gateway, as DHCP tells it
 //! ```
 //!
 //! # Goals
@@ -19,6 +20,7 @@
 //!
 //! - Session contexts, challenges: later.
 
+pub mod association;
 pub mod cli;
 pub mod config;
 pub mod cwmp;

@@ -12,6 +12,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError};
 
+mod dhcp;
 mod init;
 mod run;
 mod show;
@@ -40,6 +41,10 @@ enum Command {
     Run(ConfigFile),
     /// Show what the agent would report about a path, without a controller
     Show(show::Arguments),
+    /// Tell the agent what a DHCP server or client says: what their scripts call
+    DhcpEvent(dhcp::EventArguments),
+    /// Print or write the configuration of a DHCP server or client that goes with [association]
+    DhcpConfig(dhcp::ConfigArguments),
     /// Print a shell completion script
     Completions {
         /// The shell
@@ -77,6 +82,8 @@ pub fn main() -> ExitCode {
             .map_err(Into::into)
             .and_then(run::run),
         Command::Show(arguments) => show::run(&arguments),
+        Command::DhcpEvent(arguments) => dhcp::event(&arguments),
+        Command::DhcpConfig(arguments) => dhcp::config(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

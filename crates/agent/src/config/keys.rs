@@ -236,6 +236,50 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.telemetry.yang, v),
     },
     Key {
+        name: "association.gateway",
+        set: |f, v| put(&mut f.association.gateway, v),
+    },
+    Key {
+        name: "association.lan",
+        set: |f, v| put(&mut f.association.lan, v),
+    },
+    Key {
+        name: "association.probe_interval",
+        set: |f, v| put(&mut f.association.probe_interval, v),
+    },
+    Key {
+        name: "association.max_devices",
+        set: |f, v| put(&mut f.association.max_devices, v),
+    },
+    Key {
+        name: "association.device",
+        set: |f, v| put(&mut f.association.device, v),
+    },
+    Key {
+        name: "association.inform",
+        set: |f, v| put(&mut f.association.inform, v),
+    },
+    Key {
+        name: "association.inform_interval",
+        set: |f, v| put(&mut f.association.inform_interval, v),
+    },
+    Key {
+        name: "association.socket",
+        set: |f, v| put(&mut f.association.socket, v),
+    },
+    Key {
+        name: "device.oui",
+        set: |f, v| put(&mut f.device.oui, v),
+    },
+    Key {
+        name: "device.serial_number",
+        set: |f, v| put(&mut f.device.serial_number, v),
+    },
+    Key {
+        name: "device.product_class",
+        set: |f, v| put(&mut f.device.product_class, v),
+    },
+    Key {
         name: "device.restart",
         set: |f, v| put(&mut f.device.restart, v),
     },

@@ -12,6 +12,7 @@ use std::{
 use homefleet_usp::EndpointId;
 use serde::Deserialize;
 
+mod association;
 mod enrol;
 mod keys;
 mod telemetry;
@@ -68,6 +69,10 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// The ACS, for devices that speak TR-069.
     pub cwmp: CwmpConfig,
+    /// Who made the device and what it is called, where the machine does not say it right.
+    pub identity: crate::provider::Identity,
+    /// Who is behind which gateway, as DHCP tells it (TR-111 Part 1); absent: this machine takes no part.
+    pub association: Option<crate::association::Settings>,
     /// What controllers may do to the device itself.
     pub device: DeviceConfig,
     /// Bounds of everything that grows.
@@ -315,6 +320,8 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) telemetry: telemetry::TelemetryFile,
     #[serde(default)]
+    pub(crate) association: association::AssociationFile,
+    #[serde(default)]
     pub(crate) device: DeviceFile,
     #[serde(default)]
     pub(crate) limits: LimitsFile,
@@ -378,6 +385,10 @@ pub(crate) struct DeviceFile {
     #[serde(default, deserialize_with = "keys::parsed")]
     pub(crate) restart: Option<Restart>,
     pub(crate) allow_network_changes: Option<bool>,
+    #[serde(default, deserialize_with = "keys::parsed")]
+    pub(crate) oui: Option<association::Oui>,
+    pub(crate) serial_number: Option<String>,
+    pub(crate) product_class: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -524,6 +535,17 @@ impl File {
             });
         }
         let limits = Limits::default();
+        let data_dir = base.join(
+            self.data_dir
+                .unwrap_or_else(|| PathBuf::from("/var/lib/homefleet-agent")),
+        );
+        let identity = crate::provider::Identity {
+            oui: self.device.oui.map(|oui| oui.0),
+            serial_number: self.device.serial_number,
+            product_class: self.device.product_class,
+            ..crate::provider::Identity::default()
+        };
+        let association = self.association.finish(base, &data_dir, &identity)?;
         Ok(Config {
             endpoint_id: match self.endpoint_id {
                 Some(id) => id,
@@ -534,10 +556,7 @@ impl File {
                     ),
                 })?,
             },
-            data_dir: base.join(
-                self.data_dir
-                    .unwrap_or_else(|| PathBuf::from("/var/lib/homefleet-agent")),
-            ),
+            data_dir,
             coap,
             listen: self
                 .listen
@@ -575,6 +594,8 @@ impl File {
             enrol,
             telemetry,
             cwmp: CwmpConfig::default(),
+            identity,
+            association,
             device: DeviceConfig {
                 restart: self.device.restart.unwrap_or(Restart::System),
                 allow_network_changes: self.device.allow_network_changes.unwrap_or(false),

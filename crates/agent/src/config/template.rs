@@ -263,7 +263,40 @@ pub fn template(init: &Init) -> String {
     text("# paths = [\"Device.IP.Interface.*.Stats.\"]");
     text("# period = 10.0");
     text("\n# What controllers may do to the device itself.");
-    text("[device]");
+    text(
+        "# Who is behind which gateway, as DHCP option 125 tells it (TR-111 Part 1). `homefleet-agent dhcp-config` makes the",
+    );
+    text("# configuration of dnsmasq, kea, udhcpc or dhclient that goes with it.");
+    text("[association]");
+    text(
+        "# This machine is a gateway: it lists the devices behind it. The LAN interface on which it listens to DHCP; left out:",
+    );
+    text("# only the DHCP server tells of leases, by `homefleet-agent dhcp-event`.");
+    text("#gateway = true");
+    text(&line("lan", None, "br-lan"));
+    text(
+        "# Every so many seconds it looks whether they are still there (0: never); so many are listed.",
+    );
+    text("#probe_interval = 30");
+    text("#max_devices = 256");
+    text(
+        "# This machine is a device: it tells which gateway it is behind. The interface whose address does not come by DHCP: the",
+    );
+    text(
+        "# gateway is asked there, every so many seconds; left out: the DHCP client tells, by `homefleet-agent dhcp-event`.",
+    );
+    text("#device = true");
+    text(&line("inform", None, "eth0"));
+    text("#inform_interval = 3600");
+    text(
+        "# Where `homefleet-agent dhcp-event` reaches the agent; left out: dhcp.sock in the data directory.",
+    );
+    text(&line("socket", None, "/run/homefleet/dhcp.sock"));
+    text("\n[device]");
+    text("# Who this device is, where the machine does not say it right.");
+    text(&line("oui", None, "0123AB"));
+    text(&line("serial_number", None, "0000001"));
+    text(&line("product_class", None, "Gateway"));
     text(
         "# Device.Reboot() and FactoryReset(): `system` restarts the machine, `agent` the agent alone, `nothing` nothing.",
     );

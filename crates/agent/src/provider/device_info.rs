@@ -141,6 +141,23 @@ pub struct Identity {
     pub software_version: Option<String>,
 }
 
+/// ManufacturerOUI, SerialNumber and ProductClass, as `Device.DeviceInfo.` shows them.
+pub(crate) fn own_identity(identity: &Identity) -> [String; 3] {
+    let found = Found::on_this_machine();
+    let model = identity.model_name.clone().unwrap_or(found.model_name);
+    [
+        clean(identity.oui.as_ref().unwrap_or(&found.oui), 6),
+        clean(
+            identity
+                .serial_number
+                .as_ref()
+                .unwrap_or(&found.serial_number),
+            64,
+        ),
+        clean(identity.product_class.as_ref().unwrap_or(&model), 64),
+    ]
+}
+
 pub(super) struct DeviceInfo {
     identity: Identity,
     clock: Clock,

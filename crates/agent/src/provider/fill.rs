@@ -7,18 +7,18 @@ use homefleet_model::{path::ObjectPath, tree::Tree};
 use super::ProviderError;
 
 /// The object whose parameters are being put.
-pub(super) struct Fill<'a> {
+pub(crate) struct Fill<'a> {
     tree: &'a mut Tree,
     object: &'a ObjectPath,
 }
 
 impl<'a> Fill<'a> {
-    pub(super) fn new(tree: &'a mut Tree, object: &'a ObjectPath) -> Self {
+    pub(crate) fn new(tree: &'a mut Tree, object: &'a ObjectPath) -> Self {
         Self { tree, object }
     }
 
     /// Puts one parameter.
-    pub(super) fn put(
+    pub(crate) fn put(
         &mut self,
         name: &str,
         value: impl Display,
@@ -30,7 +30,7 @@ impl<'a> Fill<'a> {
     }
 
     /// Puts a text of unknown origin, cut to `max` bytes and without control characters.
-    pub(super) fn text(
+    pub(crate) fn text(
         &mut self,
         name: &str,
         value: &str,
@@ -41,13 +41,13 @@ impl<'a> Fill<'a> {
 }
 
 /// `Device.A.B.` as a path; the text is one of this crate's own constants.
-pub(super) fn object(path: &'static str) -> Result<ObjectPath, ProviderError> {
+pub(crate) fn object(path: &'static str) -> Result<ObjectPath, ProviderError> {
     path.parse()
         .map_err(|error| ProviderError::Tree(format!("{path}: {error}")))
 }
 
 /// The row of `table` with these key values, made if it is not there.
-pub(super) fn row(
+pub(crate) fn row(
     tree: &mut Tree,
     table: &ObjectPath,
     key: &[(&str, &str)],
@@ -56,7 +56,7 @@ pub(super) fn row(
 }
 
 /// Removes the rows of `table` that are not among `kept`.
-pub(super) fn keep_rows(tree: &mut Tree, table: &ObjectPath, kept: &BTreeSet<ObjectPath>) {
+pub(crate) fn keep_rows(tree: &mut Tree, table: &ObjectPath, kept: &BTreeSet<ObjectPath>) {
     for row in tree.rows(table) {
         if !kept.contains(&row) {
             tree.remove_instance(&row);
@@ -65,13 +65,13 @@ pub(super) fn keep_rows(tree: &mut Tree, table: &ObjectPath, kept: &BTreeSet<Obj
 }
 
 /// The tree refused a value: the tables of this crate and its code disagree.
-pub(super) fn tree_error(error: impl Display) -> ProviderError {
+pub(crate) fn tree_error(error: impl Display) -> ProviderError {
     ProviderError::Tree(error.to_string())
 }
 
 /// Text of unknown origin (a host's name, a command's name) as a parameter value: control characters and
 /// surrounding white space go, at most `max` bytes stay.
-pub(super) fn clean(text: &str, max: usize) -> String {
+pub(crate) fn clean(text: &str, max: usize) -> String {
     let mut clean: String = text
         .chars()
         .filter(|c| !c.is_control())
@@ -85,7 +85,7 @@ pub(super) fn clean(text: &str, max: usize) -> String {
 }
 
 /// A hardware address as TR-181 writes it: upper-case hexadecimal digits, colons between.
-pub(super) fn mac(bytes: &[u8]) -> String {
+pub(crate) fn mac(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 3);
     for (at, byte) in bytes.iter().enumerate() {
         let colon = if at == 0 { "" } else { ":" };
@@ -95,7 +95,7 @@ pub(super) fn mac(bytes: &[u8]) -> String {
 }
 
 /// A 64-bit counter of the kernel as StatsCounter32, which wraps (TR-106 §3.2.1).
-pub(super) fn counter32(counter: u64) -> u32 {
+pub(crate) fn counter32(counter: u64) -> u32 {
     (counter & u64::from(u32::MAX)) as u32
 }
 

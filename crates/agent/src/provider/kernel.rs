@@ -42,14 +42,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
 /// A netlink socket to ask with.
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     socket: Option<Socket>,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
 impl Kernel {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             socket: None,
             sequence: 0,
@@ -58,7 +58,7 @@ impl Kernel {
     }
 
     /// Every network interface, in the order of their indexes.
-    pub(super) fn links(&mut self) -> io::Result<Vec<Link>> {
+    pub(crate) fn links(&mut self) -> io::Result<Vec<Link>> {
         let mut links = Vec::new();
         self.dump(
             RouteNetlinkMessage::GetLink(LinkMessage::default()),
@@ -73,7 +73,7 @@ impl Kernel {
     }
 
     /// Every address of every interface.
-    pub(super) fn addresses(&mut self) -> io::Result<Vec<Address>> {
+    pub(crate) fn addresses(&mut self) -> io::Result<Vec<Address>> {
         let mut addresses = Vec::new();
         self.dump(
             RouteNetlinkMessage::GetAddress(AddressMessage::default()),
@@ -87,7 +87,7 @@ impl Kernel {
     }
 
     /// The neighbour tables of IPv4 and IPv6.
-    pub(super) fn neighbours(&mut self) -> io::Result<Vec<Neighbour>> {
+    pub(crate) fn neighbours(&mut self) -> io::Result<Vec<Neighbour>> {
         let mut neighbours = Vec::new();
         self.dump(
             RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()),
@@ -101,7 +101,7 @@ impl Kernel {
     }
 
     /// Sets the administrative state of a link.
-    pub(super) fn set_up(&mut self, index: u32, up: bool) -> io::Result<()> {
+    pub(crate) fn set_up(&mut self, index: u32, up: bool) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.header.change_mask = LinkFlags::Up;
@@ -114,7 +114,7 @@ impl Kernel {
     }
 
     /// Sets the MTU of a link.
-    pub(super) fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
+    pub(crate) fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(LinkAttribute::Mtu(mtu));
@@ -122,7 +122,7 @@ impl Kernel {
     }
 
     /// A request whose whole answer is "done" or an error.
-    pub(super) fn order(&mut self, message: RouteNetlinkMessage) -> io::Result<()> {
+    pub(crate) fn order(&mut self, message: RouteNetlinkMessage) -> io::Result<()> {
         self.exchange(message, NLM_F_REQUEST | NLM_F_ACK, |_| {})
     }
 
@@ -175,7 +175,7 @@ impl Kernel {
 }
 
 /// Wakes the agent whenever a link or an address changes; ends when the returned guard is dropped.
-pub(super) fn watch(wake: Wake) -> io::Result<Watch> {
+pub(crate) fn watch(wake: Wake) -> io::Result<Watch> {
     let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
     socket.socket_mut().bind(&SocketAddr::new(0, GROUPS))?;
     let task = tokio::spawn(async move {
@@ -201,7 +201,7 @@ pub(super) fn watch(wake: Wake) -> io::Result<Watch> {
 }
 
 /// Keeps a [`watch`] alive.
-pub(super) struct Watch(tokio::task::JoinHandle<()>);
+pub(crate) struct Watch(tokio::task::JoinHandle<()>);
 
 impl Drop for Watch {
     fn drop(&mut self) {
@@ -211,30 +211,30 @@ impl Drop for Watch {
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) index: u32,
-    pub(super) name: String,
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
     /// Frames are Ethernet's (ARPHRD_ETHER).
-    pub(super) ether: bool,
-    pub(super) loopback: bool,
+    pub(crate) ether: bool,
+    pub(crate) loopback: bool,
     /// What a virtual interface is (`bridge`, `vlan`, …); hardware says nothing.
-    pub(super) kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// Administratively up.
-    pub(super) up: bool,
+    pub(crate) up: bool,
     /// Up, with a carrier.
-    pub(super) running: bool,
-    pub(super) state: State,
-    pub(super) mtu: u32,
+    pub(crate) running: bool,
+    pub(crate) state: State,
+    pub(crate) mtu: u32,
     /// Hardware address in use.
-    pub(super) address: Vec<u8>,
+    pub(crate) address: Vec<u8>,
     /// Hardware address given by the manufacturer.
-    pub(super) permanent_address: Option<Vec<u8>>,
-    pub(super) carrier_changes: u32,
+    pub(crate) permanent_address: Option<Vec<u8>>,
+    pub(crate) carrier_changes: u32,
     /// IPv6 is disabled on it.
-    pub(super) ipv6_disabled: Option<bool>,
+    pub(crate) ipv6_disabled: Option<bool>,
     /// The interface a VLAN or the like is made on.
-    pub(super) parent: Option<u32>,
-    pub(super) stats: Stats64,
+    pub(crate) parent: Option<u32>,
+    pub(crate) stats: Stats64,
 }
 
 impl Link {
@@ -287,15 +287,15 @@ impl Link {
 
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) index: u32,
-    pub(super) ip: IpAddr,
-    pub(super) prefix: u8,
-    pub(super) flags: AddressFlags,
+pub(crate) struct Address {
+    pub(crate) index: u32,
+    pub(crate) ip: IpAddr,
+    pub(crate) prefix: u8,
+    pub(crate) flags: AddressFlags,
     /// Seconds until the address stops being preferred; absent: never.
-    pub(super) preferred: Option<u32>,
+    pub(crate) preferred: Option<u32>,
     /// Seconds until the address stops being valid; absent: never.
-    pub(super) valid: Option<u32>,
+    pub(crate) valid: Option<u32>,
 }
 
 impl Address {
@@ -328,7 +328,7 @@ impl Address {
     }
 
     /// The IPv4 subnet mask of the prefix length.
-    pub(super) fn mask(&self) -> Ipv4Addr {
+    pub(crate) fn mask(&self) -> Ipv4Addr {
         Ipv4Addr::from_bits(
             u32::MAX
                 .checked_shl(32 - u32::from(self.prefix.min(32)))
@@ -339,13 +339,13 @@ impl Address {
 
 /// An entry of the neighbour table: who answers for an IP address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Neighbour {
-    pub(super) index: u32,
-    pub(super) ip: IpAddr,
-    pub(super) address: Vec<u8>,
-    pub(super) state: NeighbourState,
+pub(crate) struct Neighbour {
+    pub(crate) index: u32,
+    pub(crate) ip: IpAddr,
+    pub(crate) address: Vec<u8>,
+    pub(crate) state: NeighbourState,
     /// Seconds since the neighbour was last known to be there.
-    pub(super) confirmed: u32,
+    pub(crate) confirmed: u32,
 }
 
 impl Neighbour {
@@ -440,7 +440,7 @@ fn ipv6_disabled(families: &[AfSpecUnspec]) -> Option<bool> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 

@@ -19,14 +19,16 @@ use std::{
 
 use homefleet_model::{path::ParamPath, schema::Object, tree::Tree};
 
+use crate::association;
+
 mod device_info;
 mod diagnostics;
 mod ethernet;
-mod fill;
+pub(crate) mod fill;
 mod hosts;
 mod interfaces;
 mod ip;
-mod kernel;
+pub(crate) mod kernel;
 mod ping;
 mod proc;
 mod process;
@@ -34,6 +36,7 @@ pub mod reboot;
 mod security;
 pub mod time;
 
+pub(crate) use self::device_info::own_identity;
 pub use self::{
     device_info::Identity,
     diagnostics::{MAX_REPETITIONS, MAX_TIMEOUT},
@@ -206,6 +209,8 @@ pub struct Options {
     pub max_hosts: usize,
     /// How long a host is shown after it has gone.
     pub host_expiry: Duration,
+    /// Who is behind which gateway, as DHCP tells it (TR-111 Part 1); absent: nothing is shown of that.
+    pub association: Option<association::Shared>,
 }
 
 impl Default for Options {
@@ -221,6 +226,7 @@ impl Default for Options {
             max_processes: 256,
             max_hosts: 256,
             host_expiry: Duration::from_secs(24 * 60 * 60),
+            association: None,
         }
     }
 }
@@ -228,7 +234,7 @@ impl Default for Options {
 /// The providers of a Linux device, in the order in which they are asked.
 pub fn all(options: &Options) -> Vec<Box<dyn Provider>> {
     let interfaces = interfaces::Shared::new();
-    vec![
+    let mut providers: Vec<Box<dyn Provider>> = vec![
         Box::new(device_info::DeviceInfo::new(options)),
         Box::new(process::ProcessStatus::new(options)),
         Box::new(time::LocalTime::new(options)),
@@ -238,7 +244,11 @@ pub fn all(options: &Options) -> Vec<Box<dyn Provider>> {
         Box::new(diagnostics::Diagnostics::new(options, interfaces)),
         Box::new(security::Security::new(options)),
         Box::new(reboot::Reboot::new(options)),
-    ]
+    ];
+    if let Some(shared) = &options.association {
+        providers.extend(association::provider::providers(shared, &options.identity));
+    }
+    providers
 }
 
 /// [`all`] with the default options.

@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use crate::{
+    association::Shared,
     config::{Config, Restart, TimeSource},
     engine::{
         Action, CertificateInfo, Engine, EngineError, Inbound, OwnMtp, Peer, Settings, Source,
@@ -430,7 +431,11 @@ fn take_over(
 
 /// What the providers are told.
 pub(crate) fn provider_options(config: &Config) -> provider::Options {
+    let now = Now::system();
     provider::Options {
+        identity: config.identity.clone(),
+        association: (config.association.clone())
+            .map(|settings| Shared::new(settings, now.instant, now.wall)),
         data_dir: Some(config.data_dir.clone()),
         clock: clock(config),
         allow_network_changes: config.device.allow_network_changes,

@@ -204,6 +204,8 @@ fn every_key_has_an_environment_variable_that_wins() {
         "allow_insecure"
         | "trust.first_use"
         | "device.allow_network_changes"
+        | "association.gateway"
+        | "association.device"
         | "log.json"
         | "websocket.encrypted" => "true",
         "controller.url" => "coaps://other:1/usp",
@@ -211,6 +213,10 @@ fn every_key_has_an_environment_variable_that_wins() {
         "trust.revocation" => "chain",
         "trust.revocation_unknown" => "refuse",
         "device.restart" => "agent",
+        "device.oui" => "0123AB",
+        "association.probe_interval"
+        | "association.max_devices"
+        | "association.inform_interval" => "7",
         "telemetry.publisher_id" => "7",
         "telemetry.yang" => "",
         "trust.wait_for_time" | "trust.first_use_timer" | "rollback_after" => "7",
@@ -268,6 +274,9 @@ fn every_key_has_an_environment_variable_that_wins() {
             "enrol.reference",
             "enrol.secret_file",
             "enrol.ca",
+            "association.socket",
+            "device.serial_number",
+            "device.product_class",
             "log.filter",
         ];
         let result = Config::parse("", Path::new("a.toml"), bad);
@@ -335,6 +344,47 @@ fn the_template_names_every_key_and_reads_back() {
         "{error}"
     );
     assert!(parse(&all.replace("allow_insecure = false", "allow_insecure = true")).is_ok());
+}
+
+#[test]
+fn association_needs_a_role_an_interface_that_there_can_be_and_an_identity() {
+    let with = |more: &str| parse(&format!("{MINIMAL}{more}"));
+    assert_eq!(with("").unwrap().association, None);
+    let settings = with("[association]\ngateway = true\nlan = \"br-lan\"\n").unwrap();
+    let settings = settings.association.unwrap();
+    assert!(settings.gateway && !settings.device);
+    assert_eq!(settings.probe_interval, std::time::Duration::from_secs(30));
+    assert!(settings.socket.ends_with("dhcp.sock"));
+    for (more, key) in [
+        ("[association]\nlan = \"br-lan\"\n", "association.lan"),
+        (
+            "[association]\ngateway = true\ninform = \"eth0\"\n",
+            "association.inform",
+        ),
+        (
+            "[association]\ngateway = true\nlan = \"a/b\"\n",
+            "association.lan",
+        ),
+        (
+            "[association]\ndevice = true\ninform_interval = 0\n",
+            "association.inform_interval",
+        ),
+        (
+            "[device]\nserial_number = \"\"\n[association]\ndevice = true\n",
+            "association",
+        ),
+    ] {
+        let error = with(more).unwrap_err();
+        assert!(
+            matches!(&error, ConfigError::Invalid { key: found, .. } if *found == key),
+            "{more}: {error}"
+        );
+    }
+    let long = format!("socket = \"/{}\"\n", "x".repeat(107));
+    let error = with(&format!("[association]\ndevice = true\n{long}")).unwrap_err();
+    assert!(error.to_string().contains("at most 107"), "{error}");
+    let error = with("[device]\noui = \"0123ab\"\n").unwrap_err();
+    assert!(error.to_string().contains("six upper-case"), "{error}");
 }
 
 #[test]

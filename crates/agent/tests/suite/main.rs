@@ -2,6 +2,7 @@
 //! binary and real sockets.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod association;
 mod bench;
 mod binary;
 mod boot;
