@@ -11,8 +11,9 @@ PEERS := $(TARGET)/peers
 # What compiles Homefleet: BoringSSL wants cmake, a C++ compiler and libclang.
 BUILD_PACKAGES := build-essential ca-certificates clang cmake libclang-dev pkg-config
 # Independent programs that the tests talk to, and what the checks are written in.
-TEST_PACKAGES := chromium chromium-driver conntrack coturn curl gnutls-bin haproxy iproute2 iputils-ping libcoap3-bin libxml2-utils \
-  mosquitto mosquitto-clients nftables openssl procps python3 python3-venv rabbitmq-server softhsm2 sqlite3 stun-client stun-server
+TEST_PACKAGES := chromium chromium-driver conntrack coturn curl dnsmasq-base gnutls-bin haproxy iproute2 iputils-ping isc-dhcp-client \
+  kea-dhcp4-server libcoap3-bin libxml2-utils \
+  mosquitto mosquitto-clients nftables openssl procps python3 python3-venv rabbitmq-server softhsm2 sqlite3 stun-client stun-server udhcpc util-linux
 
 # The broker of a demo over STOMP or MQTT.
 DEMO_PACKAGES := $(if $(filter stomp,$(MTP)),rabbitmq-server) $(if $(filter mqtt,$(MTP)),mosquitto)

@@ -48,6 +48,7 @@ mod cwmp;
 mod deliver;
 mod duplicates;
 mod factory;
+mod limits;
 mod links;
 mod periodic;
 mod receive;
@@ -63,6 +64,7 @@ use self::{
     cwmp::Cwmp,
     deliver::Held,
     duplicates::Duplicates,
+    limits::NotificationLimits,
     periodic::Periodic,
     telemetry::Telemetry,
     trial::{Asked, Trial},
@@ -361,6 +363,7 @@ pub struct Engine {
     watched: Vec<Path>,
     outbox: Outbox,
     periodic: Periodic,
+    limits: NotificationLimits,
     duplicates: Duplicates,
     requests: BTreeMap<ObjectPath, Request>,
     /// What is behind `Device.LocalAgent.Certificate.`.
@@ -444,6 +447,7 @@ impl Engine {
             subscriptions: Subscriptions::default(),
             watched: Vec::new(),
             periodic: Periodic::default(),
+            limits: NotificationLimits::default(),
             duplicates: Duplicates::default(),
             requests: BTreeMap::new(),
             certificates: BTreeMap::new(),
@@ -600,6 +604,7 @@ impl Engine {
             self.held_until(),
             self.trial_until(),
             self.cwmp_timeout(),
+            self.limits.timeout(self.started),
         ]
         .into_iter()
         .flatten()

@@ -77,7 +77,7 @@ impl Engine {
         // The views change with the tree, and the tree can change because of the views (a subscription ends
         // with its controller): a few rounds reach the end.
         for _ in 0..4 {
-            let changes = self.device.tree.drain_changes();
+            let changes = self.drain_changes(now);
             if changes.is_empty() {
                 break;
             }

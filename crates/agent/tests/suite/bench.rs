@@ -314,9 +314,21 @@ impl Bench {
     }
 
     pub(crate) fn started_at(settings: Settings, store: Store, now: Now, start: Instant) -> Self {
+        Self::started_with(settings, store, now, start, Vec::new())
+    }
+
+    /// Just started, with other providers besides its own.
+    pub(crate) fn started_with(
+        settings: Settings,
+        store: Store,
+        now: Now,
+        start: Instant,
+        others: Vec<Box<dyn Provider>>,
+    ) -> Self {
         let system = Shared::default();
         let greetings = settings.greetings.clone();
-        let providers: Vec<Box<dyn Provider>> = vec![Box::new(TestProvider(system.clone()))];
+        let mut providers: Vec<Box<dyn Provider>> = vec![Box::new(TestProvider(system.clone()))];
+        providers.extend(others);
         let engine = Engine::new(settings, providers, store, now, [7; 32]).unwrap();
         let mut bench = Self {
             engine,

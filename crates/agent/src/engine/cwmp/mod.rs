@@ -399,6 +399,8 @@ impl Engine {
             self.watch_defaults(&BTreeMap::new());
             self.cwmp.dirty = true;
             self.follow_policy(now);
+            // What is looked at follows what is told.
+            self.reload_subscriptions(now);
         }
         self.cwmp.link.clone_from(&link);
         self.cwmp.ready = false;
@@ -550,7 +552,16 @@ impl Engine {
     pub(super) fn watched_for_acs(&self) -> Vec<Path> {
         let set = self.cwmp.stored.attributes.iter();
         let told = set.filter(|(_, number)| **number != 0);
-        told.filter_map(|(path, _)| Path::parse(path).ok())
+        let told = told.map(|(path, _)| path.as_str());
+        // Of what is told by default, only this changes without somebody who sets it.
+        let gateway = schema::DEFAULT_ACTIVE.iter().copied();
+        let gateway = gateway.filter(|path| path.starts_with("Device.GatewayInfo."));
+        let gateway = gateway.filter(|path| {
+            !self.cwmp.stored.attributes.contains_key(*path)
+                && self.device.tree.text(path).is_some()
+        });
+        told.chain(gateway)
+            .filter_map(|path| Path::parse(path).ok())
             .collect()
     }
 

@@ -8,7 +8,9 @@ use homefleet_tr111::identity::Identity;
 mod events;
 mod exchange;
 mod inbox;
+mod lan;
 mod machines;
+mod notifications;
 mod tree;
 
 const SECOND: Duration = Duration::from_secs(1);

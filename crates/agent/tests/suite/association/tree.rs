@@ -63,7 +63,7 @@ fn a_gateway_lists_the_devices_behind_it() {
     machine.refresh();
     assert_eq!(
         machine.rows(TABLE),
-        [other.clone()],
+        std::slice::from_ref(&other),
         "the other keeps its number"
     );
     shared.expire(now + 61 * SECOND);
