@@ -260,3 +260,32 @@ fn another_acs_is_told_of_the_gateway_though_the_one_before_did_not_want_it() {
     let (inform, []) = session(&mut bench, []);
     assert_eq!(told(&inform, serial).as_deref(), Some("G2"));
 }
+
+#[test]
+fn every_parameter_of_association_takes_either_notification() {
+    let (mut bench, shared, _directory) = start(|_| {});
+    join(&mut bench, &shared, 1);
+    let row = "ManageableDevice.1.";
+    let names = [
+        "ManageableDeviceNumberOfEntries",
+        "ManageableDeviceNotificationLimit",
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain(["ManufacturerOUI", "SerialNumber", "ProductClass"].map(|name| format!("{row}{name}")));
+    for name in names {
+        for notification in [Notification::Active, Notification::Passive] {
+            let attributes = vec![SetAttributes {
+                name: format!("Device.ManagementServer.{name}"),
+                notification_change: true,
+                notification,
+                ..SetAttributes::default()
+            }];
+            let answer = call(&mut bench, SetParameterAttributes { attributes });
+            assert!(
+                matches!(answer, Message::SetParameterAttributesResponse(_)),
+                "{name}: {answer:?}"
+            );
+        }
+    }
+}
