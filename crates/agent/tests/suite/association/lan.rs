@@ -154,6 +154,14 @@ impl Home {
         self.start(machine, &command, &[]);
     }
 
+    /// Runs a program in a machine to its end.
+    fn finish(&mut self, machine: &Machine, command: &str) {
+        let id = self.start(machine, command, &[]);
+        let at = self.processes.iter().position(|child| child.id() == id);
+        let status = self.processes.remove(at.unwrap()).wait().unwrap();
+        assert!(status.success(), "{command}: {status}");
+    }
+
     /// Ends a process that [`Home::start`] started.
     fn end(&mut self, id: u32, signal: Signal) {
         kill(id, signal);
@@ -436,17 +444,24 @@ fn proof(server: fn(&mut Home, &Machine), program: &str) {
         "udhcpc -f -q -n -i lan -t 20 -T 1 -O 125 -s {}",
         script.display()
     );
-    let id = home.start(&stranger, &command, &[]);
-    let at = home
-        .processes
-        .iter()
-        .position(|child| child.id() == id)
-        .unwrap();
-    assert!(home.processes.remove(at).wait().unwrap().success());
+    home.finish(&stranger, &command);
     let environment = fs::read_to_string(stranger.directory.join("bound.env")).unwrap();
     assert!(environment.contains("ip=192.168.77."), "{environment}");
     assert!(!environment.contains("opt125="), "{environment}");
     assert_eq!(gateway.listed(), all);
+
+    // Who identifies itself is answered with the gateway's identity also when it did not ask for the option.
+    let curt = home.device("d5", 5);
+    let script = curt.script("script", "#!/bin/sh\nenv > $(dirname $0)/$1.env\n");
+    let options = fs::read_to_string(one.directory.join("homefleet-udhcpc.options")).unwrap();
+    let option = options.split(' ').nth(1).unwrap();
+    let command = format!(
+        "udhcpc -f -q -n -i lan -t 20 -T 1 -x {option} -s {}",
+        script.display()
+    );
+    home.finish(&curt, &command);
+    let environment = fs::read_to_string(curt.directory.join("bound.env")).unwrap();
+    assert!(environment.contains("opt125=00000de9"), "{environment}");
 
     // One that releases its lease leaves at both ends.
     kill(udhcpc, Signal::USR2);
