@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, COOKIE, RETRY_AFTER, SET_COOKIE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, RETRY_AFTER, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::BytesMut;
@@ -14,7 +14,7 @@ use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::listen::Peer;
-use super::{Acs, Open, Post, login, session};
+use super::{Acs, Open, Post, files, login, session};
 use crate::acs::session::Origin;
 
 /// Longest message of a device.
@@ -35,6 +35,10 @@ const WAITING: usize = 1;
 /// Answers a request of a device.
 pub(super) async fn answer(acs: Acs, peer: Arc<Peer>, request: Request) -> Response {
     let (head, body) = request.into_parts();
+    if files::is_path(head.uri.path()) {
+        let (method, path) = (&head.method, head.uri.path());
+        return files::answer(&acs, method, path, &head.headers, body).await;
+    }
     if head.method != Method::POST {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
@@ -90,9 +94,21 @@ pub(super) async fn answer(acs: Acs, peer: Arc<Peer>, request: Request) -> Respo
     let origin = Origin {
         login,
         address: peer.from,
+        found_at: found_at(&peer, &head.headers),
     };
     tokio::spawn(session::run(acs, cookie.clone(), origin, inbox));
     hand(&posts, body, Some(&cookie)).await
+}
+
+/// Where the device found us, for URLs that are told to it alone.
+fn found_at(peer: &Peer, headers: &HeaderMap) -> String {
+    let scheme = if peer.secure { "https" } else { "http" };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let is_host = |host: &&str| {
+        let fine = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        host.len() <= 256 && host.bytes().all(fine)
+    };
+    format!("{scheme}://{}", host.filter(is_host).unwrap_or_default())
 }
 
 /// The cookies name more than one session.
@@ -229,7 +245,7 @@ fn new_cookie() -> Option<String> {
 }
 
 /// Not all at the same time, so that they find room when they do.
-fn come_again() -> Response {
+pub(super) fn come_again() -> Response {
     let mut chance = [0];
     if getrandom::fill(&mut chance).is_err() {
         tracing::warn!("no randomness: devices that are turned away come back together");

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use zeroize::Zeroizing;
 
 use crate::account::hex;
@@ -15,8 +16,11 @@ const FILE: &str = "acs.key";
 /// What a sealed text begins with; one that does not is from before there were seals.
 const SEALED: &str = "sealed:";
 
-/// Seals and opens.
-pub(crate) struct Keeper(Vault);
+/// Seals and opens passwords, and makes tags that nobody else can make.
+pub(crate) struct Keeper {
+    vault: Vault,
+    tags: hmac::Key,
+}
 
 impl Keeper {
     /// With the key of this data directory; made when there is none.
@@ -52,12 +56,17 @@ impl Keeper {
             Err(error) => return Err(failed(error)),
         };
         let vault = Vault::new(&key).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self(vault))
+        let tags = hmac::sign(&hmac::Key::new(HMAC_SHA256, &key), b"tags");
+        let tags = hmac::Key::new(HMAC_SHA256, tags.as_ref());
+        Ok(Self { vault, tags })
     }
 
     /// Seals a password of a device. `None` without randomness.
     pub(crate) fn seal(&self, device: &str, password: &str) -> Option<SecretText> {
-        let sealed = self.0.seal(&context(device), password.as_bytes()).ok()?;
+        let sealed = self
+            .vault
+            .seal(&context(device), password.as_bytes())
+            .ok()?;
         Some(SecretText::new(format!("{SEALED}{}", hex(&sealed))))
     }
 
@@ -66,9 +75,17 @@ impl Keeper {
         let Some(sealed) = kept.reveal().strip_prefix(SEALED) else {
             return Some(Zeroizing::new(kept.reveal().to_owned()));
         };
-        let plain = self.0.open(&context(device), &unhex(sealed)?)?;
+        let plain = self.vault.open(&context(device), &unhex(sealed)?)?;
         let text = String::from_utf8(plain.to_vec()).ok()?;
         Some(Zeroizing::new(text))
+    }
+}
+
+impl Keeper {
+    /// A tag of these words, none of which has a zero byte: 32 hexadecimal digits.
+    pub(crate) fn tag(&self, words: &[&str]) -> String {
+        let tag = hmac::sign(&self.tags, words.join("\0").as_bytes());
+        hex(tag.as_ref().split_at(16).0)
     }
 }
 

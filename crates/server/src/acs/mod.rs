@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
+use self::files::Files;
 use self::keeper::Keeper;
 use self::reach::Reach;
 use crate::config::{self, Config, ConfigError, UnknownCpes};
@@ -33,6 +34,8 @@ use crate::task::queue::Delivery;
 
 pub(crate) mod bootstrap;
 mod call;
+mod command;
+mod files;
 mod http;
 mod identity;
 pub(crate) mod keeper;
@@ -59,6 +62,7 @@ struct Inner {
     core: Core,
     policy: Policy,
     keeper: Keeper,
+    files: Option<Files>,
     digest: Mutex<DigestServer>,
     sessions: Mutex<Sessions>,
     /// A session has begun to take jobs.
@@ -75,6 +79,7 @@ pub(crate) struct Policy {
     device_logins: bool,
     cookieless: bool,
     hold_requests: bool,
+    kicked_url: String,
     reach: Reach,
     sessions: usize,
     timeout: Duration,
@@ -141,6 +146,12 @@ pub struct Counters {
     pub ambiguous_cookies: u64,
     /// Messages without a cookie that belong to their connection's session.
     pub cookieless: u64,
+    /// Files that devices began to fetch.
+    pub downloads: u64,
+    /// Files that devices sent.
+    pub uploads: u64,
+    /// Requests for files with a URL that is not good, or not any more.
+    pub refused_files: u64,
     /// Connection Requests that a device took.
     pub calls: u64,
     /// Connection Requests that failed.
@@ -170,18 +181,31 @@ impl Acs {
             }
             _ => None,
         };
+        let files = match &config.files {
+            Some(directory) => {
+                let url = config.files_url.as_deref();
+                let files = Files::open(directory, url, config.max_upload);
+                Some(files.map_err(|problem| ConfigError::Value {
+                    key: "acs.files",
+                    problem,
+                })?)
+            }
+            None => None,
+        };
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| wrong(format!("no randomness: {error}")))?;
         let digest = DigestServer::new(Instant::now(), DigestConfig::new(REALM), seed);
         Ok(Self(Arc::new(Inner {
             core,
             keeper,
+            files,
             policy: Policy {
                 login,
                 unknown: config.unknown,
                 device_logins: config.device_logins,
                 cookieless: config.cookieless,
                 hold_requests: config.hold_requests,
+                kicked_url: config.kicked_url.clone().unwrap_or_default(),
                 reach: Reach::parse(&config.call_networks).map_err(|network| {
                     ConfigError::Value {
                         key: "acs.call_networks",
@@ -293,6 +317,17 @@ impl Acs {
                 "acs_cookieless",
                 "Messages of devices that keep no cookies",
                 counters.cookieless,
+            ),
+            counter(
+                "acs_downloads",
+                "Files that devices began to fetch",
+                counters.downloads,
+            ),
+            counter("acs_uploads", "Files that devices sent", counters.uploads),
+            counter(
+                "acs_refused_files",
+                "Requests for files with a URL that is not good",
+                counters.refused_files,
             ),
             counter(
                 "acs_calls",

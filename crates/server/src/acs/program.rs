@@ -6,17 +6,18 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use homefleet_api::{
-    AddResult, DeleteResult, GetResult, Instance, InstancesResult, OperateResult, Operation,
-    ParamError, ParamSetting, PathError, ResolvedObject, SetResult, TaskError, TaskErrorCode,
-    TaskResult, UpdatedInstance,
+    AddResult, DeleteResult, GetResult, Instance, InstancesResult, Operation, ParamError,
+    ParamSetting, PathError, ResolvedObject, SetResult, TaskError, TaskErrorCode, TaskResult,
+    UpdatedInstance,
 };
 use homefleet_cwmp::{
     Fault, Message, ParameterValues, ValueType,
     message::{
-        AddObject, DeleteObject, Download, FactoryReset, GetParameterNames, GetParameterValues,
-        Reboot, ScheduleInform, SetParameterValues, Status, Upload,
+        AddObject, DeleteObject, GetParameterNames, GetParameterValues, SetParameterValues, Status,
     },
 };
+
+use super::command::Commanding;
 
 /// Names in one GetParameterValues.
 const NAMES_AT_ONCE: usize = 256;
@@ -61,10 +62,7 @@ enum Work {
         first_level_only: bool,
         results: Vec<InstancesResult>,
     },
-    Operate {
-        command: String,
-        request: Option<Box<Message>>,
-    },
+    Command(Box<Commanding>),
     Set(Setting),
     /// These, one after the other.
     Requests(VecDeque<Message>),
@@ -144,11 +142,8 @@ impl Program {
                 command_key,
             } => {
                 let key = command_key.as_deref().unwrap_or(key);
-                match command_request(command, args, key) {
-                    Ok(request) => Work::Operate {
-                        command: command.clone(),
-                        request: Some(Box::new(request)),
-                    },
+                match Commanding::new(command, args, key) {
+                    Ok(command) => Work::Command(Box::new(command)),
                     Err(error) => Work::Over(Some(Err(error))),
                 }
             }
@@ -167,6 +162,14 @@ impl Program {
         };
         Self {
             work,
+            learned: Learned::default(),
+        }
+    }
+
+    /// Nothing: it failed before it began.
+    pub(super) fn failed(error: TaskError) -> Self {
+        Self {
+            work: Work::Over(Some(Err(error))),
             learned: Learned::default(),
         }
     }
@@ -221,10 +224,7 @@ impl Program {
                     Step::Done(all_failed(errors).map(|()| TaskResult::GetInstances { paths }))
                 }
             },
-            Work::Operate { request, .. } => match request.take() {
-                Some(request) => Step::Send(request),
-                None => Step::Done(Err(invalid("the command was sent already"))),
-            },
+            Work::Command(command) => command.next(),
             Work::Set(setting) => setting.next(),
             Work::Requests(left) => match left.pop_front() {
                 Some(request) => Step::Send(Box::new(request)),
@@ -277,7 +277,7 @@ impl Program {
                 results.push(instances(path, *first_level_only, answer));
                 None
             }
-            Work::Operate { command, .. } => Some(operated(command, answer)),
+            Work::Command(command) => command.answer(answer),
             Work::Set(setting) => setting.answer(answer, learned),
             Work::Requests(_) => answer.err().map(|fault| Err(fault_task_error(&fault))),
             Work::Over(_) => None,
@@ -589,7 +589,7 @@ impl Adding {
     }
 }
 
-fn send(message: impl Into<Message>) -> Step {
+pub(super) fn send(message: impl Into<Message>) -> Step {
     Step::Send(Box::new(message.into()))
 }
 
@@ -599,7 +599,7 @@ fn join(object: &str, name: &str) -> String {
     format!("{object}{dot}{name}")
 }
 
-fn types(values: &ParameterValues) -> BTreeMap<String, ValueType> {
+pub(super) fn types(values: &ParameterValues) -> BTreeMap<String, ValueType> {
     values
         .iter()
         .map(|(name, value)| (name.to_owned(), value.kind))
@@ -708,87 +708,6 @@ fn instances(
     }
 }
 
-/// The RPC of a command. CWMP has few, and no data model of them: they are named as in TR-181.
-fn command_request(
-    command: &str,
-    args: &BTreeMap<String, String>,
-    key: &str,
-) -> Result<Message, TaskError> {
-    let argument = |name: &str| args.get(name).cloned().unwrap_or_default();
-    let number = |name: &str| match args.get(name) {
-        None => Ok(0),
-        Some(text) => text.parse::<u32>().map_err(|_| {
-            impossible(&format!(
-                "{name}: found `{text}`, expected a number of 32 bits"
-            ))
-        }),
-    };
-    let needed = |name: &str| match args.get(name) {
-        Some(text) if !text.is_empty() => Ok(text.clone()),
-        _ => Err(impossible(&format!("the argument {name} is missing"))),
-    };
-    let command_key = key.to_owned();
-    let name = command.rsplit('.').next().unwrap_or_default();
-    Ok(match name {
-        "Reboot()" => Reboot { command_key }.into(),
-        "FactoryReset()" => FactoryReset {}.into(),
-        "ScheduleInform()" => ScheduleInform {
-            delay_seconds: number("DelaySeconds")?.max(1),
-            command_key,
-        }
-        .into(),
-        "Download()" => Download {
-            command_key,
-            file_type: needed("FileType")?,
-            url: needed("URL")?,
-            username: argument("Username"),
-            password: argument("Password").into(),
-            file_size: number("FileSize")?,
-            target_file_name: argument("TargetFileName"),
-            delay_seconds: number("DelaySeconds")?,
-            ..Default::default()
-        }
-        .into(),
-        "Upload()" => Upload {
-            command_key,
-            file_type: needed("FileType")?,
-            url: needed("URL")?,
-            username: argument("Username"),
-            password: argument("Password").into(),
-            delay_seconds: number("DelaySeconds")?,
-        }
-        .into(),
-        _ => {
-            return Err(impossible(
-                "CWMP has the commands Reboot(), FactoryReset(), Download(), Upload() and ScheduleInform()",
-            ));
-        }
-    })
-}
-
-/// What an answer to a command means. A transfer that is not done yet ends with TransferComplete.
-fn operated(command: &str, answer: Result<Message, Fault>) -> Result<TaskResult, TaskError> {
-    let pending = match answer {
-        Ok(Message::DownloadResponse(response)) => response.status == Status::Pending,
-        Ok(Message::UploadResponse(response)) => response.status == Status::Pending,
-        Ok(
-            Message::RebootResponse(_)
-            | Message::FactoryResetResponse(_)
-            | Message::ScheduleInformResponse(_),
-        ) => false,
-        Ok(other) => return Err(invalid(&unexpected(&other).message)),
-        Err(fault) => return Err(fault_task_error(&fault)),
-    };
-    Ok(TaskResult::Operate {
-        commands: vec![OperateResult {
-            command: command.to_owned(),
-            request: pending.then(|| "TransferComplete".to_owned()),
-            output: BTreeMap::new(),
-            error: None,
-        }],
-    })
-}
-
 /// Fails when there were parts and none succeeded.
 fn all_failed<'a>(
     parts: impl Iterator<Item = (&'a str, Option<&'a PathError>)>,
@@ -857,11 +776,11 @@ pub(super) fn fault_task_error(fault: &Fault) -> TaskError {
     }
 }
 
-fn impossible(why: &str) -> TaskError {
+pub(super) fn impossible(why: &str) -> TaskError {
     plain(TaskErrorCode::InvalidRequest, why)
 }
 
-fn invalid(why: &str) -> TaskError {
+pub(super) fn invalid(why: &str) -> TaskError {
     plain(TaskErrorCode::InvalidAnswer, why)
 }
 

@@ -8,19 +8,20 @@ use homefleet_api::{DeviceChange, Operation, PathError, TaskError, TaskErrorCode
 use homefleet_cwmp::acs::{self, AcsEvent, Outcome, SendError};
 use homefleet_cwmp::message::{
     AutonomousDUStateChangeCompleteResponse, AutonomousTransferCompleteResponse,
-    DUStateChangeCompleteResponse, Inform, RequestDownloadResponse, TransferComplete,
-    TransferCompleteResponse,
+    DUStateChangeCompleteResponse, Inform, KickedResponse, RequestDownloadResponse,
+    TransferComplete, TransferCompleteResponse,
 };
 use homefleet_cwmp::{EventCode, Fault, FaultCode, Message, Method};
 use tokio::sync::mpsc;
 
 use super::bootstrap::{Grounds, Part, bootstrap};
 use super::login::{Foreign, Login};
-use super::program::{Learned, Program, Step};
-use super::{Acs, Job, Live, Post, device_id};
+use super::program::{Learned, Program, Step, impossible};
+use super::{Acs, Job, Live, Post, command, device_id, files};
 use crate::config::UnknownCpes;
 use crate::core::State;
 use crate::device::{Contact, Heard};
+use crate::store::TaskRecord;
 use crate::store::{Batch, CwmpRecord, DeviceRecord, Given, ParameterRecord, StoreError, Write};
 use crate::task::queue::Delivery;
 
@@ -35,7 +36,8 @@ const MOST_EVENTS: usize = 64;
 /// Longest text that a device says of itself and is remembered, in characters.
 const LONGEST_TEXT: usize = 256;
 /// Requests of devices that are answered.
-const METHODS: [Method; 5] = [
+const METHODS: [Method; 6] = [
+    Method::Kicked,
     Method::TransferComplete,
     Method::AutonomousTransferComplete,
     Method::DuStateChangeComplete,
@@ -62,6 +64,7 @@ pub(super) async fn run(acs: Acs, cookie: String, origin: Origin, mut inbox: mps
         managed: false,
         parts: None,
         root: String::new(),
+        ended: VecDeque::new(),
         sender: Some(sender),
         jobs,
         running: None,
@@ -93,6 +96,8 @@ pub(super) struct Origin {
     pub(super) login: Login,
     /// The device's address, or that of the proxy before it.
     pub(super) address: IpAddr,
+    /// What the device called the server, as the beginning of a URL.
+    pub(super) found_at: String,
 }
 
 struct Session {
@@ -108,6 +113,8 @@ struct Session {
     parts: Option<VecDeque<Part>>,
     /// What its data model begins with.
     root: String,
+    /// Diagnostics that may have ended.
+    ended: VecDeque<TaskRecord>,
     /// For those who have tasks for the device.
     sender: Option<mpsc::Sender<Job>>,
     jobs: mpsc::Receiver<Job>,
@@ -127,6 +134,8 @@ enum Purpose {
     Job(Box<Job>),
     /// What every device is given.
     Give(Box<Part>),
+    /// What a diagnostic has found, for the task that asked for it.
+    Collect(Box<TaskRecord>),
 }
 
 impl Session {
@@ -283,6 +292,16 @@ impl Session {
             counters.sessions += 1;
             counters.quarantined += u64::from(!managed);
         }
+        if managed
+            && inform
+                .events
+                .iter()
+                .any(|event| event.code == EventCode::DiagnosticsComplete)
+        {
+            let state = core.state();
+            let awaited = state.queue.running(&id).filter(|task| is_diagnostic(task));
+            self.ended = awaited.cloned().collect();
+        }
         self.machine.accept(Instant::now())?;
         self.device = Some(id.clone());
         if managed && let Some(jobs) = self.sender.take() {
@@ -347,8 +366,18 @@ impl Session {
             Message::AutonomousTransferComplete(_) => self
                 .machine
                 .respond(now, AutonomousTransferCompleteResponse {}),
-            Message::DUStateChangeComplete(_) => {
+            Message::DUStateChangeComplete(done) => {
+                let outcome = command::units(&done);
+                if !self.completed(&done.command_key, outcome).await {
+                    let fault = Fault::new(FaultCode::ACS_INTERNAL_ERROR);
+                    return self.machine.refuse(now, fault);
+                }
                 self.machine.respond(now, DUStateChangeCompleteResponse {})
+            }
+            Message::Kicked(_) => {
+                // Where the browser wants to go is what a link on any page says.
+                let next_url = self.acs.0.policy.kicked_url.clone();
+                self.machine.respond(now, KickedResponse { next_url })
             }
             Message::AutonomousDUStateChangeComplete(_) => self
                 .machine
@@ -363,24 +392,56 @@ impl Session {
 
     /// A transfer that was asked for has ended. Whether that is stored.
     async fn transferred(&self, done: TransferComplete) -> bool {
-        let Some(device) = self.device.clone().filter(|_| self.managed) else {
-            return true;
-        };
-        let outcome = match done.fault.code {
+        let asked = self.asked(&done.command_key);
+        let mut outcome = match done.fault.code {
             FaultCode(0) => Ok(BTreeMap::new()),
             FaultCode(code) => Err(PathError {
                 code,
                 message: done.fault.text.clone(),
             }),
         };
+        if let Some(task) = asked.filter(|_| outcome.is_ok())
+            && let Some(files) = &self.acs.0.files
+            && let Operation::Operate { command, args, .. } = &task.operation
+            && command.ends_with("Upload()")
+            && files::is_ours(command, args)
+        {
+            outcome = match files.sent(&task.id).await {
+                Some(sent) => Ok(sent.into_iter().collect()),
+                None => Err(PathError {
+                    code: 0,
+                    message: "the device says that it has sent the file, and none came".to_owned(),
+                }),
+            };
+        }
+        self.completed(&done.command_key, outcome).await
+    }
+
+    /// The task of this device with this command key.
+    fn asked(&self, key: &str) -> Option<TaskRecord> {
+        let device = self.device.as_ref().filter(|_| self.managed)?;
+        self.acs.0.core.state().queue.asked(device, key).cloned()
+    }
+
+    /// A command that was asked for has ended. Whether that is stored.
+    async fn completed(
+        &self,
+        key: &str,
+        outcome: Result<BTreeMap<String, String>, PathError>,
+    ) -> bool {
+        let Some(device) = self.device.as_ref().filter(|_| self.managed) else {
+            return true;
+        };
         let (_, stored) = self.acs.0.core.change(|state, now| {
-            let key = &done.command_key;
-            let known = state
-                .queue
-                .command_of(&device, key)
-                .is_some_and(|command| state.queue.completed(now, &device, key, &command, outcome));
+            let task = state.queue.asked(device, key);
+            let command = task.and_then(|task| match &task.operation {
+                Operation::Operate { command, .. } => Some(command.clone()),
+                _ => None,
+            });
+            let known = command
+                .is_some_and(|command| state.queue.completed(now, device, key, &command, outcome));
             if !known {
-                tracing::debug!(device, key, "a transfer ended that no open task asked for");
+                tracing::debug!(device, key, "something ended that no open task asked for");
             }
             ((), Batch::default())
         });
@@ -433,6 +494,20 @@ impl Session {
             self.running = Some(running);
             return true;
         }
+        if let Some(task) = self.ended.pop_front()
+            && let Operation::Operate { command, .. } = &task.operation
+        {
+            let operation = Operation::Get {
+                paths: vec![command::object_of(command)],
+                max_depth: 0,
+            };
+            self.running = Some(Running {
+                program: Program::new(&operation, "", ""),
+                purpose: Purpose::Collect(Box::new(task)),
+                began: false,
+            });
+            return true;
+        }
         let job = match self.jobs.try_recv() {
             Ok(job) => Some(job),
             Err(_) => {
@@ -448,7 +523,18 @@ impl Session {
         };
         let Some(job) = job else { return false };
         let version = self.machine.version().to_string();
-        let program = Program::new(&job.task.operation, &version, &job.task.id);
+        let found_at = &self.origin.found_at;
+        let operation = match (&self.acs.0.files, &job.task.operation) {
+            (Some(files), _) => files.address(&self.acs.0.keeper, &job.task, found_at).await,
+            (None, Operation::Operate { command, args, .. }) if files::is_ours(command, args) => {
+                Err(impossible("the server has no files: acs.files is not set"))
+            }
+            (None, operation) => Ok(operation.clone()),
+        };
+        let program = match operation {
+            Ok(operation) => Program::new(&operation, &version, &job.task.id),
+            Err(error) => Program::failed(error),
+        };
         let purpose = Purpose::Job(Box::new(job));
         self.running = Some(Running {
             program,
@@ -545,15 +631,50 @@ impl Session {
                 // A failed write was logged; the part is given again in the next session.
                 drop(kept.await);
             }
+            Purpose::Collect(task) => {
+                let Some(outcome) = command::found(&task.operation, result) else {
+                    // It goes on.
+                    return;
+                };
+                let (_, stored) = self.acs.0.core.change(|state, now| {
+                    let batch = learn(state, &device, learned, false, now);
+                    if let Operation::Operate {
+                        command,
+                        command_key,
+                        ..
+                    } = &task.operation
+                    {
+                        let key = command_key.as_ref().unwrap_or(&task.id);
+                        state.queue.completed(now, &device, key, command, outcome);
+                    }
+                    ((), batch)
+                });
+                // A failed write was logged.
+                drop(stored.await);
+            }
             Purpose::Job(job) => {
                 let own = job.task.created_by == SELF;
                 let resets = result.is_ok() && is_factory_reset(&job.task.operation);
+                let cancelled = result
+                    .is_ok()
+                    .then(|| cancelled(&job.task.operation))
+                    .flatten();
                 let (_, stored) = self.acs.0.core.change(|state, now| {
                     let mut batch = learn(state, &device, learned, own && result.is_ok(), now);
                     if resets {
                         batch.0.extend(let_begin_again(state, &device).0);
                     }
                     state.queue.answered(now, &device, &job.task.id, result);
+                    if let Some(key) = cancelled
+                        && let Some(task) = state.queue.asked(&device, &key)
+                        && let Operation::Operate { command, .. } = task.operation.clone()
+                    {
+                        let outcome = Err(PathError {
+                            code: 0,
+                            message: "the transfer was cancelled".to_owned(),
+                        });
+                        state.queue.completed(now, &device, &key, &command, outcome);
+                    }
                     ((), batch)
                 });
                 let delivery = match stored.await {
@@ -630,6 +751,27 @@ impl Origin {
 
 fn is_factory_reset(operation: &Operation) -> bool {
     matches!(operation, Operation::Operate { command, .. } if command.ends_with("FactoryReset()"))
+}
+
+/// The key of the transfer that the operation took back.
+fn cancelled(operation: &Operation) -> Option<String> {
+    match operation {
+        Operation::Operate { command, args, .. } if command.ends_with("CancelTransfer()") => {
+            args.get("CommandKey").cloned()
+        }
+        _ => None,
+    }
+}
+
+/// Whether the end of a diagnostic is awaited for this task.
+fn is_diagnostic(task: &TaskRecord) -> bool {
+    let Some(TaskResult::Operate { commands }) = &task.result else {
+        return false;
+    };
+    let mut awaited = commands
+        .iter()
+        .filter_map(|command| command.request.as_deref());
+    awaited.any(|request| request == command::DIAGNOSTICS)
 }
 
 /// A device that is reset forgets its login: the common one has to do once more.

@@ -30,6 +30,14 @@ pub struct Acs {
     pub cookieless: bool,
     /// Whether devices are asked to hold their own requests until the server has no more.
     pub hold_requests: bool,
+    /// Where a browser is sent that comes by way of a device's Kicked; absent = nowhere.
+    pub kicked_url: Option<String>,
+    /// Directory with files for devices, and what they send; absent = no files.
+    pub files: Option<PathBuf>,
+    /// What URLs of files begin with; absent = as the device found the ACS.
+    pub files_url: Option<String>,
+    /// Longest file that a device may send, in bytes.
+    pub max_upload: u64,
     /// Most sessions at a time; beyond it devices are told to come again.
     pub sessions: usize,
     /// Seconds that a device may take for its next message.
@@ -62,6 +70,10 @@ impl Default for Acs {
             call_networks: Vec::new(),
             cookieless: false,
             hold_requests: false,
+            kicked_url: None,
+            files: None,
+            files_url: None,
+            max_upload: 64 << 20,
             sessions: 10_000,
             timeout: 30,
             inform_interval: 0,
@@ -86,6 +98,15 @@ impl Config {
         }
         if let Err(network) = Reach::parse(&acs.call_networks) {
             return wrong("acs.call_networks", &not_a_network(&network));
+        }
+        for (key, url) in [
+            ("acs.files_url", &acs.files_url),
+            ("acs.kicked_url", &acs.kicked_url),
+        ] {
+            let is_url = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+            if url.as_deref().is_some_and(|url| !is_url(url)) {
+                return wrong(key, "expected a URL that begins with http:// or https://");
+            }
         }
         if acs.sessions == 0 {
             return wrong("acs.sessions", "found 0, expected at least 1");

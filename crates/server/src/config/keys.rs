@@ -719,6 +719,30 @@ pub const KEYS: &[Key] = &[
         "Ask devices to hold their own requests until the server has no more (HoldRequests).",
     ),
     key(
+        "acs.kicked_url",
+        Kind::Text,
+        "\"https://acs.example.com/welcome\"",
+        "Where a browser is sent that comes by way of a device (Kicked). Nowhere unless set.",
+    ),
+    key(
+        "acs.files",
+        Kind::Text,
+        "\"/var/lib/homefleet/files\"",
+        "Directory with the files that Download() may name; what devices send by Upload() goes to `uploads` in it. Off unless set.",
+    ),
+    key(
+        "acs.files_url",
+        Kind::Text,
+        "\"https://files.example.com:7548\"",
+        "What the URLs of files begin with, as devices reach it. Without it: what the device called the server.",
+    ),
+    key(
+        "acs.max_upload",
+        Kind::Integer,
+        "67108864",
+        "Longest file that a device may send, in bytes.",
+    ),
+    key(
         "acs.sessions",
         Kind::Integer,
         "10000",

@@ -88,6 +88,7 @@ mod tests {
         let mut acs = shown.acs.clone();
         (acs.listen, acs.username, acs.password_file) = (None, None, None);
         (acs.tls_listen, acs.call_networks) = (None, Vec::new());
+        (acs.files, acs.files_url, acs.kicked_url) = (None, None, None);
         assert_eq!(acs, plain.acs);
         let mut cmp = shown.cmp.clone();
         (cmp.http_listen, cmp.https_listen) = (None, None);

@@ -736,19 +736,25 @@ impl Queue {
         self.lanes.get(device).map_or(0, |lane| lane.order.len())
     }
 
-    /// The command of the oldest open task of a device that has this command key.
-    pub fn command_of(&self, device: &str, key: &str) -> Option<String> {
-        let lane = self.lanes.get(device)?;
-        let ids = lane.order.iter().chain(&lane.running);
+    /// The oldest task of a device that has this command key, open or of unknown outcome.
+    pub fn asked(&self, device: &str, key: &str) -> Option<&TaskRecord> {
+        let has_it = |task: &&TaskRecord| matches!(&task.operation, Operation::Operate { command, .. } if asked_for(task, key, command));
+        let lane = self.lanes.get(device);
+        let ids = lane
+            .into_iter()
+            .flat_map(|lane| lane.order.iter().chain(&lane.running));
+        let open = ids.filter_map(|id| self.tasks.get(id)).filter(has_it);
+        open.min_by_key(|task| &task.id).or_else(|| {
+            let mut doubtful = self.doubtful.iter().filter(|task| task.device == device);
+            doubtful.find(has_it)
+        })
+    }
+
+    /// Commands that a device has accepted and whose completion is awaited.
+    pub fn running(&self, device: &str) -> impl Iterator<Item = &TaskRecord> {
+        let lane = self.lanes.get(device);
+        let ids = lane.into_iter().flat_map(|lane| lane.running.iter());
         ids.filter_map(|id| self.tasks.get(id))
-            .filter_map(|task| match &task.operation {
-                Operation::Operate { command, .. } if asked_for(task, key, command) => {
-                    Some((&task.id, command))
-                }
-                _ => None,
-            })
-            .min()
-            .map(|(_, command)| command.clone())
     }
 
     /// Open tasks of all devices.

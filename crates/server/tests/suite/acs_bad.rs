@@ -12,16 +12,16 @@ use crate::acs::{Acs, acs, get, operate};
 use crate::cpe::{End, ID};
 
 /// A connection that speaks HTTP, and nothing of its own.
-struct Raw(TcpStream);
+pub(crate) struct Raw(TcpStream);
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Raw {
-    async fn to(acs: &Acs) -> Self {
+    pub(crate) async fn to(acs: &Acs) -> Self {
         let stream = TcpStream::connect(acs.server.acs_addr().unwrap());
         Self(stream.await.unwrap())
     }
@@ -34,7 +34,12 @@ impl Raw {
     }
 
     async fn send(&mut self, headers: &str, body: &[u8]) -> Answer {
-        let head = format!("POST /acs HTTP/1.1\r\nHost: acs\r\n{headers}\r\n");
+        self.ask("POST /acs", headers, body).await
+    }
+
+    /// A request with these headers, its own length among them.
+    pub(crate) async fn ask(&mut self, what: &str, headers: &str, body: &[u8]) -> Answer {
+        let head = format!("{what} HTTP/1.1\r\nHost: acs\r\n{headers}\r\n");
         let whole = [head.as_bytes(), body].concat();
         // One that is not wanted any more is closed while it is written to.
         drop(self.0.write_all(&whole).await);
@@ -47,7 +52,8 @@ impl Raw {
                     length.parse::<usize>().ok()
                 });
                 let body = bytes.get(end + 4..).unwrap_or_default();
-                if body.len() >= length.unwrap_or(0) {
+                let none = what.starts_with("HEAD") || head.contains(" 304 ");
+                if none || body.len() >= length.unwrap_or(0) {
                     return Answer {
                         status: head.split(' ').nth(1).unwrap().parse().unwrap(),
                         body: body.to_vec(),
@@ -64,7 +70,7 @@ impl Raw {
 }
 
 impl Answer {
-    fn value(&self, name: &str) -> Option<&str> {
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.head
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))

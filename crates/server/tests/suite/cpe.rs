@@ -31,7 +31,7 @@ pub(crate) enum End {
 }
 
 pub(crate) struct Cpe {
-    acs: SocketAddr,
+    pub(crate) acs: SocketAddr,
     pub(crate) machine: Machine,
     pub(crate) model: BTreeMap<String, (ValueType, String)>,
     pub(crate) serial: String,
@@ -49,6 +49,14 @@ pub(crate) struct Cpe {
     pub(crate) knows: &'static str,
     /// What it sent, by name.
     pub(crate) told: Vec<&'static str>,
+    /// What it was asked to fetch from or send to, and how long that is.
+    pub(crate) urls: Vec<(String, u32)>,
+    /// What it was asked to do to its software.
+    pub(crate) units: Vec<ChangeDUState>,
+    /// Where the ACS sends the browser that kicked it.
+    pub(crate) kicked_to: Option<String>,
+    /// Notification attributes.
+    pub(crate) attributes: BTreeMap<String, SetAttributes>,
     /// It is cut off once it has been asked this.
     pub(crate) cut_off_by: &'static str,
     /// How many names it has more than it has values, for its answer to GetParameterNames.
@@ -76,6 +84,10 @@ impl Cpe {
             authorization: None,
             knows: "",
             told: Vec::new(),
+            urls: Vec::new(),
+            units: Vec::new(),
+            kicked_to: None,
+            attributes: BTreeMap::new(),
             cut_off_by: "-",
             more_names: 0,
         };
@@ -111,6 +123,37 @@ impl Cpe {
                 "ManagementServer.PeriodicInformInterval",
                 ValueType::UnsignedInt,
                 "86400",
+            ),
+            (
+                "IP.Diagnostics.IPPing.DiagnosticsState",
+                ValueType::String,
+                "None",
+            ),
+            ("IP.Diagnostics.IPPing.Host", ValueType::String, ""),
+            (
+                "IP.Diagnostics.IPPing.NumberOfRepetitions",
+                ValueType::UnsignedInt,
+                "1",
+            ),
+            (
+                "IP.Diagnostics.IPPing.SuccessCount",
+                ValueType::UnsignedInt,
+                "0",
+            ),
+            (
+                "SoftwareModules.DeploymentUnit.3.UUID",
+                ValueType::String,
+                "u-u-i-d",
+            ),
+            (
+                "SoftwareModules.DeploymentUnit.3.Version",
+                ValueType::String,
+                "1.1",
+            ),
+            (
+                "SoftwareModules.DeploymentUnit.3.ExecutionEnvRef",
+                ValueType::String,
+                "",
             ),
             ("WiFi.SSID.1.SSID", ValueType::String, "home"),
             ("WiFi.SSID.1.Enable", ValueType::Boolean, "1"),
@@ -163,6 +206,10 @@ impl Cpe {
                         }
                         self.machine.respond(Instant::now(), answer).unwrap();
                     }
+                    CpeEvent::Answered {
+                        response: Message::KickedResponse(response),
+                        ..
+                    } => self.kicked_to = Some(response.next_url),
                     CpeEvent::Ended => return End::Done,
                     CpeEvent::Failed { reason, .. } => return End::Failed(reason),
                     _ => {}
@@ -379,11 +426,81 @@ impl Cpe {
             }
             Message::Reboot(_) => RebootResponse {}.into(),
             Message::FactoryReset(_) => FactoryResetResponse {}.into(),
-            Message::Download(_) => DownloadResponse {
-                status: Status::Pending,
-                ..Default::default()
+            Message::Download(request) => {
+                self.urls.push((request.url, request.file_size));
+                DownloadResponse {
+                    status: Status::Pending,
+                    ..Default::default()
+                }
+                .into()
+            }
+            Message::ScheduleInform(_) => ScheduleInformResponse {}.into(),
+            Message::Upload(request) => {
+                self.urls.push((request.url, 0));
+                UploadResponse {
+                    status: Status::Pending,
+                    ..Default::default()
+                }
+                .into()
+            }
+            Message::ScheduleDownload(request) => {
+                self.urls.push((request.url, request.windows[0].end));
+                ScheduleDownloadResponse {}.into()
+            }
+            Message::CancelTransfer(_) => CancelTransferResponse {}.into(),
+            Message::GetQueuedTransfers(_) => GetQueuedTransfersResponse {
+                transfers: vec![QueuedTransfer {
+                    command_key: "key-1".to_owned(),
+                    state: TransferState::InProgress,
+                }],
             }
             .into(),
+            Message::GetAllQueuedTransfers(_) => GetAllQueuedTransfersResponse {
+                transfers: vec![AnyQueuedTransfer {
+                    is_download: true,
+                    file_type: "3 Vendor Configuration File".to_owned(),
+                    ..AnyQueuedTransfer::default()
+                }],
+            }
+            .into(),
+            Message::GetOptions(request) => GetOptionsResponse {
+                options: vec![DeviceOption {
+                    name: request.name,
+                    voucher_serial_number: 7,
+                    ..DeviceOption::default()
+                }],
+            }
+            .into(),
+            Message::SetVouchers(request) if request.vouchers == [b"<voucher/>"] => {
+                SetVouchersResponse {}.into()
+            }
+            Message::ChangeDUState(request) => {
+                self.units.push(request);
+                ChangeDUStateResponse {}.into()
+            }
+            Message::SetParameterAttributes(request) => {
+                for attributes in request.attributes {
+                    if !self.model.contains_key(&attributes.name) {
+                        return Fault::new(FaultCode::INVALID_PARAMETER_NAME).into();
+                    }
+                    self.attributes.insert(attributes.name.clone(), attributes);
+                }
+                SetParameterAttributesResponse {}.into()
+            }
+            Message::GetParameterAttributes(request) => {
+                let known = request.names.iter().map(|name| Attributes {
+                    name: name.clone(),
+                    notification: self
+                        .attributes
+                        .get(name)
+                        .map_or(Notification::Off, |known| known.notification),
+                    access_list: vec!["Subscriber".to_owned()],
+                });
+                GetParameterAttributesResponse {
+                    attributes: known.collect(),
+                }
+                .into()
+            }
             _ => Fault::new(FaultCode::METHOD_NOT_SUPPORTED).into(),
         }
     }

@@ -9,6 +9,8 @@ mod rabbitmq;
 
 mod acs;
 mod acs_bad;
+mod acs_commands;
+mod acs_files;
 mod acs_login;
 mod bounds;
 mod common;
