@@ -43,8 +43,8 @@ pub struct Settings {
     pub gateway: bool,
     /// This machine is a device behind a gateway: it keeps `Device.GatewayInfo.`.
     pub device: bool,
-    /// The LAN interface of a gateway on which DHCP is listened to; absent: only `dhcp-event` tells.
-    pub lan: Option<String>,
+    /// The LAN interfaces of a gateway on which DHCP is listened to; none: only `dhcp-event` tells.
+    pub lan: Vec<String>,
     /// The interface of a device whose address comes from elsewhere: the gateway is asked by DHCPINFORM.
     pub inform: Option<String>,
     /// How often it is asked.

@@ -47,7 +47,7 @@ pub(super) fn start(shared: &Shared, identity: &Identity, wake: Wake) -> Tasks {
         }
     }
     if settings.gateway {
-        if let Some(lan) = settings.lan {
+        for lan in settings.lan {
             tasks.push(tokio::spawn(wire::listen(lan, shared.clone())));
         }
         if !settings.probe_interval.is_zero() {

@@ -140,6 +140,9 @@ fn check(file: &ConfigFile) -> Result<(), CommandError> {
     if let Some(enrol) = &config.enrol {
         say(&format!("enrol        at {}", enrol.url))?;
     }
+    if let Some(association) = &config.association {
+        say(&format!("association  {}", roles(association)))?;
+    }
     match trust {
         Some(trust) => say(&format!(
             "trust        {} CA certificate(s), own chain of {}",
@@ -150,4 +153,22 @@ fn check(file: &ConfigFile) -> Result<(), CommandError> {
     }
     say(&format!("state        {}", config.data_dir.display()))?;
     say("ok")
+}
+
+/// What the machine is to whom, in words.
+fn roles(association: &crate::association::Settings) -> String {
+    let mut roles = Vec::new();
+    if association.gateway {
+        roles.push(match association.lan.as_slice() {
+            [] => "gateway, told by its DHCP server".to_owned(),
+            lan => format!("gateway, listening on {}", lan.join(", ")),
+        });
+    }
+    if association.device {
+        roles.push(match &association.inform {
+            None => "device, told by its DHCP client".to_owned(),
+            Some(interface) => format!("device, asking on {interface}"),
+        });
+    }
+    roles.join("; ")
 }

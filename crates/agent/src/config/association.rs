@@ -21,6 +21,8 @@ const INFORM_INTERVAL: u32 = 3600;
 const PROBE_INTERVAL: u32 = 30;
 /// How many devices a gateway remembers.
 const MAX_DEVICES: usize = 256;
+/// On how many interfaces a gateway listens.
+const MAX_LANS: usize = 16;
 /// The longest path of a UNIX socket (unix(7)).
 const MAX_SOCKET: usize = 107;
 
@@ -28,7 +30,7 @@ const MAX_SOCKET: usize = 107;
 #[serde(deny_unknown_fields)]
 pub(crate) struct AssociationFile {
     pub(crate) gateway: Option<bool>,
-    pub(crate) lan: Option<String>,
+    pub(crate) lan: Option<Vec<String>>,
     pub(crate) probe_interval: Option<u32>,
     pub(crate) max_devices: Option<usize>,
     pub(crate) device: Option<bool>,
@@ -59,11 +61,11 @@ impl AssociationFile {
         identity: &provider::Identity,
     ) -> Result<Option<Settings>, ConfigError> {
         let (gateway, device) = (self.gateway.unwrap_or(false), self.device.unwrap_or(false));
-        for (key, interface, role) in [
-            ("association.lan", &self.lan, gateway),
-            ("association.inform", &self.inform, device),
-        ] {
-            let Some(interface) = interface else { continue };
+        let lan = self.lan.unwrap_or_default();
+        let inform = self.inform.iter();
+        let named = lan.iter().map(|name| ("association.lan", name, gateway));
+        let named = named.chain(inform.map(|name| ("association.inform", name, device)));
+        for (key, interface, role) in named {
             if !is_interface(interface) {
                 let reason = format!("{interface:?} is not the name of a network interface");
                 return Err(invalid(key, reason));
@@ -72,6 +74,10 @@ impl AssociationFile {
                 let reason = "it is of no use to a machine without the role: set gateway = true for `lan`, device = true for `inform`";
                 return Err(invalid(key, reason));
             }
+        }
+        if lan.len() > MAX_LANS {
+            let reason = format!("at most {MAX_LANS} interfaces are listened to");
+            return Err(invalid("association.lan", reason));
         }
         if !gateway && !device {
             return Ok(None);
@@ -100,7 +106,7 @@ impl AssociationFile {
         Ok(Some(Settings {
             gateway,
             device,
-            lan: self.lan,
+            lan,
             inform: self.inform,
             inform_interval,
             probe_interval: seconds(self.probe_interval, PROBE_INTERVAL),

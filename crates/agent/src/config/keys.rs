@@ -241,7 +241,11 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "association.lan",
-        set: |f, v| put(&mut f.association.lan, v),
+        set: |f, v| {
+            let names = v.split(',').map(str::trim).filter(|name| !name.is_empty());
+            f.association.lan = Some(names.map(str::to_owned).collect());
+            Ok(())
+        },
     },
     Key {
         name: "association.probe_interval",

@@ -269,11 +269,11 @@ pub fn template(init: &Init) -> String {
     text("# configuration of dnsmasq, kea, udhcpc or dhclient that goes with it.");
     text("[association]");
     text(
-        "# This machine is a gateway: it lists the devices behind it. The LAN interface on which it listens to DHCP; left out:",
+        "# This machine is a gateway: it lists the devices behind it. The LAN interfaces on which it listens to DHCP; left out:",
     );
     text("# only the DHCP server tells of leases, by `homefleet-agent dhcp-event`.");
     text("#gateway = true");
-    text(&line("lan", None, "br-lan"));
+    text("#lan = [\"br-lan\"]");
     text(
         "# Every so many seconds it looks whether they are still there (0: never); so many are listed.",
     );

@@ -350,19 +350,19 @@ fn the_template_names_every_key_and_reads_back() {
 fn association_needs_a_role_an_interface_that_there_can_be_and_an_identity() {
     let with = |more: &str| parse(&format!("{MINIMAL}{more}"));
     assert_eq!(with("").unwrap().association, None);
-    let settings = with("[association]\ngateway = true\nlan = \"br-lan\"\n").unwrap();
+    let settings = with("[association]\ngateway = true\nlan = [\"br-lan\"]\n").unwrap();
     let settings = settings.association.unwrap();
     assert!(settings.gateway && !settings.device);
     assert_eq!(settings.probe_interval, std::time::Duration::from_secs(30));
     assert!(settings.socket.ends_with("dhcp.sock"));
     for (more, key) in [
-        ("[association]\nlan = \"br-lan\"\n", "association.lan"),
+        ("[association]\nlan = [\"br-lan\"]\n", "association.lan"),
         (
             "[association]\ngateway = true\ninform = \"eth0\"\n",
             "association.inform",
         ),
         (
-            "[association]\ngateway = true\nlan = \"a/b\"\n",
+            "[association]\ngateway = true\nlan = [\"a/b\"]\n",
             "association.lan",
         ),
         (

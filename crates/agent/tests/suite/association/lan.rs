@@ -404,7 +404,7 @@ fn proof(server: fn(&mut Home, &Machine), program: &str) {
     };
     let ca = Ca::new();
     let gateway = home.at("g");
-    let association = "gateway = true\nlan = \"br-lan\"\nprobe_interval = 1";
+    let association = "gateway = true\nlan = [\"br-lan\"]\nprobe_interval = 1";
     home.agent(&ca, &gateway, "12", association);
     server(&mut home, &gateway);
 
@@ -472,6 +472,45 @@ fn proof(server: fn(&mut Home, &Machine), program: &str) {
     two.run("ip link set lan down").unwrap();
     home.end(client, Signal::KILL);
     wait("the last", &all[2..].to_vec(), || gateway.listed());
+}
+
+/// Forty that join at once, then five that do not say who they are: the pool has fifty addresses.
+fn crowd(server: fn(&mut Home, &Machine), program: &str) {
+    let Some(mut home) = Home::new(&[program, "python3", "setpriv"]) else {
+        return;
+    };
+    let gateway = home.at("g");
+    let association = "gateway = true\nlan = [\"br-lan\"]\nprobe_interval = 0";
+    home.agent(&Ca::new(), &gateway, "12", association);
+    server(&mut home, &gateway);
+    let crowd = home.device("c", 1);
+    // To ask from port 68 it needs some address.
+    crowd
+        .run("ip address add 192.168.77.200/24 dev lan")
+        .unwrap();
+    let script = crowd.script("crowd.py", include_str!("crowd.py"));
+    for (count, identified, identities) in [(40, "yes", 80), (5, "no", 0)] {
+        let command = format!("python3 {} lan {count} {identified}", script.display());
+        home.finish(&crowd, &command);
+        let said = fs::read_to_string(crowd.directory.join("python3.log")).unwrap();
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let wanted =
+            serde_json::json!({ "offers": count, "acks": count, "identities": identities });
+        assert_eq!(said, wanted, "identified: {identified}");
+    }
+    let mut all: Vec<String> = (1..=40).map(|number| format!("CROWD-{number}")).collect();
+    all.sort();
+    wait("the crowd", &all, || gateway.listed());
+}
+
+#[test]
+fn every_offer_and_ack_of_dnsmasq_has_the_identity_for_those_alone_that_have_told_theirs() {
+    crowd(start_dnsmasq, "dnsmasq");
+}
+
+#[test]
+fn every_offer_and_ack_of_kea_has_the_identity_for_those_alone_that_have_told_theirs() {
+    crowd(start_kea, "kea-dhcp4");
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn settings(directory: &std::path::Path) -> Settings {
     Settings {
         gateway: true,
         device: true,
-        lan: None,
+        lan: Vec::new(),
         inform: None,
         inform_interval: Duration::from_secs(3600),
         probe_interval: Duration::ZERO,
