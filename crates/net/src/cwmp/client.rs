@@ -19,7 +19,7 @@ use super::cookies::Cookies;
 use crate::tls::{Tls, dial};
 
 /// Bytes of the head of an answer.
-const MAX_HEAD: usize = 32 * 1024;
+pub(super) const MAX_HEAD: usize = 32 * 1024;
 
 /// How often one POST is sent again because of a challenge: the first, and one that says the nonce is too old.
 const CHALLENGES: u32 = 2;
@@ -104,15 +104,15 @@ pub struct Client {
 
 /// Where POSTs go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
-    secure: bool,
-    host: String,
-    port: u16,
-    target: String,
+pub(super) struct Place {
+    pub(super) secure: bool,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) target: String,
 }
 
 impl Place {
-    fn parse(url: &str) -> Option<Self> {
+    pub(super) fn parse(url: &str) -> Option<Self> {
         let uri: Uri = url.trim().parse().ok()?;
         let secure = match uri.scheme_str()? {
             "http" => false,
@@ -130,7 +130,7 @@ impl Place {
     }
 
     /// The place of a Location header: a URL, or a path on the same host.
-    fn redirected(&self, location: &str) -> Option<Self> {
+    pub(super) fn redirected(&self, location: &str) -> Option<Self> {
         if location.starts_with('/') && !location.starts_with("//") {
             return Some(Self {
                 target: location.to_owned(),
@@ -140,11 +140,11 @@ impl Place {
         Self::parse(location)
     }
 
-    fn is_at(&self, other: &Self) -> bool {
+    pub(super) fn is_at(&self, other: &Self) -> bool {
         (self.secure, &self.host, self.port) == (other.secure, &other.host, other.port)
     }
 
-    fn authority(&self) -> String {
+    pub(super) fn authority(&self) -> String {
         match (self.secure, self.port) {
             (false, 80) | (true, 443) => self.host.clone(),
             (_, port) => format!("{}:{port}", self.host),
@@ -358,7 +358,7 @@ impl Client {
     }
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+pub(super) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -13,6 +13,7 @@ mod cmp_session;
 #[allow(dead_code, unreachable_pub)]
 mod cmp_world;
 mod cwmp;
+mod cwmp_calls;
 mod endurance;
 mod etsi;
 mod flood;
