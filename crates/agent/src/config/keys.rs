@@ -284,6 +284,54 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.device.product_class, v),
     },
     Key {
+        name: "cwmp.enable",
+        set: |f, v| put(&mut f.cwmp.enable, v),
+    },
+    Key {
+        name: "cwmp.url",
+        set: |f, v| put(&mut f.cwmp.url, v),
+    },
+    Key {
+        name: "cwmp.username",
+        set: |f, v| put(&mut f.cwmp.username, v),
+    },
+    Key {
+        name: "cwmp.password",
+        set: |f, v| put(&mut f.cwmp.password, v),
+    },
+    Key {
+        name: "cwmp.password_file",
+        set: |f, v| put(&mut f.cwmp.password_file, v),
+    },
+    Key {
+        name: "cwmp.root",
+        set: |f, v| put(&mut f.cwmp.root, v),
+    },
+    Key {
+        name: "cwmp.periodic",
+        set: |f, v| put(&mut f.cwmp.periodic, v),
+    },
+    Key {
+        name: "cwmp.connection_request",
+        set: |f, v| put(&mut f.cwmp.connection_request, v),
+    },
+    Key {
+        name: "cwmp.connection_request_host",
+        set: |f, v| put(&mut f.cwmp.connection_request_host, v),
+    },
+    Key {
+        name: "cwmp.dhcp",
+        set: |f, v| put(&mut f.cwmp.dhcp, v),
+    },
+    Key {
+        name: "cwmp.install",
+        set: |f, v| put(&mut f.cwmp.install, v),
+    },
+    Key {
+        name: "cwmp.log_file",
+        set: |f, v| put(&mut f.cwmp.log_file, v),
+    },
+    Key {
         name: "device.restart",
         set: |f, v| put(&mut f.device.restart, v),
     },

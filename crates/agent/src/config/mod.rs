@@ -13,6 +13,7 @@ use homefleet_usp::EndpointId;
 use serde::Deserialize;
 
 mod association;
+mod cwmp;
 mod enrol;
 mod keys;
 mod telemetry;
@@ -67,6 +68,8 @@ pub struct Config {
     pub enrol: Option<EnrolConfig>,
     /// Receivers and subscriptions of telemetry.
     pub telemetry: TelemetryConfig,
+    /// The device speaks USP; else only TR-069.
+    pub usp: bool,
     /// The ACS, for devices that speak TR-069.
     pub cwmp: CwmpConfig,
     /// Who made the device and what it is called, where the machine does not say it right.
@@ -146,7 +149,7 @@ pub struct TrustConfig {
     pub ca: Option<PathBuf>,
     /// PEM file of the certificates of Trusted Brokers (R-SEC.4a).
     pub brokers: Option<PathBuf>,
-    /// PEM files of the agent's certificate chain, leaf first, and of its private key. Absent exactly when there is `enrol`.
+    /// PEM files of the agent's certificate chain, leaf first, and of its private key. Absent when there is `enrol`, and where only TR-069 is spoken.
     pub own: Option<OwnFiles>,
     /// Whether certificate dates are checked (R-MTP.2, R-MTP.3).
     pub time: TimeSource,
@@ -322,6 +325,8 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) association: association::AssociationFile,
     #[serde(default)]
+    pub(crate) cwmp: cwmp::CwmpFile,
+    #[serde(default)]
     pub(crate) device: DeviceFile,
     #[serde(default)]
     pub(crate) limits: LimitsFile,
@@ -478,9 +483,20 @@ impl File {
             None => return Err(missing("version")),
         }
         let allow_insecure = self.allow_insecure.unwrap_or(false);
+        let cwmp = self.cwmp.finish(base)?;
         let coap = self.listen.is_some()
             || self.plain_listen.is_some()
-            || matches!(self.controller.url, None | Some(ControllerUrl::Coap(_)));
+            || match self.controller.url {
+                None => !cwmp.enabled,
+                Some(ControllerUrl::Coap(_)) => true,
+                Some(_) => false,
+            };
+        // A device that speaks TR-069 alone may do without certificates.
+        let usp = coap
+            || self.controller.url.is_some()
+            || self.websocket.listen.is_some()
+            || self.uds.listen.is_some()
+            || self.uds.connect.is_some();
         let controller = self.controller.finish(base)?;
         if let Some(controller) = &controller {
             check_controller(controller, allow_insecure, self.trust.brokers.is_some())?;
@@ -510,9 +526,11 @@ impl File {
         };
         let ca = match &enrol {
             Some(_) => self.trust.ca.map(|path| base.join(path)),
+            None if !usp => self.trust.ca.map(|path| base.join(path)),
             None => Some(file(self.trust.ca, "trust.ca")?),
         };
         let own = match (&enrol, self.trust.certificate, self.trust.key) {
+            (None, None, None) if !usp => None,
             (None, certificate, key) => Some(OwnFiles {
                 certificate: file(certificate, "trust.certificate")?,
                 key: file(key, "trust.key")?,
@@ -593,9 +611,10 @@ impl File {
             },
             enrol,
             telemetry,
-            cwmp: CwmpConfig::default(),
             identity,
             association,
+            usp,
+            cwmp,
             device: DeviceConfig {
                 restart: self.device.restart.unwrap_or(Restart::System),
                 allow_network_changes: self.device.allow_network_changes.unwrap_or(false),

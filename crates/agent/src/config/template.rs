@@ -262,6 +262,39 @@ pub fn template(init: &Init) -> String {
     text("# receiver = \"collector\"");
     text("# paths = [\"Device.IP.Interface.*.Stats.\"]");
     text("# period = 10.0");
+    text("\n# The ACS of a device that speaks TR-069, beside or instead of a controller.");
+    text("[cwmp]");
+    text("# Left out: on when there is a url, or a dhcp.");
+    text("#enable = true");
+    text(&line("url", None, "https://acs.example.net:7547/"));
+    text(&line("username", None, "0123AB-0000001"));
+    text(&line("password", None, "secret"));
+    text(&line("password_file", None, "acs.password"));
+    text(
+        "# The data model towards the ACS: `Device` (TR-181) or `InternetGatewayDevice` (TR-098).",
+    );
+    text(&line("root", None, "Device"));
+    text("# Seconds between periodic informs; 0: none.");
+    text("#periodic = 86400");
+    text(
+        "# Where calls of the ACS are taken, and the host[:port] it is told when that is not the local address.",
+    );
+    text(&line("connection_request", None, "0.0.0.0:7547"));
+    text(&line(
+        "connection_request_host",
+        None,
+        "gateway.example.net:7547",
+    ));
+    text(
+        "# What the DHCP client's hook wrote about the ACS: option43=, option125= in hexadecimal.",
+    );
+    text(&line("dhcp", None, "/run/homefleet/acs"));
+    text(
+        "# The program that installs what was downloaded, given type, file and target name; left out: it is kept in the data directory.",
+    );
+    text(&line("install", None, "/usr/sbin/install-file"));
+    text("# The file that an upload of the log sends.");
+    text(&line("log_file", None, "/var/log/messages"));
     text("\n# What controllers may do to the device itself.");
     text(
         "# Who is behind which gateway, as DHCP option 125 tells it (TR-111 Part 1). `homefleet-agent dhcp-config` makes the",

@@ -12,13 +12,17 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use homefleet_cwmp::FaultCode;
 pub use homefleet_net::cwmp::Answer;
 
+pub(crate) mod diagnostics;
+mod discovery;
 pub mod schema;
 pub(crate) mod stored;
+pub(crate) mod transfer;
 pub mod view;
 
-pub use self::{schema::OBJECTS, view::Root};
+pub use self::{discovery::Discovered, schema::OBJECTS, view::Root};
 use crate::transport::Secret;
 
 /// The object.
@@ -86,6 +90,63 @@ pub enum AcsAction {
     Post(Vec<u8>),
     /// The session is over.
     Close,
+    /// Fetch or send a file; then [`AcsEvent::File`] is told.
+    Transfer(TransferJob),
+    /// Install what was fetched; then [`AcsEvent::File`] is told.
+    Install {
+        /// Of the transfer.
+        id: u64,
+        /// As the ACS calls it.
+        file_type: String,
+        /// The name that the ACS gave it; mostly empty.
+        target: String,
+    },
+}
+
+/// A file to fetch or to send.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TransferJob {
+    /// Of the transfer.
+    pub id: u64,
+    /// Where it is, or goes.
+    pub url: String,
+    /// For the login; empty: none.
+    pub username: String,
+    /// For the login.
+    pub password: homefleet_cwmp::Secret,
+    /// What it is.
+    pub content: Content,
+}
+
+impl std::fmt::Debug for TransferJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its URL may be a secret of its own.
+        f.debug_struct("TransferJob")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a transfer moves.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A file to this device.
+    Fetch,
+    /// These bytes to the server.
+    Send(Vec<u8>),
+    /// The log to the server.
+    SendLog,
+}
+
+/// How far a transfer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileDone {
+    /// The file is here.
+    Fetched,
+    /// It was sent, or installed.
+    Complete,
+    /// It failed.
+    Failed(FaultCode, String),
 }
 
 /// What the engine is told about the ACS.
@@ -99,4 +160,13 @@ pub enum AcsEvent {
     Reply(Answer),
     /// The ACS called, and has proven who it is.
     Called,
+    /// A step of a transfer is over.
+    File {
+        /// Of the transfer.
+        id: u64,
+        /// How.
+        done: FileDone,
+    },
+    /// What DHCP says about the ACS.
+    Discovered(Discovered),
 }

@@ -11,6 +11,8 @@ use homefleet_cwmp::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::transfer::Transfer;
+
 /// What survives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -28,6 +30,14 @@ pub(crate) struct Stored {
     /// When, in seconds since 1970, and the CommandKey.
     scheduled: Vec<(u64, String)>,
     retry_count: u32,
+    /// Files that wait, or are on their way.
+    pub(crate) transfers: Vec<Transfer>,
+    /// The number of the last one.
+    pub(crate) transfer_ids: u64,
+    /// Requests that go into the next session, as envelopes with the method that led to each.
+    pub(crate) late: Vec<(String, Option<String>)>,
+    /// A factory reset was promised.
+    pub(crate) reset: bool,
     /// What the ACS set, by paths of the tree: the number of a notification.
     pub(crate) attributes: BTreeMap<String, u8>,
     /// The values that the ACS knows, of what is watched.

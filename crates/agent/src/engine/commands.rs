@@ -23,7 +23,7 @@ use crate::{
     transport,
 };
 
-pub(super) type Output = Result<BTreeMap<String, String>, OperateError>;
+pub(in crate::engine) type Output = Result<BTreeMap<String, String>, OperateError>;
 
 /// Path of the request table.
 const TABLE: &str = "Device.LocalAgent.Request.";

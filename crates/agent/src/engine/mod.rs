@@ -434,6 +434,8 @@ impl Engine {
         now: Now,
         seed: [u8; 32],
     ) -> Result<Self, EngineError> {
+        let mut store = store;
+        cwmp::finish_reset(&mut store)?;
         let device = Device::new(providers, store.tree())?;
         let mut random = Random::new(seed);
         let kept = store.fact(boot::fact::CWMP)?;
@@ -512,7 +514,11 @@ impl Engine {
         request: &ObjectPath,
         result: Result<BTreeMap<String, String>, crate::provider::OperateError>,
     ) {
-        self.complete(request, result);
+        if *request == crate::cwmp::diagnostics::object() {
+            self.diagnosed(result);
+        } else {
+            self.complete(request, result);
+        }
         self.settle(now, None);
     }
 

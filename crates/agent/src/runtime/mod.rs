@@ -16,7 +16,10 @@ use std::{
 };
 
 use homefleet_model::path::ObjectPath;
-use homefleet_net::mtp::{self, NetStats, Origin, Route, proves};
+use homefleet_net::{
+    mtp::{self, NetStats, Origin, Route, proves},
+    tls::Tls,
+};
 use homefleet_usp::EndpointId;
 use tokio::{
     runtime::Handle,
@@ -27,6 +30,7 @@ use tokio::{
 use crate::{
     association::Shared,
     config::{Config, Restart, TimeSource},
+    cwmp::{AcsAction, AcsEvent},
     engine::{
         Action, CertificateInfo, Engine, EngineError, Inbound, OwnMtp, Peer, Settings, Source,
         Stats, Transmit,
@@ -37,6 +41,7 @@ use crate::{
     transport::{Greetings, Plan},
 };
 
+mod cwmp;
 mod network;
 mod revocation;
 mod sender;
@@ -47,6 +52,7 @@ mod trust;
 pub use self::trust::{Trust, TrustError, load_trust};
 
 use self::{
+    cwmp::Acs,
     network::{Network, is_affected},
     revocation::Evidence,
     sender::Senders,
@@ -116,6 +122,7 @@ pub struct Agent {
     endpoint_id: EndpointId,
     network: Network,
     telemetry: Telemetry,
+    acs: Acs,
     evidence: Option<Arc<Evidence>>,
     events: mpsc::Sender<Event>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -152,6 +159,10 @@ enum Event {
     },
     /// These CAs are trusted from now on, besides those that controllers added.
     Anchors(Vec<CertificateInfo>),
+    /// Something happened between device and ACS.
+    Acs(AcsEvent),
+    /// A request of the device's own to the ACS.
+    AskAcs(Box<homefleet_cwmp::Message>),
     Stats(oneshot::Sender<Stats>),
     Restart,
     Stop,
@@ -249,6 +260,19 @@ impl Agent {
         let stopping = Arc::new(AtomicBool::new(false));
         let orderly = Arc::new(AtomicBool::new(false));
         let telemetry = Telemetry::new(trust.credentials.clone(), verifier.clone());
+        let acs = Acs::start(
+            &config,
+            &trust.credentials,
+            verifier.clone(),
+            events.clone(),
+        );
+        let acs = match acs.await {
+            Ok(acs) => acs,
+            Err(error) => {
+                network.shutdown().await;
+                return Err(error);
+            }
+        };
         let host = Host {
             settings,
             data_dir: config.data_dir.clone(),
@@ -261,6 +285,7 @@ impl Agent {
             verifier: verifier.clone(),
             network: network.clone(),
             telemetry: telemetry.clone(),
+            acs: acs.sender(),
             senders: Senders::new(network.clone(), events.clone()),
             plan: Plan::default(),
             plans,
@@ -305,6 +330,7 @@ impl Agent {
                 config.clone(),
                 network.clone(),
                 telemetry.clone(),
+                acs.tls(),
                 own,
                 events.clone(),
             );
@@ -314,6 +340,7 @@ impl Agent {
             endpoint_id: config.endpoint_id,
             network,
             telemetry,
+            acs,
             evidence,
             events,
             thread: Some(thread),
@@ -340,6 +367,19 @@ impl Agent {
     /// The address of its `coap` socket.
     pub fn plain_addr(&self) -> Option<SocketAddr> {
         self.network.coap()?.plain_addr()
+    }
+
+    /// Where calls of an ACS are taken.
+    pub fn call_addr(&self) -> Option<SocketAddr> {
+        self.acs.listening()
+    }
+
+    /// Sends a request of the device's own to the ACS: RequestDownload, Kicked, AutonomousTransferComplete, GetRPCMethods. What cannot
+    /// be sent is logged.
+    pub async fn ask_acs(&self, message: impl Into<homefleet_cwmp::Message>) {
+        let message = Box::new(message.into());
+        // The engine has ended: there is nobody to ask for.
+        self.events.send(Event::AskAcs(message)).await.ok();
     }
 
     /// The counters of the engine; `None` when it has ended.
@@ -386,6 +426,7 @@ impl Agent {
         for task in &self.tasks {
             task.abort();
         }
+        self.acs.end();
         self.stopping.store(true, Ordering::Relaxed);
         // Only to wake the engine: with a full queue it is awake, without a queue it has ended.
         self.events.try_send(Event::Stop).ok();
@@ -407,6 +448,7 @@ fn take_over(
     config: Config,
     network: Network,
     telemetry: Telemetry,
+    acs: Option<Tls>,
     own: Own,
     events: mpsc::Sender<Event>,
 ) -> enrol::Apply {
@@ -414,6 +456,7 @@ fn take_over(
         let trust = load_trust(&config, Some(&identity));
         let (network, own, events) = (network.clone(), own.clone(), events.clone());
         let telemetry = telemetry.clone();
+        let acs = acs.clone();
         Box::pin(async move {
             let trust = match trust {
                 Ok(trust) => trust,
@@ -422,6 +465,9 @@ fn take_over(
             let certificates = trust.certificates();
             own.set(trust.chain.first());
             telemetry.replace_credentials(&trust.credentials);
+            if let Some(Err(error)) = acs.map(|tls| tls.replace_credentials(&trust.credentials)) {
+                tracing::error!(%error, "the ACS is shown the old certificate");
+            }
             network.replace_credentials(trust.credentials).await;
             // The engine has ended: nobody is trusted any more.
             events.send(Event::Anchors(certificates)).await.ok();
@@ -608,6 +654,7 @@ struct Host {
     verifier: Arc<ControllerVerifier>,
     network: Network,
     telemetry: Telemetry,
+    acs: mpsc::Sender<AcsAction>,
     senders: Senders,
     /// What the MTPs were told last.
     plan: Plan,
@@ -840,7 +887,12 @@ impl Host {
                         network.judge_again().await;
                     });
                 }
-                Action::Acs(_) => {}
+                Action::Acs(action) => {
+                    // One POST at a time, and few of the others: there is room unless the task hangs.
+                    if let Err(error) = self.acs.try_send(action) {
+                        tracing::error!(%error, "the way to the ACS is stuck");
+                    }
+                }
                 Action::Abort(request) => {
                     if let Some(task) = self.commands.remove(&request) {
                         task.abort();
@@ -884,6 +936,12 @@ fn handle(engine: &mut Engine, verifier: &ControllerVerifier, now: Now, event: E
         Event::Completed { request, result } => engine.handle_completed(now, &request, result),
         Event::Wake => engine.handle_wake(now),
         Event::Clock { accurate } => engine.handle_clock(now, accurate),
+        Event::Acs(event) => engine.handle_acs(now, event),
+        Event::AskAcs(message) => {
+            if let Err(error) = engine.handle_own_request(now, *message) {
+                tracing::warn!(%error, "a request to the ACS is not sent");
+            }
+        }
         // Whoever asked may be gone.
         Event::Stats(answer) => drop(answer.send(engine.stats())),
         Event::Anchors(_) | Event::Reconnected | Event::Restart | Event::Stop => {}

@@ -158,7 +158,7 @@ impl Publishers for Telemetry {
 }
 
 /// Whom telemetry is told: whom the CAs vouch for, or whose certificate is stored. Nobody is told anything on first use.
-struct ReceiverVerifier(Arc<ControllerVerifier>);
+pub(super) struct ReceiverVerifier(pub(super) Arc<ControllerVerifier>);
 
 impl Verifier for ReceiverVerifier {
     fn verify(&self, chain: &[Vec<u8>], role: Role<'_>, cached: bool) -> Decision {

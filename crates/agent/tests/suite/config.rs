@@ -219,6 +219,11 @@ fn every_key_has_an_environment_variable_that_wins() {
         | "association.inform_interval" => "7",
         "telemetry.publisher_id" => "7",
         "telemetry.yang" => "",
+        "cwmp.enable" => "true",
+        "cwmp.url" => "http://acs/",
+        "cwmp.root" => "InternetGatewayDevice",
+        "cwmp.periodic" => "7",
+        "cwmp.connection_request" => "127.0.0.1:7547",
         "trust.wait_for_time" | "trust.first_use_timer" | "rollback_after" => "7",
         "enrol.url" => "https://ca",
         "enrol.trust" => "from-cmp",
@@ -269,6 +274,13 @@ fn every_key_has_an_environment_variable_that_wins() {
             "trust.ca",
             "trust.brokers",
             "trust.crls",
+            "cwmp.username",
+            "cwmp.password",
+            "cwmp.password_file",
+            "cwmp.connection_request_host",
+            "cwmp.dhcp",
+            "cwmp.install",
+            "cwmp.log_file",
             "enrol.label",
             "enrol.profile",
             "enrol.reference",
@@ -498,6 +510,53 @@ fn a_listener_without_tls_needs_allow_insecure() {
             error,
             ConfigError::Missing {
                 key: "websocket.listen",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_device_that_speaks_tr_069_alone_needs_no_certificates() {
+    let cwmp = "[cwmp]\nurl = \"http://acs.example.net/\"\nusername = \"d\"\npassword = \"w\"\n";
+    let head = "version = 1\nendpoint_id = \"self::agent\"\n";
+    let config = parse(&format!("{head}{cwmp}")).unwrap();
+    assert!(config.cwmp.enabled && !config.usp && !config.coap);
+    assert_eq!((config.trust.ca, config.trust.own), (None, None));
+    assert_eq!(config.cwmp.root, homefleet_agent::cwmp::Root::Device);
+    // With a way for USP it needs them, as ever.
+    let listens = "listen = \"127.0.0.1:5684\"\n";
+    let error = parse(&format!("{head}{listens}{cwmp}")).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Missing {
+                key: "trust.ca",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let nowhere = "[cwmp]\nurl = \"ftp://acs/\"\n";
+    let error = parse(&format!("{head}{nowhere}")).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Invalid {
+                key: "cwmp.url",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let nobody = "[cwmp]\nurl = \"http://acs/\"\npassword = \"w\"\n";
+    let error = parse(&format!("{head}{nobody}")).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConfigError::Missing {
+                key: "cwmp.username",
                 ..
             }
         ),

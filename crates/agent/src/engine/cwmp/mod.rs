@@ -19,15 +19,18 @@ use homefleet_model::{
 use super::{Action, Engine, EngineError, boot::fact};
 use crate::{
     cwmp::{
-        AcsAction, AcsEvent, AcsLink, CallLogin, CwmpConfig, OBJECT, Root, schema,
+        AcsAction, AcsEvent, AcsLink, CallLogin, CwmpConfig, Discovered, OBJECT, Root, diagnostics,
+        schema,
         stored::{Stored, UrlSource, seconds},
     },
     provider::Now,
     random::Random,
+    store::{Store, StoreError},
     transport::Secret,
 };
 
 mod rpc;
+mod transfers;
 
 /// The most parameters that are watched for an ACS.
 const MOST_WATCHED: usize = 1000;
@@ -44,6 +47,15 @@ const METHODS: &[Method] = &[
     Method::Reboot,
     Method::FactoryReset,
     Method::ScheduleInform,
+    Method::Download,
+    Method::ScheduleDownload,
+    Method::Upload,
+    Method::GetQueuedTransfers,
+    Method::GetAllQueuedTransfers,
+    Method::CancelTransfer,
+    Method::ChangeDuState,
+    Method::GetOptions,
+    Method::SetVouchers,
 ];
 
 /// The device towards its ACS.
@@ -71,6 +83,19 @@ pub(super) struct Cwmp {
     /// An active notification waits for that.
     held: bool,
     out: Vec<AcsAction>,
+    /// A diagnostic test was asked for.
+    diagnose: bool,
+    /// When the next transfer is due.
+    transfer_at: Option<Instant>,
+}
+
+/// A factory reset that was promised to the ACS, and that the power cut short, is done before anything else.
+pub(super) fn finish_reset(store: &mut Store) -> Result<(), StoreError> {
+    let text = store.fact(fact::CWMP)?;
+    if text.is_some_and(|text| Stored::parse(&text).reset) {
+        store.clear()?;
+    }
+    Ok(())
 }
 
 /// What is put off until the session is over.
@@ -113,6 +138,8 @@ impl Cwmp {
             quiet_until: None,
             held: false,
             out: Vec::new(),
+            diagnose: false,
+            transfer_at: None,
         }
     }
 
@@ -126,7 +153,11 @@ impl Cwmp {
             return None;
         }
         let held = self.quiet_until.filter(|_| self.held);
-        [self.cpe.poll_timeout(), held].into_iter().flatten().min()
+        let transfer = self.transfer_at.filter(|_| !self.cpe.is_in_session());
+        [self.cpe.poll_timeout(), held, transfer]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -161,6 +192,8 @@ impl Engine {
                 self.cwmp.cpe.handle_reply(now.instant, answer.as_reply());
             }
             AcsEvent::Called => return self.handle_connection_request(now),
+            AcsEvent::File { id, done } => self.file_done(now, id, done),
+            AcsEvent::Discovered(found) => self.discovered(&found),
         }
         self.settle(now, None);
     }
@@ -186,6 +219,7 @@ impl Engine {
             let (one, other) = (self.random.next_u64(), self.random.next_u64());
             self.cwmp.stored.call_path = format!("/{one:016x}{other:016x}");
         }
+        self.resume_transfers(now);
         self.cwmp.cpe.raise(Event::new(EventCode::Boot));
         self.follow_policy(now);
         let known = self.cwmp.stored.known.clone();
@@ -229,9 +263,39 @@ impl Engine {
         Ok(())
     }
 
+    /// What DHCP says counts where neither the file, nor an ACS or a Controller, has said something else (TR-069 §3.1).
+    fn discovered(&mut self, found: &Discovered) {
+        if let Some(code) = &found.provisioning_code {
+            self.keep_at("Device.DeviceInfo.ProvisioningCode", code);
+        }
+        for (name, number) in [
+            ("CWMPRetryMinimumWaitInterval", found.minimum_wait),
+            ("CWMPRetryIntervalMultiplier", found.multiplier),
+        ] {
+            if let Some(number) = number {
+                self.keep(name, &number.to_string());
+            }
+        }
+        let Some(url) = &found.url else { return };
+        let own = match self.cwmp.stored.source {
+            UrlSource::Nobody | UrlSource::Dhcp => true,
+            UrlSource::File | UrlSource::Remote => self.acs_value("URL").is_empty(),
+        };
+        if !own {
+            tracing::debug!("DHCP names an ACS; this device has one already");
+            return;
+        }
+        self.keep("URL", url);
+        self.cwmp.stored.source = UrlSource::Dhcp;
+        self.cwmp.dirty = true;
+    }
+
     /// Writes a parameter of `Device.ManagementServer.` that lasts.
     fn keep(&mut self, name: &str, value: &str) {
-        let path = format!("{OBJECT}{name}");
+        self.keep_at(&format!("{OBJECT}{name}"), value);
+    }
+
+    fn keep_at(&mut self, path: &str, value: &str) {
         let written = path
             .parse::<ParamPath>()
             .map_err(|error| error.to_string())
@@ -303,6 +367,8 @@ impl Engine {
                 Change::ValueChanged { path, new, .. } => {
                     let path = path.as_str();
                     policy |= path.starts_with(OBJECT);
+                    // Another author's settings are its own affair.
+                    self.cwmp.diagnose |= path == diagnostics::STATE && new == "Requested";
                     let effect = self.cwmp.notifications.changed(path, new, author);
                     self.cwmp.dirty |= author == Author::Acs;
                     self.take_effect(effect);
@@ -418,6 +484,7 @@ impl Engine {
     /// Lets sessions go on; part of settling.
     pub(super) fn run_cwmp(&mut self, now: Now) {
         self.follow_acs(now);
+        self.begin_what_waits(now);
         while self.cwmp.is_on()
             && let Some(event) = self.cwmp.cpe.poll_event()
         {
@@ -456,6 +523,7 @@ impl Engine {
                 }
             }
         }
+        self.cwmp.transfer_at = self.next_transfer(now);
         while let Some(transmit) = self.cwmp.cpe.poll_transmit() {
             self.cwmp.out.push(match transmit {
                 Transmit::Post(body) => AcsAction::Post(body),
@@ -493,6 +561,7 @@ impl Engine {
             After::FactoryReset => self.restart_for_acs("Device.FactoryReset()", ""),
         }
         self.follow_acs(now);
+        self.begin_what_waits(now);
     }
 
     /// The fact, when it is another.

@@ -4,11 +4,11 @@ use homefleet_cwmp::{
     Event, Fault, FaultCode, Message, Method, ParameterFault, ValueType,
     message::{
         AddObject, AddObjectResponse, Attributes, DeleteObject, DeleteObjectResponse,
-        FactoryResetResponse, GetParameterAttributes, GetParameterAttributesResponse,
-        GetParameterNames, GetParameterNamesResponse, GetParameterValues,
-        GetParameterValuesResponse, Notification, RebootResponse, ScheduleInform,
-        ScheduleInformResponse, SetParameterAttributes, SetParameterAttributesResponse,
-        SetParameterValues, SetParameterValuesResponse, Status,
+        FactoryResetResponse, GetOptionsResponse, GetParameterAttributes,
+        GetParameterAttributesResponse, GetParameterNames, GetParameterNamesResponse,
+        GetParameterValues, GetParameterValuesResponse, Notification, RebootResponse,
+        ScheduleInform, ScheduleInformResponse, SetParameterAttributes,
+        SetParameterAttributesResponse, SetParameterValues, SetParameterValuesResponse, Status,
     },
     notify::Author,
 };
@@ -28,12 +28,12 @@ use crate::{
 };
 
 /// The most names or values in one answer.
-const MOST: usize = 50_000;
+pub(super) const MOST: usize = 50_000;
 
 /// The longest ParameterKey and CommandKey, characters.
 const LONGEST_KEY: usize = 32;
 
-type Answer = Result<Message, Fault>;
+pub(super) type Answer = Result<Message, Fault>;
 
 impl Engine {
     /// The answer to a request of the ACS.
@@ -48,10 +48,27 @@ impl Engine {
             Message::DeleteObject(request) => self.acs_delete(now, &request),
             Message::Reboot(request) => self.acs_reboot(request.command_key),
             Message::FactoryReset(_) => {
+                // On disk, should the power fail before the session is over.
+                self.cwmp.stored.reset = true;
+                self.cwmp.dirty = true;
                 self.cwmp.after = After::FactoryReset;
                 Ok(FactoryResetResponse {}.into())
             }
             Message::ScheduleInform(request) => self.acs_schedule(now, request),
+            request
+            @ (Message::Download(_) | Message::Upload(_) | Message::ScheduleDownload(_)) => {
+                self.acs_transfer(now, request)
+            }
+            Message::GetQueuedTransfers(_) => self.acs_queued(),
+            Message::GetAllQueuedTransfers(_) => self.acs_all_queued(),
+            Message::CancelTransfer(request) => self.acs_cancel(&request),
+            Message::ChangeDUState(request) => self.acs_change_units(now, request),
+            // There are no options on this device, and no voucher gives it one.
+            Message::GetOptions(_) => Ok(GetOptionsResponse::default().into()),
+            Message::SetVouchers(_) => Err(Fault::with_text(
+                FaultCode::REQUEST_DENIED,
+                "this device has no options",
+            )),
             _ => Err(Fault::new(FaultCode::METHOD_NOT_SUPPORTED)),
         };
         answer.unwrap_or_else(Message::from)
@@ -291,7 +308,13 @@ impl Engine {
             (fact::CAUSE.to_owned(), cause.to_owned()),
             (fact::COMMAND_KEY.to_owned(), key.to_owned()),
         ];
+        if self.settings.restarts {
+            // The next session is that of the start.
+            self.cwmp.ready = false;
+        }
         if !reset || !self.settings.restarts {
+            self.cwmp.stored.reset = false;
+            self.cwmp.dirty = true;
             self.batch.facts.extend(facts);
             return;
         }

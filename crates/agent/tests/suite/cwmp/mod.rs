@@ -3,6 +3,7 @@
 mod attributes;
 mod events;
 mod parameters;
+mod transfers;
 
 use homefleet_agent::{
     cwmp::{AcsAction, AcsEvent, Answer, CwmpConfig, Root},
