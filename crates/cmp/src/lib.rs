@@ -18,8 +18,8 @@
 //! # Module map
 //! [`asn1`] (the types), [`oid`] (what names them) → [`crypto`] (hashes, MACs, signatures, keys) → `certificate` (what is in a certificate
 //! or PKCS #10 request) → [`protection`], [`possession`], [`key_delivery`] (private keys that the CA
-//! generated) → `rules` (headers) → [`announce`] (what is told unasked), [`authority`], [`client`] (transactions), [`inspect`] (who stands
-//! in between) → `refusal`, `error`
+//! generated) → `rules` (headers) → [`announce`] (what is told unasked), [`authority`], [`client`] (transactions), [`inspect`], [`relay`]
+//! (who stands in between) → `refusal`, `error`
 //! (why not).
 
 #![forbid(unsafe_code)]
@@ -39,6 +39,7 @@ pub mod oid;
 pub mod possession;
 pub mod protection;
 mod refusal;
+pub mod relay;
 mod rules;
 
 pub use certificate::{CertificateParts, RequestParts};

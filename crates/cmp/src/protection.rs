@@ -271,13 +271,23 @@ impl Protector {
     /// Protects a message: fills in `sender`, `senderKID` and `protectionAlg`, and computes the protection over header and body.
     pub fn protect(
         &self,
-        mut header: Header,
+        header: Header,
         body: Body,
         extra_certs: &[Certificate],
         rng: &mut impl Rng,
     ) -> Result<Message, ProtectError> {
+        self.protect_kept(header, Kept::new(body)?, extra_certs, rng)
+    }
+
+    /// The same for a body of somebody else's, which stays as it is to the byte.
+    pub fn protect_kept(
+        &self,
+        mut header: Header,
+        body: Kept<Body>,
+        extra_certs: &[Certificate],
+        rng: &mut impl Rng,
+    ) -> Result<Message, ProtectError> {
         header.sender = self.sender().clone();
-        let body = Kept::new(body)?;
         let mut certificates: Vec<Certificate> = Vec::new();
         let (header, protection) = match self {
             Self::None { .. } => (Kept::new(header)?, None),

@@ -69,18 +69,6 @@ impl AuthorityConfig {
 
     /// A MAC by the requester's own secret and algorithm, else the protection that is set.
     pub(crate) fn protector_for(&self, requester: &Protection) -> Protector {
-        match requester {
-            Protection::Secret {
-                reference,
-                secret,
-                mac,
-            } => Protector::Secret {
-                sender: self.sender(),
-                reference: reference.clone(),
-                secret: secret.clone(),
-                mac: mac.clone(),
-            },
-            _ => self.protector.clone(),
-        }
+        crate::relay::protector_for(requester, &self.protector)
     }
 }

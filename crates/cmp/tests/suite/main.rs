@@ -12,6 +12,7 @@ mod key_delivery;
 mod openssl;
 mod protection;
 mod recorded;
+mod relay;
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
 mod transactions;
