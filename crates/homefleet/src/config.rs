@@ -58,6 +58,7 @@ pub(crate) fn check(path: &Path) -> Result<homefleet_server::Config, Failure> {
     homefleet_server::tls::check(&config).map_err(|error| wrong(&error))?;
     config.passwords().map_err(|error| wrong(&error))?;
     homefleet_server::telemetry::check(&config.notif).map_err(|error| wrong(&error))?;
+    homefleet_server::proxy::check(&config.proxy).map_err(|error| wrong(&error))?;
     Ok(config)
 }
 

@@ -30,7 +30,7 @@ impl Serve {
             return output::line(&format!("{} is good", self.config.display()));
         }
         let config = crate::config::load(&self.config)?;
-        log(&config)?;
+        log(&config.log)?;
         runtime()?.block_on(serve(config))
     }
 }
@@ -68,7 +68,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     }
 }
 
-fn watch(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+pub(crate) fn watch(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
     signal(kind).map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))
 }
 
@@ -115,13 +115,14 @@ pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-fn log(config: &Config) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter)
+/// Writes logs as the configuration says.
+pub(crate) fn log(config: &homefleet_server::config::Log) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.filter)
         .map_err(|error| Failure::Usage(format!("log.filter: {error}")))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    let set = if config.log.json {
+    let set = if config.json {
         builder.json().try_init()
     } else {
         builder.try_init()

@@ -16,6 +16,7 @@
 //! - [`listener`]: where devices connect,
 //! - [`telemetry`]: what devices stream: received, stored, plotted, handed on,
 //! - [`pki`]: the CA: keys, profiles, certificates, lists of revoked ones, enrolment secrets,
+//! - [`proxy`]: CMP passed on to CAs elsewhere,
 //! - [`tls`]: own certificate and trusted CAs, and their renewal,
 //! - [`http`], [`ui`]: REST API and console.
 
@@ -33,6 +34,7 @@ pub mod http;
 pub mod listener;
 pub mod metrics;
 pub mod pki;
+pub mod proxy;
 pub mod server;
 pub mod store;
 pub mod task;

@@ -216,33 +216,39 @@ impl Metrics {
     /// The exposition with what other parts of the server count. Samples of one name follow each other.
     pub fn with_samples(&self, samples: &[Sample]) -> String {
         let text = self.exposition();
-        let mut text = text.strip_suffix("# EOF\n").unwrap_or(&text).to_owned();
-        let mut family = "";
-        for sample in samples {
-            let Sample { name, help, .. } = sample;
-            let (kind, suffix) = if sample.counter {
-                ("counter", "_total")
-            } else {
-                ("gauge", "")
-            };
-            if *name != family {
-                family = name;
-                text.push_str(&format!(
-                    "# HELP homefleet_{name} {help}.\n# TYPE homefleet_{name} {kind}\n"
-                ));
-            }
-            let labels = match &sample.label {
-                Some((label, value)) => format!("{{{label}=\"{value}\"}}"),
-                None => String::new(),
-            };
+        let text = text.strip_suffix("# EOF\n").unwrap_or(&text);
+        format!("{text}{}", exposition(samples))
+    }
+}
+
+/// Samples in the OpenMetrics text format. Those of one name follow each other.
+pub(crate) fn exposition(samples: &[Sample]) -> String {
+    let mut text = String::new();
+    let mut family = "";
+    for sample in samples {
+        let Sample { name, help, .. } = sample;
+        let (kind, suffix) = if sample.counter {
+            ("counter", "_total")
+        } else {
+            ("gauge", "")
+        };
+        if *name != family {
+            family = name;
             text.push_str(&format!(
-                "homefleet_{name}{suffix}{labels} {}\n",
-                sample.value
+                "# HELP homefleet_{name} {help}.\n# TYPE homefleet_{name} {kind}\n"
             ));
         }
-        text.push_str("# EOF\n");
-        text
+        let labels = match &sample.label {
+            Some((label, value)) => format!("{{{label}=\"{value}\"}}"),
+            None => String::new(),
+        };
+        text.push_str(&format!(
+            "homefleet_{name}{suffix}{labels} {}\n",
+            sample.value
+        ));
     }
+    text.push_str("# EOF\n");
+    text
 }
 
 /// A value that another part of the server counts itself.

@@ -25,6 +25,7 @@ use crate::listener;
 use crate::listener::network::{Means, Network};
 use crate::listener::verifier::{Certificates, DeviceVerifier};
 use crate::pki::{Pki, PkiError};
+use crate::proxy::{Front, ProxyError};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{DeviceRecord, Store, StoreError, TaskRecord};
 use crate::task::driver::{self, Protocol, Sending};
@@ -83,6 +84,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// CMP cannot be passed on to CAs elsewhere.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// Telemetry cannot be received, kept or handed on.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -126,6 +130,11 @@ impl Server {
 
         let credentials = &material.credentials;
         let authority = authority(&config, &clock, &core, &store, credentials).await?;
+        let proxy = if config.proxy.is_on() {
+            Some(Front::start(&config.proxy, Some(credentials))?)
+        } else {
+            None
+        };
         let http_listener = listen("http.listen", config.http.listen).await?;
         let (events, happened) = mpsc::channel(EVENTS);
         let network = Network::start(Means {
@@ -169,6 +178,7 @@ impl Server {
                 acs_tls,
                 telemetry: telemetry.clone(),
                 cmp: cmp_coap.clone(),
+                proxy: proxy.clone(),
                 evidence,
             }),
             refusals,
@@ -184,6 +194,7 @@ impl Server {
         let enrolment = authority.as_ref().map(|it| it.enrolment.clone());
         let cmp_counted = cmp_coap.clone();
         let devices = acs.as_ref().map(|acs| acs.acs.clone());
+        let passed_on = proxy.clone();
         let app = AppState {
             core: core.clone(),
             login: crate::ui::LoginKeys::default(),
@@ -196,6 +207,7 @@ impl Server {
                 samples.extend(enrolment.iter().flat_map(Enrolment::samples));
                 samples.extend(cmp_counted.iter().flat_map(listener::cmp::samples));
                 samples.extend(devices.iter().flat_map(Acs::samples));
+                samples.extend(passed_on.iter().flat_map(Front::samples));
                 samples
             }))),
         };
@@ -272,6 +284,7 @@ impl Server {
             cmp_coap,
             cmp_https_addr,
             acs: kept_acs,
+            proxy,
             acs_addr,
             acs_tls_addr,
             network,
@@ -324,6 +337,7 @@ pub struct RunningServer {
     cmp_coap: Option<CoapListener>,
     cmp_https_addr: Option<SocketAddr>,
     acs: Option<Acs>,
+    proxy: Option<Front>,
     acs_addr: Option<SocketAddr>,
     acs_tls_addr: Option<SocketAddr>,
     network: Network,
@@ -367,6 +381,11 @@ impl RunningServer {
     /// The same over HTTPS.
     pub fn cmp_https_addr(&self) -> Option<SocketAddr> {
         self.cmp_https_addr
+    }
+
+    /// The proxy to CAs elsewhere, when there is one.
+    pub fn proxy(&self) -> Option<&Front> {
+        self.proxy.as_ref()
     }
 
     /// Where devices that speak TR-069 connect; `None` when there is no such address.
@@ -442,6 +461,9 @@ impl RunningServer {
         drop(tokio::time::timeout(GRACE, self.network.shutdown()).await);
         if let Some(cmp) = &self.cmp_coap {
             drop(tokio::time::timeout(GRACE, cmp.shutdown()).await);
+        }
+        if let Some(proxy) = &self.proxy {
+            drop(tokio::time::timeout(GRACE, proxy.shutdown()).await);
         }
         let store = self.store;
         drop(tokio::task::spawn_blocking(move || store.close()).await);

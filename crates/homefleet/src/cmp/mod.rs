@@ -9,6 +9,7 @@ mod ask;
 mod enroll;
 mod files;
 mod info;
+mod proxy;
 mod revoke;
 
 /// What `homefleet cmp` does.
@@ -54,6 +55,13 @@ Examples:
   homefleet cmp info --url http://ca.example.net --reference r --secret-file s template
   homefleet cmp info --url http://ca.example.net --reference r --secret-file s --root ca.pem crl --out ca.crl")]
     Info(Box<info::InfoCommand>),
+    /// Take CMP over CoAP from devices and pass it on to CAs that speak HTTP only (RFC 9482 3), without a server
+    #[command(after_help = "\
+Examples:
+  homefleet cmp proxy --template > proxy.toml
+  homefleet cmp proxy --config proxy.toml --check-config
+  homefleet cmp proxy --config proxy.toml")]
+    Proxy(proxy::Proxy),
 }
 
 impl Cmp {
@@ -63,6 +71,7 @@ impl Cmp {
             Self::Update(command) => command.run(global),
             Self::Revoke(command) => command.run(global),
             Self::Info(command) => command.run(global),
+            Self::Proxy(command) => command.run(),
         }
     }
 }

@@ -7,6 +7,11 @@ use crate::support::fresh_dir;
 
 /// Keys and certificates, the mock server, and then the commands; `hf` is our program against it.
 fn against_openssl(name: &str, commands: &str) -> String {
+    against_openssl_at(name, "http://127.0.0.1:8888/pkix/", "", commands)
+}
+
+/// The same at another URL, after `setup`.
+pub(crate) fn against_openssl_at(name: &str, url: &str, setup: &str, commands: &str) -> String {
     let dir = fresh_dir(name);
     let script = format!(
         r#"
@@ -33,9 +38,11 @@ serve() {{
 }}
 stop() {{ kill $server; wait $server || true; }}
 trap 'kill $server 2> /dev/null || true' EXIT
-hf() {{ verb=$1; shift; {program} cmp $verb --url http://127.0.0.1:8888/pkix/ "$@" || {{ code=$?; cat server.log; exit $code; }}; }}
+hf() {{ verb=$1; shift; {program} cmp $verb --url {url} "$@" || {{ code=$?; cat server.log; exit $code; }}; }}
 # Its MAC is SHA-1 with 500 iterations.
 by_secret="--reference device-1 --secret-file secret --allow-weak-mac"
+program={program}
+{setup}
 {commands}
 "#,
         program = env!("CARGO_BIN_EXE_homefleet"),

@@ -11,6 +11,7 @@ mod cmp;
 mod cmp_ca;
 mod cmp_openssl;
 mod cmp_ours;
+mod cmp_proxy;
 mod demo;
 mod device;
 mod notif;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use homefleet_net::cmp::Url;
 use serde::Deserialize;
 
 use super::{Config, ConfigError};
@@ -49,6 +50,144 @@ pub struct Cmp {
     pub bare_keys: bool,
     /// Take requests for revocation that say no reason.
     pub revoke_without_reason: bool,
+    /// CAs elsewhere that this server is an RA of.
+    pub upstream: Vec<CmpUpstream>,
+}
+
+/// `[[cmp.upstream]]`: a CA elsewhere that this server is an RA of.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CmpUpstream {
+    /// The label that it is asked under.
+    pub label: String,
+    /// Where it is.
+    pub url: String,
+    /// CAs of its TLS certificate, PEM.
+    #[serde(default)]
+    pub ca: Vec<PathBuf>,
+    /// CAs of who protects its CMP messages, PEM.
+    #[serde(default)]
+    pub trust: Vec<PathBuf>,
+    /// Our certificate towards it, PEM; the CA's own for CMP without.
+    pub certificate: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// Instead: a secret that we share with it, by its reference.
+    pub reference: Option<String>,
+    /// The file with the secret.
+    pub secret_file: Option<PathBuf>,
+    /// Add our protection to the requester's, rather than replace it.
+    #[serde(default)]
+    pub nest: bool,
+    /// CAs of certificates that devices ask with, besides ours and those of manufacturers, PEM.
+    #[serde(default)]
+    pub devices: Vec<PathBuf>,
+    /// Kinds of messages that pass; empty: all.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// Kinds that an operator approves: ir, cr, kur, p10cr.
+    #[serde(default)]
+    pub approve: Vec<String>,
+    /// Whether requests wait here while it cannot be reached.
+    #[serde(default = "yes")]
+    pub wait: bool,
+    /// Whether it takes chunked requests.
+    #[serde(default)]
+    pub chunked: bool,
+    /// Seconds that an answer may take.
+    #[serde(default = "timeout")]
+    pub timeout: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn timeout() -> u64 {
+    30
+}
+
+impl CmpUpstream {
+    /// One with everything else by default.
+    pub fn new(label: impl Into<String>, url: impl Into<String>) -> Self {
+        Self {
+            label: label.into(),
+            url: url.into(),
+            ca: Vec::new(),
+            trust: Vec::new(),
+            certificate: None,
+            key: None,
+            reference: None,
+            secret_file: None,
+            nest: false,
+            devices: Vec::new(),
+            allow: Vec::new(),
+            approve: Vec::new(),
+            wait: yes(),
+            chunked: false,
+            timeout: timeout(),
+        }
+    }
+
+    /// Where it is.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn url(&self) -> Result<Url, String> {
+        let url: Result<Url, homefleet_net::cmp::UrlError> = self.url.parse();
+        url.map_err(|error| error.to_string())
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key: &'static str, problem: String| Err(ConfigError::Value { key, problem });
+        super::proxy::label("cmp.upstream[].label", Some(&self.label))?;
+        let url = match self.url() {
+            Ok(url) => url,
+            Err(problem) => return wrong("cmp.upstream[].url", problem),
+        };
+        if url.scheme.is_secure() && self.ca.is_empty() {
+            let problem = format!("`{}`: nobody is trusted to be there", self.label);
+            return wrong("cmp.upstream[].ca", problem);
+        }
+        for (key, one, other) in [
+            (
+                "cmp.upstream[].certificate",
+                self.certificate.is_some(),
+                self.key.is_some(),
+            ),
+            (
+                "cmp.upstream[].reference",
+                self.reference.is_some(),
+                self.secret_file.is_some(),
+            ),
+        ] {
+            if one != other {
+                let problem = "one of the two is missing".to_owned();
+                return wrong(key, problem);
+            }
+        }
+        if self.certificate.is_some() && self.reference.is_some() {
+            let problem = "there is a certificate as well; one protects".to_owned();
+            return wrong("cmp.upstream[].reference", problem);
+        }
+        if !self.nest && self.trust.is_empty() && self.reference.is_none() {
+            let problem = format!("`{}`: none of its answers could be believed", self.label);
+            return wrong("cmp.upstream[].trust", problem);
+        }
+        if !(1..=240).contains(&self.timeout) {
+            let problem = format!("found {}, expected 1 to 240", self.timeout);
+            return wrong("cmp.upstream[].timeout", problem);
+        }
+        super::kinds("cmp.upstream[].allow", &self.allow)?;
+        let asks = ["ir", "cr", "kur", "p10cr"];
+        match self.approve.iter().find(|it| !asks.contains(&it.as_str())) {
+            Some(other) => wrong(
+                "cmp.upstream[].approve",
+                format!("found `{other}`, expected some of {}", asks.join(", ")),
+            ),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for Cmp {
@@ -73,6 +212,7 @@ impl Default for Cmp {
             old_polling: false,
             bare_keys: false,
             revoke_without_reason: false,
+            upstream: Vec::new(),
         }
     }
 }
@@ -101,6 +241,24 @@ impl Config {
                 return wrong(key, "found 0, expected at least 1".to_owned());
             }
         }
+        for (place, upstream) in cmp.upstream.iter().enumerate() {
+            upstream.check()?;
+            let label = &upstream.label;
+            let before = cmp.upstream.iter().take(place);
+            let profiles = self.pki.profile.iter();
+            if before.into_iter().any(|other| other.label == *label)
+                || profiles.into_iter().any(|profile| profile.name == *label)
+            {
+                let problem = format!("`{label}` is the name of a profile, or stands there twice");
+                return wrong("cmp.upstream[].label", problem);
+            }
+        }
+        if !cmp.upstream.is_empty() && !self.pki.enabled {
+            let problem =
+                "an RA needs pki.enabled = true: it knows whose secrets and certificates are good"
+                    .to_owned();
+            return wrong("cmp.upstream", problem);
+        }
         Ok(())
     }
 }
@@ -128,5 +286,60 @@ mod tests {
                 other => panic!("{line}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_ca_elsewhere_that_makes_no_sense_is_refused_by_its_key() {
+        let good = CmpUpstream {
+            trust: vec!["ca.pem".into()],
+            ..CmpUpstream::new("ejbca", "http://ca.example/cmp")
+        };
+        let check = |upstream: CmpUpstream, enabled: bool| {
+            let mut config = Config::parse(&template(), "test", |_| None).unwrap();
+            config.pki.enabled = enabled;
+            config.cmp.upstream = vec![upstream];
+            config.check_cmp()
+        };
+        assert_eq!(check(good.clone(), true), Ok(()));
+        let wrong = |change: fn(&mut CmpUpstream)| {
+            let mut upstream = good.clone();
+            change(&mut upstream);
+            match check(upstream, true) {
+                Err(ConfigError::Value { key, .. }) => key,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(wrong(|it| it.label.clear()), "cmp.upstream[].label");
+        assert_eq!(wrong(|it| it.url.clear()), "cmp.upstream[].url");
+        assert_eq!(
+            wrong(|it| it.url = "https://ca.example".into()),
+            "cmp.upstream[].ca"
+        );
+        assert_eq!(
+            wrong(|it| it.key = Some("k".into())),
+            "cmp.upstream[].certificate"
+        );
+        assert_eq!(
+            wrong(|it| it.reference = Some("r".into())),
+            "cmp.upstream[].reference"
+        );
+        assert_eq!(wrong(|it| it.trust.clear()), "cmp.upstream[].trust");
+        assert_eq!(wrong(|it| it.timeout = 0), "cmp.upstream[].timeout");
+        assert_eq!(
+            wrong(|it| it.allow = vec!["x".into()]),
+            "cmp.upstream[].allow"
+        );
+        assert_eq!(
+            wrong(|it| it.approve = vec!["genm".into()]),
+            "cmp.upstream[].approve"
+        );
+        let off = check(good.clone(), false);
+        assert!(matches!(
+            off,
+            Err(ConfigError::Value {
+                key: "cmp.upstream",
+                ..
+            })
+        ));
     }
 }

@@ -144,7 +144,12 @@ fn insert_at(
     }
 }
 
-const fn key(path: &'static str, kind: Kind, example: &'static str, meaning: &'static str) -> Key {
+pub(super) const fn key(
+    path: &'static str,
+    kind: Kind,
+    example: &'static str,
+    meaning: &'static str,
+) -> Key {
     Key {
         path,
         kind,
@@ -154,7 +159,7 @@ const fn key(path: &'static str, kind: Kind, example: &'static str, meaning: &'s
     }
 }
 
-const fn needed(
+pub(super) const fn needed(
     path: &'static str,
     kind: Kind,
     example: &'static str,
@@ -170,7 +175,12 @@ const fn needed(
 }
 
 /// All keys in the order of the template.
-pub const KEYS: &[Key] = &[
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(super::proxy_keys::PROXY_KEYS)
+}
+
+/// All keys but those of `[proxy]`.
+const KEYS: &[Key] = &[
     needed(
         "version",
         Kind::Integer,

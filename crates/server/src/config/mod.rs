@@ -15,19 +15,23 @@ mod keys;
 mod mtp;
 mod notif;
 mod pki;
+mod proxy;
+mod proxy_keys;
 mod template;
 
 pub(crate) use acs::not_a_network;
 pub use acs::{Acs, UnknownCpes};
-pub use cmp::Cmp;
-pub use keys::{KEYS, Key, Kind};
+pub use cmp::{Cmp, CmpUpstream};
+pub use keys::{Key, Kind, keys};
 pub use mtp::{ListeningAgent, Mqtt, Passwords, Stomp, Uds, Url, Version, WebSocket};
 pub use notif::{
     DtlsVersions, Notif, NotifOutput, NotifProfile, NotifPublisher, OutputKind, Series,
     UnknownPublishers,
 };
 pub use pki::{PASSPHRASE_VARIABLE, PIN_VARIABLE, Pki, PkiProfile, read_secret};
-pub use template::template;
+pub(crate) use proxy::kinds;
+pub use proxy::{Proxy, ProxyCheck, ProxyFile, ProxyRole, ProxyRoute, ProxyUpstream};
+pub use template::{proxy_template, template};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -86,6 +90,9 @@ pub struct Config {
     /// The CA.
     #[serde(default)]
     pub pki: Pki,
+    /// Certificates of CAs elsewhere.
+    #[serde(default)]
+    pub proxy: Proxy,
 }
 
 /// `[log]`.
@@ -463,6 +470,7 @@ impl Config {
             cmp: Cmp::default(),
             notif: Notif::default(),
             pki: Pki::default(),
+            proxy: Proxy::default(),
         }
     }
 
@@ -485,56 +493,7 @@ impl Config {
         origin: &str,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        // In the order of their places, so that the sections of a list are made one after the other.
-        let mut variables: Vec<Given<'_>> = KEYS
-            .iter()
-            .flat_map(|key| {
-                key.variables()
-                    .enumerate()
-                    .map(move |(place, (name, path))| (key, place, name, path))
-            })
-            .filter_map(|(key, place, name, path)| {
-                variable(&name).map(|value| Given {
-                    key,
-                    place,
-                    name,
-                    path,
-                    value,
-                })
-            })
-            .collect();
-        variables.sort_by_key(|given| given.place);
-        if variables.is_empty() {
-            return toml::from_str(text).map_err(|error| syntax(text, origin, &error));
-        }
-        let mut table: toml::Table =
-            toml::from_str(text).map_err(|error| syntax(text, origin, &error))?;
-        for given in &variables {
-            let wrong = |problem| ConfigError::Variable {
-                name: given.name.clone(),
-                problem,
-            };
-            let value = given.key.value(&given.value).map_err(wrong)?;
-            keys::insert(&mut table, &given.path, value).map_err(wrong)?;
-        }
-        // Written out and read again, so that whatever is wrong is reported with its place in the file when
-        // the file is to blame, and by the variables otherwise.
-        match table.try_into() {
-            Ok(config) => Ok(config),
-            Err(error) => match toml::from_str::<Self>(text) {
-                Err(in_file) if in_file.span().is_some_and(|span| !span.is_empty()) => {
-                    Err(syntax(text, origin, &in_file))
-                }
-                _ => Err(ConfigError::Variable {
-                    name: variables
-                        .iter()
-                        .map(|given| given.name.clone())
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                    problem: error.message().to_owned(),
-                }),
-            },
-        }
+        read(text, origin, |_| true, variable)
     }
 
     /// Checks what the syntax cannot express.
@@ -566,6 +525,7 @@ impl Config {
         self.check_cmp()?;
         self.check_notif()?;
         self.check_pki()?;
+        self.check_proxy()?;
         if !self.http.listen.ip().is_loopback() && !self.http.behind_tls_proxy {
             return wrong(
                 "http.listen",
@@ -734,6 +694,65 @@ struct Given<'a> {
     name: String,
     path: String,
     value: String,
+}
+
+/// Reads a text, applies the environment variables of the keys that are `of` it.
+fn read<T: serde::de::DeserializeOwned>(
+    text: &str,
+    origin: &str,
+    of: impl Fn(&str) -> bool,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<T, ConfigError> {
+    // In the order of their places, so that the sections of a list are made one after the other.
+    let mut variables: Vec<Given<'_>> = keys::keys()
+        .filter(|key| of(key.path))
+        .flat_map(|key| {
+            key.variables()
+                .enumerate()
+                .map(move |(place, (name, path))| (key, place, name, path))
+        })
+        .filter_map(|(key, place, name, path)| {
+            variable(&name).map(|value| Given {
+                key,
+                place,
+                name,
+                path,
+                value,
+            })
+        })
+        .collect();
+    variables.sort_by_key(|given| given.place);
+    if variables.is_empty() {
+        return toml::from_str(text).map_err(|error| syntax(text, origin, &error));
+    }
+    let mut table: toml::Table =
+        toml::from_str(text).map_err(|error| syntax(text, origin, &error))?;
+    for given in &variables {
+        let wrong = |problem| ConfigError::Variable {
+            name: given.name.clone(),
+            problem,
+        };
+        let value = given.key.value(&given.value).map_err(wrong)?;
+        keys::insert(&mut table, &given.path, value).map_err(wrong)?;
+    }
+    // Written out and read again, so that whatever is wrong is reported with its place in the file when
+    // the file is to blame, and by the variables otherwise.
+    match table.try_into() {
+        Ok(config) => Ok(config),
+        Err(error) => match toml::from_str::<T>(text) {
+            Err(in_file) if in_file.span().is_some_and(|span| !span.is_empty()) => {
+                Err(syntax(text, origin, &in_file))
+            }
+            _ => Err(ConfigError::Variable {
+                name: variables
+                    .iter()
+                    .map(|given| given.name.clone())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                problem: error.message().to_owned(),
+            }),
+        },
+    }
 }
 
 fn syntax(text: &str, origin: &str, error: &toml::de::Error) -> ConfigError {

@@ -85,22 +85,22 @@ pub(crate) fn samples(listener: &CoapListener) -> Vec<Sample> {
     let stats = listener.stats();
     vec![
         Sample::counter(
-            "homefleet_cmp_coap_messages",
+            "cmp_coap_messages",
             "CMP messages that came over CoAP",
             stats.messages,
         ),
         Sample::counter(
-            "homefleet_cmp_coap_rejected",
+            "cmp_coap_rejected",
             "CoAP requests to the CMP server that are none of CMP",
             stats.rejected,
         ),
         Sample::counter(
-            "homefleet_cmp_coap_over_limit",
+            "cmp_coap_over_limit",
             "CoAP requests to the CMP server that were told to come again later",
             stats.over_limit,
         ),
         Sample::gauge(
-            "homefleet_cmp_coap_associations",
+            "cmp_coap_associations",
             "DTLS associations of the CMP server",
             i64::try_from(stats.node.sessions).unwrap_or(i64::MAX),
         ),

@@ -10,6 +10,7 @@ use homefleet_trust::{Anchor, Basis, Decision, Refusal};
 
 use super::network::Network;
 use crate::metrics::Sample;
+use crate::proxy::Front;
 use crate::telemetry::Telemetry;
 use crate::tls::{Evidence, List, Refusals, Target};
 
@@ -83,6 +84,8 @@ pub(crate) struct Certificates {
     pub(crate) telemetry: Option<Telemetry>,
     /// Takes requests for certificates over CoAP.
     pub(crate) cmp: Option<CoapListener>,
+    /// Passes such requests on.
+    pub(crate) proxy: Option<Front>,
     /// Knows which were revoked.
     pub(crate) evidence: Option<Evidence>,
 }
@@ -116,6 +119,10 @@ impl Target for Certificates {
             }
             if let Some(telemetry) = &self.telemetry {
                 telemetry.replace_credentials(&new)?;
+            }
+            if let Some(proxy) = &self.proxy {
+                let shown = proxy.replace_credentials(new.clone()).await;
+                shown.map_err(|error| error.to_string())?;
             }
             match &self.cmp {
                 Some(cmp) => cmp

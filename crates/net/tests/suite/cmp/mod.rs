@@ -5,6 +5,8 @@ mod client;
 mod peers;
 mod proxy;
 mod proxy_checks;
+mod proxy_crowd;
+mod proxy_peers;
 mod rules;
 mod secure;
 mod world;

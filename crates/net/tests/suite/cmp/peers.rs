@@ -22,9 +22,9 @@ use crate::support::pki::Ca;
 use crate::support::relay::lossy;
 use crate::support::tool::{Files, Tool, have};
 
-const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// Transactions begun at 25 % loss until one is through: libcoap's client gives up after a few lost repetitions.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
 
 /// Reads one HTTP message; gives its body.
 fn read_http(stream: &TcpStream) -> Option<Vec<u8>> {
@@ -48,7 +48,7 @@ fn read_http(stream: &TcpStream) -> Option<Vec<u8>> {
 }
 
 /// Runs `openssl cmp`, whose messages `carry` takes to the server and brings the answers of. Whether it was content, and what it said.
-fn openssl(options: &str, mut carry: impl FnMut(&[u8]) -> Vec<u8>) -> (bool, String) {
+pub(super) fn openssl(options: &str, mut carry: impl FnMut(&[u8]) -> Vec<u8>) -> (bool, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut tool = {
@@ -80,7 +80,7 @@ fn openssl(options: &str, mut carry: impl FnMut(&[u8]) -> Vec<u8>) -> (bool, Str
     (said.contains("received PKICONF"), said)
 }
 
-fn ir(protection: &str) -> String {
+pub(super) fn ir(protection: &str) -> String {
     let out = pki().path("over-coap.pem");
     format!(
         "-cmd ir -newkey new.key -subject /CN=new {protection} -certout {}",
@@ -89,7 +89,7 @@ fn ir(protection: &str) -> String {
 }
 
 /// One request by libcoap's client; what came back.
-fn libcoap(program: &str, files: &Files, more: &[&str], url: &str) -> Vec<u8> {
+pub(super) fn libcoap(program: &str, files: &Files, more: &[&str], url: &str) -> Vec<u8> {
     let out = files.text("out");
     // The file of an earlier request must not be taken for this one's.
     let _gone = std::fs::remove_file(files.path("out"));
@@ -154,7 +154,7 @@ fn enrolled_by(program: &str, config: CoapConfig, base: &str, more: &[&str], los
     }));
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -290,7 +290,7 @@ fn aiocoap_posts_a_message_of_openssl_at_25_percent_loss() {
     aiocoap_posts(true);
 }
 
-fn kind(message: &[u8]) -> BodyKind {
+pub(super) fn kind(message: &[u8]) -> BodyKind {
     let message = Message::decode(message, &Limits::default()).unwrap();
     message.body.kind()
 }
