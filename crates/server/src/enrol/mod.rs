@@ -34,6 +34,7 @@ use self::decide::Ca;
 use self::limit::Rate;
 use self::machine::{Bounds, Machines};
 use self::standing::{Grounds, NewGrounds};
+use self::upstream::{Means, Upstreams};
 use self::waiting::Waiting;
 use crate::clock::Clock;
 use crate::config;
@@ -52,6 +53,7 @@ mod pkcs10;
 mod revocation;
 mod standing;
 mod text;
+mod upstream;
 mod waiting;
 
 /// The list of revoked certificates.
@@ -107,6 +109,7 @@ pub struct Enrolment(Arc<Inner>);
 struct Inner {
     pki: Pki,
     machines: Arc<Machines>,
+    upstreams: Upstreams,
     counts: Arc<Counts>,
     /// Our root, and those of manufacturers.
     known: Vec<Anchor>,
@@ -134,8 +137,8 @@ impl Enrolment {
         known.extend(manufacturers.iter().cloned());
         let grounds = Grounds::new(NewGrounds {
             chain: pki.chain().to_vec(),
-            root,
-            manufacturers,
+            root: root.clone(),
+            manufacturers: manufacturers.clone(),
             relays: anchors(
                 "cmp.registration_authorities",
                 &config.registration_authorities,
@@ -158,20 +161,27 @@ impl Enrolment {
             clock,
             pki: pki.clone(),
         };
-        let authority = authority(config, limits, protector(&pki.signer()?)?);
-        let bounds = Bounds {
-            at_once: config.at_once,
-            rate: Rate {
-                per_second: config.per_second,
-                burst: config.burst,
-            },
-        };
+        let protector = protector(&pki.signer()?)?;
+        let upstreams = Upstreams::open(Means {
+            config,
+            pki: &pki,
+            root: &root,
+            manufacturers: &manufacturers,
+            counts: &counts,
+            clock: &ca.clock,
+            limits,
+            protector: &protector,
+        });
+        let upstreams = upstreams.await?;
+        let authority = authority(config, limits, protector);
+        let bounds = bounds(config);
         // One for each machine, before any is made: a failure is told here.
         let mut master = [0; 32];
         getrandom::fill(&mut master).map_err(|error| EnrolError::Random(error.to_string()))?;
         let machines = Machines::new(&authority, &bounds, Arc::new(ca), master);
         Ok(Self(Arc::new(Inner {
             machines: Arc::new(machines),
+            upstreams,
             max_message: config.max_message,
             counts,
             known,
@@ -236,6 +246,7 @@ impl Enrolment {
     pub fn samples(&self) -> Vec<Sample> {
         let mut samples = self.0.machines.samples();
         samples.extend(self.0.counts.samples());
+        samples.extend(self.0.upstreams.samples());
         samples
     }
 }
@@ -258,7 +269,10 @@ impl Inner {
                 .map_err(EnrolError::from)
                 .and_then(|it| protector(&it))
             {
-                Ok(protector) => self.machines.replace_protector(&protector),
+                Ok(protector) => {
+                    self.machines.replace_protector(&protector);
+                    self.upstreams.replace_protector(&protector);
+                }
                 Err(error) => tracing::error!(%error, "the CA has no key for CMP"),
             }
         }
@@ -267,12 +281,16 @@ impl Inner {
 
 impl Service for Inner {
     fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Answer> {
-        Box::pin(Arc::clone(&self.machines).answer(request))
+        match self.upstreams.of(request.target.label.as_deref()) {
+            Some(relay) => Box::pin(relay.answer(request)),
+            None => Box::pin(Arc::clone(&self.machines).answer(request)),
+        }
     }
 
     fn labels(&self) -> Vec<String> {
         let profiles = self.pki.profiles().iter();
-        profiles.map(|profile| profile.name().to_owned()).collect()
+        let profiles = profiles.map(|profile| profile.name().to_owned());
+        profiles.chain(self.upstreams.labels()).collect()
     }
 
     fn files(&self) -> Vec<(String, Media)> {
@@ -337,11 +355,7 @@ fn authority(config: &config::Cmp, limits: Limits, protector: Protector) -> Auth
     AuthorityConfig {
         limits,
         protection: ProtectionPolicy {
-            mac: if config.weak_macs {
-                MacPolicy::lenient()
-            } else {
-                MacPolicy::default()
-            },
+            mac: mac_policy(config),
             ..ProtectionPolicy::default()
         },
         max_transactions: config.transactions,
@@ -351,6 +365,24 @@ fn authority(config: &config::Cmp, limits: Limits, protector: Protector) -> Auth
         revocation_needs_reason: !config.revoke_without_reason,
         delayed_answer_names_poll: config.old_polling,
         ..AuthorityConfig::new(protector)
+    }
+}
+
+fn mac_policy(config: &config::Cmp) -> MacPolicy {
+    if config.weak_macs {
+        MacPolicy::lenient()
+    } else {
+        MacPolicy::default()
+    }
+}
+
+fn bounds(config: &config::Cmp) -> Bounds {
+    Bounds {
+        at_once: config.at_once,
+        rate: Rate {
+            per_second: config.per_second,
+            burst: config.burst,
+        },
     }
 }
 

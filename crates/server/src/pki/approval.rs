@@ -33,6 +33,19 @@ pub struct NewApproval {
     pub request: Vec<u8>,
 }
 
+/// A CA elsewhere has answered a request that was passed on to it.
+#[derive(Debug, Clone)]
+pub struct Relayed {
+    /// The approval that is used up, with SHA-256 of what it was for.
+    pub approval: Option<(String, [u8; 32])>,
+    /// Reference of the secret of which one use is over.
+    pub secret: Option<Vec<u8>>,
+    /// The label of the CA.
+    pub label: String,
+    /// Who asked.
+    pub who: String,
+}
+
 /// A request was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decided {
@@ -156,6 +169,36 @@ impl Pki {
             decision,
         }));
         Ok(())
+    }
+
+    /// Notes that a CA elsewhere has answered a request, and what that used up: on disk before the answer is handed on.
+    ///
+    /// # Errors
+    /// When the approval or the secret was used up meanwhile, or the store fails.
+    pub async fn relayed(&self, relayed: Relayed) -> Result<(), ApprovalError> {
+        let now = self.0.clock.now();
+        let mut batch = Batch::default();
+        if let Some(reference) = relayed.secret {
+            let found = self.0.store.secret(&reference).await.map_err(failed)?;
+            batch.push(Write::Pki(PkiWrite::SpendSecret {
+                reference,
+                device: found.and_then(|secret| secret.device),
+                profile: relayed.label.clone(),
+                now,
+            }));
+        }
+        let mut detail = String::new();
+        if let Some((id, key)) = relayed.approval {
+            detail = format!("approval {id}");
+            batch.push(Write::Pki(PkiWrite::UseApproval {
+                id,
+                key,
+                serial: Vec::new(),
+            }));
+        }
+        let (who, label) = (&relayed.who, &relayed.label);
+        batch.push(audit(now, who, "cmp.relay", label, &detail, true));
+        self.0.store.write(batch).await.map(drop).map_err(failed)
     }
 
     /// Decisions from now on. Who falls behind asks the store.

@@ -51,7 +51,7 @@ mod service;
 mod setup;
 mod vault;
 
-pub use approval::{Decided, MAX_REQUEST, NewApproval};
+pub use approval::{Decided, MAX_REQUEST, NewApproval, Relayed};
 pub use error::{
     ApprovalError, ConfirmError, IssueError, KeyRefusal, PkiError, RevokeError, SecretError,
 };

@@ -8,4 +8,5 @@ mod coap;
 mod files;
 mod openssl;
 mod openssl35;
+mod upstream;
 pub(crate) mod world;
