@@ -16,9 +16,19 @@ const MAX_INSTANCE_ID: usize = 50;
 ///
 /// The reason, when the machine has neither a hardware address nor a machine ID.
 pub fn endpoint_id() -> Result<EndpointId, String> {
-    let serial =
-        serial_number().ok_or("no hardware address, no serial number and no machine ID")?;
-    let oui = oui().unwrap_or_else(|| "000000".into());
+    endpoint_id_of(None, None)
+}
+
+/// The same with what somebody says instead of the machine: an operator holds a device to its Endpoint ID.
+///
+/// # Errors
+///
+/// As [`endpoint_id`].
+pub fn endpoint_id_of(oui: Option<&str>, serial: Option<&str>) -> Result<EndpointId, String> {
+    let serial = serial.map(str::to_owned).or_else(serial_number);
+    let serial = serial.ok_or("no hardware address, no serial number and no machine ID")?;
+    let oui = oui.map(str::to_owned).or_else(self::oui);
+    let oui = oui.unwrap_or_else(|| "000000".into());
     let mut instance: String = format!("{oui}-{serial}").chars().map(encode).collect();
     while instance.len() > MAX_INSTANCE_ID || instance.ends_with('%') {
         instance.pop();

@@ -567,12 +567,16 @@ impl File {
         Ok(Config {
             endpoint_id: match self.endpoint_id {
                 Some(id) => id,
-                None => crate::identity::endpoint_id().map_err(|reason| ConfigError::Invalid {
-                    key: "endpoint_id",
-                    reason: format!(
-                        "cannot be derived from this machine ({reason}): write it in the file"
-                    ),
-                })?,
+                None => {
+                    let (oui, serial) =
+                        (identity.oui.as_deref(), identity.serial_number.as_deref());
+                    crate::identity::endpoint_id_of(oui, serial).map_err(|reason| {
+                        let reason = format!(
+                            "cannot be derived from this machine ({reason}): write it in the file"
+                        );
+                        invalid("endpoint_id", reason)
+                    })?
+                }
             },
             data_dir,
             coap,

@@ -400,6 +400,14 @@ fn association_needs_a_role_an_interface_that_there_can_be_and_an_identity() {
 }
 
 #[test]
+fn the_endpoint_id_is_made_of_what_the_device_says_of_itself() {
+    let text = MINIMAL.replace("endpoint_id = \"self::agent\"\n", "");
+    let device = "[device]\noui = \"0123AB\"\nserial_number = \"STB-1\"\n";
+    let config = parse(&format!("{text}{device}")).unwrap();
+    assert_eq!(config.endpoint_id.to_string(), "os::0123AB-STB-1");
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let error = Config::load(Path::new("/nowhere/agent.toml")).unwrap_err();
     assert!(

@@ -13,6 +13,7 @@ mod config;
 mod cwmp;
 mod enrol;
 mod first_use;
+mod home_lan;
 mod live;
 mod live_mtps;
 #[path = "../../../net/tests/suite/support/mosquitto.rs"]
