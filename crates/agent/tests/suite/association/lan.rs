@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The agent of this build.
-fn program() -> &'static Path {
+fn agent() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_homefleet-agent"))
 }
 
@@ -23,7 +23,7 @@ fn alone(ca: &Ca, machine: &Machine) -> String {
 
 /// Everything, with one of the servers.
 fn proof(server: fn(&mut Home, &Machine), program: &str) {
-    let Some(mut home) = Home::new(&[program, "udhcpc", "dhclient", "setpriv"], program()) else {
+    let Some(mut home) = Home::new(&[program, "udhcpc", "dhclient", "setpriv"], agent()) else {
         return;
     };
     let ca = Ca::new();
@@ -100,7 +100,7 @@ fn proof(server: fn(&mut Home, &Machine), program: &str) {
 
 /// Forty that join at once, then five that do not say who they are: the pool has fifty addresses.
 fn crowd(server: fn(&mut Home, &Machine), program: &str) {
-    let Some(mut home) = Home::new(&[program, "python3", "setpriv"], program()) else {
+    let Some(mut home) = Home::new(&[program, "python3", "setpriv"], agent()) else {
         return;
     };
     let gateway = home.at("g");
