@@ -23,7 +23,7 @@ export HOMEFLEET_PYTHON ?= $(abspath $(PEERS)/venv/bin/python)
 # OpenSSL 3.5, for what `openssl cmp` has learned since 3.0.
 export HOMEFLEET_OPENSSL35 ?= $(abspath $(PEERS)/openssl35/openssl)
 
-BENCHES := post datagrams notif store pki notify cmp cwmp size
+BENCHES := post datagrams notif stun store pki notify cmp cwmp size
 
 .PHONY: help demo device test lint bench $(BENCHES:%=bench-%) fuzz deps deps-build deps-test deps-lint docs clean
 
@@ -59,6 +59,9 @@ bench-datagrams: deps-test # requests, handshakes, sessions over UDP
 
 bench-notif: deps-build # UDP-notif received, plain and over DTLS
 	$(CARGO) bench --locked --package homefleet-net --bench notif -- $(ARGS)
+
+bench-stun: deps-test # Binding Requests answered beside coturn, memory of a binding
+	$(CARGO) bench --locked --package homefleet-net --bench stun -- $(ARGS)
 
 bench-store bench-pki bench-notify bench-cmp bench-cwmp: bench-%: deps-test # durable writes; the CA alone; notifications in and stored over each MTP; certificates issued and stored; sessions of TR-069
 	$(CARGO) bench --locked --package homefleet-server --bench $* -- $(ARGS)
