@@ -42,6 +42,7 @@ impl Device {
             local_agent::TRANSPORTS,
             crate::telemetry::OBJECTS,
             crate::cwmp::OBJECTS,
+            crate::stun::OBJECTS,
             crate::cwmp::diagnostics::OBJECTS,
         ];
         tables.extend(providers.iter().map(|provider| provider.objects()));

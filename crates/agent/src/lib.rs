@@ -31,6 +31,7 @@ pub mod local_agent;
 pub mod provider;
 pub mod runtime;
 pub mod store;
+pub mod stun;
 pub mod transport;
 
 mod controllers;

@@ -332,6 +332,38 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.cwmp.log_file, v),
     },
     Key {
+        name: "stun.listen",
+        set: |f, v| put(&mut f.stun.listen, v),
+    },
+    Key {
+        name: "stun.enable",
+        set: |f, v| put(&mut f.stun.enable, v),
+    },
+    Key {
+        name: "stun.server",
+        set: |f, v| put(&mut f.stun.server, v),
+    },
+    Key {
+        name: "stun.port",
+        set: |f, v| put(&mut f.stun.port, v),
+    },
+    Key {
+        name: "stun.username",
+        set: |f, v| put(&mut f.stun.username, v),
+    },
+    Key {
+        name: "stun.password_file",
+        set: |f, v| put(&mut f.stun.password_file, v),
+    },
+    Key {
+        name: "stun.minimum",
+        set: |f, v| put(&mut f.stun.minimum, v),
+    },
+    Key {
+        name: "stun.maximum",
+        set: |f, v| put(&mut f.stun.maximum, v),
+    },
+    Key {
         name: "device.restart",
         set: |f, v| put(&mut f.device.restart, v),
     },

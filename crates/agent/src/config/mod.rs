@@ -16,6 +16,7 @@ mod association;
 mod cwmp;
 mod enrol;
 mod keys;
+mod stun;
 mod telemetry;
 mod template;
 mod url;
@@ -27,7 +28,7 @@ pub use self::{
     url::{ControllerUrl, Place, UrlError},
 };
 pub use crate::transport::Secret;
-use crate::{cwmp::CwmpConfig, telemetry::factory::TelemetryConfig};
+use crate::{cwmp::CwmpConfig, stun::StunConfig, telemetry::factory::TelemetryConfig};
 
 /// The only version of the file's form there is.
 pub const VERSION: u32 = 1;
@@ -76,6 +77,8 @@ pub struct Config {
     pub identity: crate::provider::Identity,
     /// Who is behind which gateway, as DHCP tells it (TR-111 Part 1); absent: this machine takes no part.
     pub association: Option<crate::association::Settings>,
+    /// Being reached behind address translation.
+    pub stun: StunConfig,
     /// What controllers may do to the device itself.
     pub device: DeviceConfig,
     /// Bounds of everything that grows.
@@ -325,6 +328,8 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) association: association::AssociationFile,
     #[serde(default)]
+    pub(crate) stun: stun::StunFile,
+    #[serde(default)]
     pub(crate) cwmp: cwmp::CwmpFile,
     #[serde(default)]
     pub(crate) device: DeviceFile,
@@ -504,6 +509,7 @@ impl File {
         let websocket = self.websocket.finish(allow_insecure)?;
         let uds = self.uds.finish(base);
         let telemetry = self.telemetry.finish(base)?;
+        let stun = self.stun.finish(base)?;
         if self.plain_listen.is_some() && !allow_insecure {
             return Err(ConfigError::Invalid {
                 key: "plain_listen",
@@ -615,6 +621,7 @@ impl File {
             },
             enrol,
             telemetry,
+            stun,
             identity,
             association,
             usp,

@@ -262,6 +262,24 @@ pub fn template(init: &Init) -> String {
     text("# receiver = \"collector\"");
     text("# paths = [\"Device.IP.Interface.*.Stats.\"]");
     text("# period = 10.0");
+    text(
+        "\n# How an ACS reaches the device, also through a home's gateway (TR-111). An ACS sees and changes it as ManagementServer.STUN….",
+    );
+    text("[stun]");
+    text("# Address on which UDP Connection Requests are listened for; off unless set.");
+    text("#listen = \"0.0.0.0:7547\"");
+    text(
+        "# Before an ACS says otherwise: is STUN used, and which server? Empty is the ACS's host.",
+    );
+    text("#enable = false");
+    text("#server = \"\"");
+    text("#port = 3478");
+    text("# What the device proves to the STUN server who it is with; the file has the password.");
+    text("#username = \"\"");
+    text("#password_file = \"\"");
+    text("# Seconds between the requests that keep the gateway's binding alive: least and most.");
+    text("#minimum = 30");
+    text("#maximum = 300");
     text("\n# The ACS of a device that speaks TR-069, beside or instead of a controller.");
     text("[cwmp]");
     text("# Left out: on when there is a url, or a dhcp.");

@@ -52,6 +52,10 @@ pub(super) mod fact {
     pub(crate) const CWMP: &str = "cwmp";
     /// What the configuration file said about the ACS when it was last entered.
     pub(crate) const CWMP_FILE: &str = "factory_cwmp";
+    /// The last UDP Connection Request that was taken.
+    pub(crate) const WOKEN: &str = "woken";
+    /// What the configuration file said about STUN when it was last entered.
+    pub(crate) const STUN_FILE: &str = "factory_stun";
     /// With a controller's Endpoint ID behind it: it has answered an OnBoardRequest.
     pub(crate) const ONBOARDED: &str = "onboarded ";
 }
@@ -77,6 +81,7 @@ impl Engine {
             .push((fact::BOOTS.into(), (boots + 1).to_string()));
         self.device.refresh_all(now);
         self.refresh_own(now);
+        self.boot_stun()?;
         self.boot_cwmp(now)?;
         // What is there at the start is no change.
         self.device.tree.drain_changes();

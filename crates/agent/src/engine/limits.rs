@@ -1,4 +1,4 @@
-//! Parameters whose changes are told no more often than another parameter says (TR-111 §1.2.1).
+//! Parameters whose changes are told no more often than another parameter says (TR-111 Part 1 §1.2.1, Part 2 §2.2.1.3).
 //!
 //! A change that comes too early waits; when the time is over one change is told, with the value there is then. This is for Controllers and
 //! the ACS alike: what follows changes sees them here first.
@@ -12,10 +12,16 @@ use super::Engine;
 use crate::provider::Now;
 
 /// A parameter, and the one that holds the least time between two notifications of it, in seconds.
-const LIMITED: [(&str, &str); 1] = [(
-    "Device.ManagementServer.ManageableDeviceNumberOfEntries",
-    "Device.ManagementServer.ManageableDeviceNotificationLimit",
-)];
+const LIMITED: [(&str, &str); 2] = [
+    (
+        "Device.ManagementServer.ManageableDeviceNumberOfEntries",
+        "Device.ManagementServer.ManageableDeviceNotificationLimit",
+    ),
+    (
+        "Device.ManagementServer.UDPConnectionRequestAddress",
+        "Device.ManagementServer.UDPConnectionRequestAddressNotificationLimit",
+    ),
+];
 
 /// What waits.
 #[derive(Debug, Default)]

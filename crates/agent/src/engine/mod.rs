@@ -12,6 +12,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,6 +37,7 @@ use crate::{
     request::{self, Fault},
     role::Rights,
     store::{Batch, Store, StoreError},
+    stun::StunConfig,
     telemetry::{Receiver, factory::TelemetryConfig},
     transport::{Greetings, Plan},
 };
@@ -53,6 +55,7 @@ mod links;
 mod periodic;
 mod receive;
 mod settle;
+mod stun;
 mod telemetry;
 mod trial;
 mod trust;
@@ -66,6 +69,7 @@ use self::{
     duplicates::Duplicates,
     limits::NotificationLimits,
     periodic::Periodic,
+    stun::Stun,
     telemetry::Telemetry,
     trial::{Asked, Trial},
 };
@@ -109,6 +113,8 @@ pub struct Settings {
     pub greetings: Arc<Greetings>,
     /// The ACS of the configuration file, and what the device does for it.
     pub cwmp: CwmpConfig,
+    /// How it is reached behind address translation.
+    pub stun: StunConfig,
 }
 
 /// An MTP of the configuration file, which becomes a row of `Device.LocalAgent.MTP.`.
@@ -265,6 +271,15 @@ pub enum Action {
     Reconnect(String),
     /// Something for the way to the ACS.
     Acs(AcsAction),
+    /// From now on UDP Connection Requests are listened for here, and STUN is used so; what happens is told to [`Engine::handle_stun`].
+    Stun {
+        /// The address to listen on.
+        listen: SocketAddr,
+        /// STUN, and who may call.
+        config: homefleet_net::stun::DeviceConfig,
+        /// The last request that was taken.
+        last: homefleet_tr111::connection_request::Last,
+    },
 }
 
 impl std::fmt::Debug for Action {
@@ -281,6 +296,7 @@ impl std::fmt::Debug for Action {
             }
             Self::Reconnect(name) => write!(f, "Reconnect({name})"),
             Self::Acs(action) => action.fmt(f),
+            Self::Stun { listen, config, .. } => write!(f, "Stun({listen}, {config:?})"),
         }
     }
 }
@@ -396,6 +412,7 @@ pub struct Engine {
     trial: Option<Trial>,
     telemetry: Telemetry,
     cwmp: Cwmp,
+    stun: Stun,
     random: Random,
     started: Instant,
     /// Until then nothing is sent that nobody asked for, because accurate time may still come (R-SEC.19).
@@ -471,6 +488,7 @@ impl Engine {
             trial: None,
             telemetry: Telemetry::default(),
             cwmp,
+            stun: Stun::default(),
             random,
             started: now.instant,
             silent_until: None,

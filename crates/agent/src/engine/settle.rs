@@ -60,6 +60,7 @@ impl Engine {
         for outgoing in outgoing {
             self.transmit(now, outgoing, false);
         }
+        self.publish_stun();
         if std::mem::take(&mut self.plan_changed) {
             self.publish_plan();
         }

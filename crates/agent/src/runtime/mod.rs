@@ -18,6 +18,7 @@ use std::{
 use homefleet_model::path::ObjectPath;
 use homefleet_net::{
     mtp::{self, NetStats, Origin, Route, proves},
+    stun::DeviceEvent,
     tls::Tls,
 };
 use homefleet_usp::EndpointId;
@@ -46,6 +47,7 @@ mod network;
 mod revocation;
 mod sender;
 mod spec;
+mod stun;
 mod telemetry;
 mod trust;
 
@@ -56,6 +58,7 @@ use self::{
     network::{Network, is_affected},
     revocation::Evidence,
     sender::Senders,
+    stun::Stun,
     telemetry::Telemetry,
     trust::ControllerVerifier,
 };
@@ -154,6 +157,8 @@ enum Event {
         result: Result<BTreeMap<String, String>, OperateError>,
     },
     Wake,
+    /// Where UDP Connection Requests are listened for.
+    Stun(DeviceEvent),
     Clock {
         accurate: bool,
     },
@@ -285,6 +290,7 @@ impl Agent {
             verifier: verifier.clone(),
             network: network.clone(),
             telemetry: telemetry.clone(),
+            stun: Stun::default(),
             acs: acs.sender(),
             senders: Senders::new(network.clone(), events.clone()),
             plan: Plan::default(),
@@ -556,6 +562,7 @@ pub(crate) fn settings(config: &Config, trust: &Trust, port: u16) -> Settings {
         telemetry: config.telemetry.clone(),
         greetings: Arc::new(Greetings::default()),
         cwmp: config.cwmp.clone(),
+        stun: config.stun.clone(),
     }
 }
 
@@ -654,6 +661,7 @@ struct Host {
     verifier: Arc<ControllerVerifier>,
     network: Network,
     telemetry: Telemetry,
+    stun: Stun,
     acs: mpsc::Sender<AcsAction>,
     senders: Senders,
     /// What the MTPs were told last.
@@ -704,6 +712,10 @@ impl Host {
                 Ok(Some(Event::Anchors(certificates))) => {
                     self.settings.certificates.clone_from(&certificates);
                     engine.handle_anchors(now, certificates);
+                }
+                Ok(Some(event @ Event::Wake)) => {
+                    self.stun.addresses_changed();
+                    handle(&mut engine, &self.verifier, now, event);
                 }
                 Ok(Some(event)) => handle(&mut engine, &self.verifier, now, event),
                 Err(_) => engine.handle_timeout(now),
@@ -887,6 +899,11 @@ impl Host {
                         network.judge_again().await;
                     });
                 }
+                Action::Stun {
+                    listen,
+                    config,
+                    last,
+                } => self.stun.apply(listen, config, last, &self.events),
                 Action::Acs(action) => {
                     // One POST at a time, and few of the others: there is room unless the task hangs.
                     if let Err(error) = self.acs.try_send(action) {
@@ -935,6 +952,7 @@ fn handle(engine: &mut Engine, verifier: &ControllerVerifier, now: Now, event: E
         Event::Applied => engine.handle_applied(now),
         Event::Completed { request, result } => engine.handle_completed(now, &request, result),
         Event::Wake => engine.handle_wake(now),
+        Event::Stun(event) => engine.handle_stun(now, event),
         Event::Clock { accurate } => engine.handle_clock(now, accurate),
         Event::Acs(event) => engine.handle_acs(now, event),
         Event::AskAcs(message) => {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -21,6 +22,8 @@ use homefleet_model::{
     value::Type,
 };
 use homefleet_net::mtp::{Channel, ChannelId, Connect, Greeter as _, Route};
+use homefleet_net::stun::DeviceConfig;
+use homefleet_tr111::connection_request::Last;
 use homefleet_trust::{Basis, PeerIdentity};
 use homefleet_usp::{
     EndpointId, Message, Record,
@@ -248,6 +251,8 @@ pub(crate) struct Bench {
     pub(crate) published: Vec<(String, Vec<u8>)>,
     /// What was to be done on the way to the ACS.
     pub(crate) acs: Vec<AcsAction>,
+    /// How UDP Connection Requests were to be listened for, the latest last.
+    pub(crate) stun: Vec<(SocketAddr, DeviceConfig, Last)>,
     /// The certificate that senders show.
     pub(crate) peer: Peer,
 }
@@ -281,6 +286,7 @@ pub(crate) fn settings() -> Settings {
         rollback_after: Duration::from_secs(120),
         greetings: Arc::default(),
         cwmp: Default::default(),
+        stun: Default::default(),
         telemetry: homefleet_agent::telemetry::factory::TelemetryConfig::default(),
         certificates: vec![homefleet_agent::engine::CertificateInfo {
             serial: "0A".into(),
@@ -349,6 +355,7 @@ impl Bench {
             receivers: Vec::new(),
             published: Vec::new(),
             acs: Vec::new(),
+            stun: Vec::new(),
             peer: Peer {
                 basis: Basis::TrustedCa,
                 fingerprint: [1; 32],
@@ -372,6 +379,11 @@ impl Bench {
                 Action::Telemetry(receivers) => self.receivers.push(receivers),
                 Action::Publish { receiver, message } => self.published.push((receiver, message)),
                 Action::Acs(action) => self.acs.push(action),
+                Action::Stun {
+                    listen,
+                    config,
+                    last,
+                } => self.stun.push((listen, config, last)),
             }
         }
     }

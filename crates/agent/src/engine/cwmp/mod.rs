@@ -291,7 +291,7 @@ impl Engine {
     }
 
     /// Writes a parameter of `Device.ManagementServer.` that lasts.
-    fn keep(&mut self, name: &str, value: &str) {
+    pub(super) fn keep(&mut self, name: &str, value: &str) {
         self.keep_at(&format!("{OBJECT}{name}"), value);
     }
 
@@ -309,7 +309,7 @@ impl Engine {
     }
 
     /// A parameter of `Device.ManagementServer.`, secret or not.
-    fn acs_value(&self, name: &str) -> &str {
+    pub(super) fn acs_value(&self, name: &str) -> &str {
         let path = format!("{OBJECT}{name}").parse::<ParamPath>().ok();
         let value = path.and_then(|path| self.device.tree.reveal(&path).ok());
         value.map_or("", |value| value.as_str())

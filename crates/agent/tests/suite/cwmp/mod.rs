@@ -3,6 +3,7 @@
 mod attributes;
 mod events;
 mod parameters;
+mod stun;
 mod transfers;
 
 use homefleet_agent::{
