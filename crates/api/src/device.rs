@@ -283,4 +283,27 @@ pub struct Cwmp {
     /// Where it takes Connection Requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_request_url: Option<String>,
+    /// Whether it found address translation on its way (NATDetected); absent when it did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat_detected: Option<bool>,
+    /// Where it says that it takes UDP Connection Requests (UDPConnectionRequestAddress).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_connection_request_address: Option<String>,
+    /// Where the STUN server saw it listening.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
+}
+
+/// A binding at which a device takes UDP Connection Requests, learned by STUN and proven by the device's password
+/// (TR-111 Part 2 §2.2.2.2.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Binding {
+    /// The device's address and port as the server sees them.
+    pub address: String,
+    /// The server's own address that it sends to, and that requests to it leave from.
+    pub local: String,
+    /// Since when it is this one.
+    pub since: Timestamp,
+    /// When the device last proved it.
+    pub seen: Timestamp,
 }

@@ -38,8 +38,8 @@ pub use certificate::{
     IssuedCertificate, NewEnrolmentSecret, Pki, Revocation, RevocationReason, RevokeCertificate,
 };
 pub use device::{
-    Address, Certificate, Connection, Cwmp, Device, DevicePage, DevicePatch, DeviceSummary, Mtp,
-    Parameter, ParameterPage, Reachability, Subscription, SubscriptionState,
+    Address, Binding, Certificate, Connection, Cwmp, Device, DevicePage, DevicePatch,
+    DeviceSummary, Mtp, Parameter, ParameterPage, Reachability, Subscription, SubscriptionState,
 };
 pub use event::{DeviceChange, Event, Notification};
 pub use mtp::{LinkState, MtpLink, MtpList, MtpStatus};
@@ -48,7 +48,8 @@ pub use task::{
     AddObject, AddResult, CommandSupport, DeleteResult, EventSupport, GetResult, Instance,
     InstancesResult, NewTask, ObjectSupport, OperateResult, Operation, ParamError, ParamSetting,
     ParamSupport, PathError, ResolvedObject, SetObject, SetResult, SupportedResult, Task,
-    TaskError, TaskErrorCode, TaskPage, TaskResult, TaskState, UpdatedInstance,
+    TaskError, TaskErrorCode, TaskPage, TaskResult, TaskState, UpdatedInstance, WakeAttempt,
+    WakeWay,
 };
 pub use telemetry::{
     OutputHealth, Publisher, Series, SeriesList, SeriesPoint, SeriesPoints, SeriesStatus,

@@ -92,6 +92,9 @@ pub enum Operation {
         /// Objects whose parameters are written.
         objects: Vec<SetObject>,
     },
+    /// Has a device that speaks TR-069 open a session now, by a Connection Request over TCP or UDP (TR-111). It goes before
+    /// everything that waits for the device.
+    Wake {},
 }
 
 fn yes() -> bool {
@@ -110,6 +113,7 @@ impl Operation {
             Self::GetSupportedProtocol {} => "get_supported_protocol",
             Self::Operate { .. } => "operate",
             Self::Set { .. } => "set",
+            Self::Wake {} => "wake",
         }
     }
 
@@ -367,6 +371,65 @@ pub enum TaskResult {
         /// Per requested object.
         objects: Vec<SetResult>,
     },
+    /// What brought a device about.
+    Wake {
+        /// What was tried, in order; empty when a session was open already.
+        attempts: Vec<WakeAttempt>,
+        /// Why the session was, as the device told it: `6 CONNECTION REQUEST`.
+        events: Vec<String>,
+    },
+}
+
+/// One way by which a device was called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WakeAttempt {
+    /// Over TCP or UDP.
+    pub way: WakeWay,
+    /// The URL, or the address and port.
+    pub to: String,
+    /// The server's own address that UDP Connection Requests left from; absent over TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Identical datagrams; 0 over TCP.
+    #[serde(default)]
+    pub copies: u32,
+    /// What came of it, in words.
+    pub outcome: String,
+}
+
+/// How a device is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WakeWay {
+    /// A Connection Request over HTTP (TR-069 §3.2.2).
+    Tcp,
+    /// A UDP Connection Request from the STUN server's socket (TR-111 Part 2 §2.2.2.3).
+    Udp,
+}
+
+impl WakeWay {
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl std::fmt::Display for WakeAttempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", self.way.as_str(), self.to)?;
+        if let Some(from) = &self.from {
+            write!(f, " from {from}")?;
+        }
+        match self.copies {
+            0 => {}
+            1 => f.write_str(", 1 copy")?,
+            copies => write!(f, ", {copies} copies")?,
+        }
+        write!(f, ": {}", self.outcome)
+    }
 }
 
 /// Answer for one path of Get.

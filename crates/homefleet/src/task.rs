@@ -195,5 +195,6 @@ fn describe(operation: &Operation) -> String {
         Operation::GetInstances { paths, .. } => format!("instances {}", paths.join(" ")),
         Operation::GetSupportedDm { paths, .. } => format!("supported {}", paths.join(" ")),
         Operation::GetSupportedProtocol {} => "supported protocol".to_owned(),
+        Operation::Wake {} => "wake".to_owned(),
     }
 }

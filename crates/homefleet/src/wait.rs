@@ -25,10 +25,32 @@ pub(crate) fn run(
     operation: Operation,
     limit: Duration,
 ) -> Result<Task, Failure> {
+    wait_for(client, device, operation, None, limit)
+}
+
+/// The same; the task ends with the wait.
+pub(crate) fn run_within(
+    client: &Client,
+    device: &str,
+    operation: Operation,
+    limit: Duration,
+) -> Result<Task, Failure> {
+    // A little less, so that the end of it is still seen.
+    let expires_in = limit.as_secs().saturating_sub(1).max(1);
+    wait_for(client, device, operation, Some(expires_in), limit)
+}
+
+fn wait_for(
+    client: &Client,
+    device: &str,
+    operation: Operation,
+    expires_in: Option<u64>,
+    limit: Duration,
+) -> Result<Task, Failure> {
     let waiting = Waiting::begin(format!("waiting for {device}"));
     let task = NewTask {
         operation,
-        expires_in: None,
+        expires_in,
     };
     let begun = Instant::now();
     let submitted = client.submit(device, &task, limit.min(HOLD))?;

@@ -195,6 +195,18 @@ impl Server {
         let cmp_counted = cmp_coap.clone();
         let devices = acs.as_ref().map(|acs| acs.acs.clone());
         let passed_on = proxy.clone();
+        let bindings = match (&devices, config.stun.listen) {
+            (Some(acs), Some(address)) => {
+                let told = acs.listen_stun(address, &config.stun);
+                let told = told.map_err(|error| StartError::Listen {
+                    key: "stun.listen",
+                    address,
+                    problem: error.to_string(),
+                })?;
+                Some((acs.clone(), told))
+            }
+            _ => None,
+        };
         let app = AppState {
             core: core.clone(),
             login: crate::ui::LoginKeys::default(),
@@ -259,6 +271,9 @@ impl Server {
                     .serve_https(listener, tls, stopped.clone());
                 parts.push(served);
             }
+        }
+        if let Some((acs, told)) = bindings {
+            parts.push(tokio::spawn(acs.follow_bindings(told, stopped.clone())));
         }
         if let Some(AcsSockets {
             acs, http, https, ..
@@ -393,6 +408,11 @@ impl RunningServer {
         self.acs_addr
     }
 
+    /// Where devices behind address translation ask for their addresses, and from where they are woken.
+    pub fn stun_addr(&self) -> Option<SocketAddr> {
+        self.acs.as_ref().and_then(Acs::stun_addr)
+    }
+
     /// The ACS, where there is one.
     pub fn acs(&self) -> Option<&Acs> {
         self.acs.as_ref()
@@ -457,6 +477,9 @@ impl RunningServer {
                 // A listener of the live stream holds its connection for ever.
                 abort.abort();
             }
+        }
+        if let Some(acs) = &self.acs {
+            acs.stop_stun().await;
         }
         drop(tokio::time::timeout(GRACE, self.network.shutdown()).await);
         if let Some(cmp) = &self.cmp_coap {

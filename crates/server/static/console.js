@@ -432,6 +432,9 @@ document.addEventListener("click", async (event) => {
     if (data.copy !== undefined) {
       await navigator.clipboard.writeText(data.copy);
       toast("Endpoint ID copied.");
+    } else if (data.wake) {
+      await send("POST", tasksUrl, { operation: { type: "wake" }, expires_in: 60 });
+      reloadSoon("tasks", 0);
     } else if (data.refresh) {
       button.disabled = true;
       await send("POST", tasksUrl, { operation: { type: "get", paths: [data.refresh] } });

@@ -54,6 +54,14 @@ pub(crate) fn print(result: &TaskResult, style: Style) -> Result<(), Failure> {
             }
         }
         TaskResult::GetSupportedDm { paths } => return supported(paths),
+        TaskResult::Wake { attempts, events } => {
+            for attempt in attempts {
+                table.row(["tried".to_owned(), attempt.to_string()]);
+            }
+            for event in events {
+                table.row(["came".to_owned(), event.clone()]);
+            }
+        }
         TaskResult::GetSupportedProtocol { versions } => {
             return output::line(&versions.join(" "));
         }
@@ -73,7 +81,7 @@ pub(crate) fn print(result: &TaskResult, style: Style) -> Result<(), Failure> {
 pub(crate) fn failures(result: Option<&TaskResult>, json: bool) -> Result<(), Failure> {
     let mut lines = Vec::new();
     match result {
-        None | Some(TaskResult::GetSupportedProtocol { .. }) => {}
+        None | Some(TaskResult::GetSupportedProtocol { .. } | TaskResult::Wake { .. }) => {}
         Some(TaskResult::Get { paths }) => {
             for path in paths {
                 whole(&mut lines, &path.requested, path.error.as_ref());

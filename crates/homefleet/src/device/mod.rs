@@ -58,6 +58,15 @@ pub(crate) enum Device {
 
 Which arguments a command takes: homefleet device supported DEVICE OBJECT")]
     Operate(Operate),
+    /// Have a device open a session now
+    #[command(
+        after_help = "A device that speaks TR-069 is called by a Connection Request: over TCP where nothing is in between, over UDP where it
+found address translation. Prints what was tried and what came. A device that speaks USP is asked for a sign of life.
+
+Example:
+  homefleet device wake 00D09E-1"
+    )]
+    Wake(Wake),
     /// Show changes as they happen
     #[command(
         after_help = "Adds a subscription to the device and removes it at the end (Ctrl-C).
@@ -94,6 +103,7 @@ impl Device {
             Self::Add(command) => command.run(global),
             Self::Delete(command) => command.run(global),
             Self::Operate(command) => command.run(global),
+            Self::Wake(command) => command.run(global),
             Self::Watch(command) => command.run(global),
             Self::Instances(command) => {
                 let operation = Operation::GetInstances {
@@ -317,6 +327,34 @@ impl Operate {
             command_key: self.command_key,
         };
         self.to.send(global, operation, answer::Style::Table)
+    }
+}
+
+/// `device wake`.
+#[derive(Debug, Args)]
+pub(crate) struct Wake {
+    /// Endpoint ID, the unambiguous beginning of one, or a serial number
+    #[arg(value_name = "DEVICE")]
+    device: String,
+    /// How long it is tried
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT))]
+    timeout: u64,
+}
+
+impl Wake {
+    fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = global.client()?;
+        let device = pick::device(&client, &self.device)?;
+        let limit = Duration::from_secs(self.timeout);
+        // What nobody waits for any more is not tried any more.
+        let task = wait::run_within(&client, &device, Operation::Wake {}, limit)?;
+        if global.json {
+            return output::json(&task);
+        }
+        match &task.result {
+            Some(result) => answer::print(result, answer::Style::Table),
+            None => Ok(()),
+        }
     }
 }
 

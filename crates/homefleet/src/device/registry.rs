@@ -1,7 +1,7 @@
 //! What the server itself knows: `device list`, `show`, `label`, `forget`, and `get --stored`.
 
 use clap::Args;
-use homefleet_api::{DevicePatch, DeviceSummary, Parameter};
+use homefleet_api::{Cwmp, DevicePatch, DeviceSummary, Parameter};
 use serde_json::json;
 
 use crate::cli::Global;
@@ -155,6 +155,9 @@ impl Show {
                 ),
             ]);
         }
+        if let Some(cwmp) = &device.cwmp {
+            tr069(&mut table, cwmp);
+        }
         table.row(["First contact", &summary.first_contact]);
         table.row([
             "Last contact",
@@ -195,6 +198,37 @@ impl Show {
             ]);
         }
         table.print()
+    }
+}
+
+/// What is known of a device as one that speaks TR-069, and how it is called.
+fn tr069(table: &mut Table, cwmp: &Cwmp) {
+    let state = match cwmp.admitted {
+        true => "managed",
+        false => "in quarantine",
+    };
+    let root = cwmp.root.trim_end_matches('.');
+    let version = &cwmp.version;
+    table.row(["TR-069", &format!("CWMP {version}, {root}, {state}")]);
+    if !cwmp.events.is_empty() {
+        table.row(["Last session", &cwmp.events.join(", ")]);
+    }
+    if let Some(url) = &cwmp.connection_request_url {
+        table.row(["Called at", url]);
+    }
+    if let Some(address) = &cwmp.udp_connection_request_address {
+        table.row(["Called over UDP at", address]);
+    }
+    if let Some(nat) = cwmp.nat_detected {
+        table.row(["NAT detected", if nat { "yes" } else { "no" }]);
+    }
+    if let Some(binding) = &cwmp.binding {
+        let (since, seen) = (output::ago(&binding.since), output::ago(&binding.seen));
+        let proven = format!(
+            "{} from {} (since {since}, proven {seen})",
+            binding.address, binding.local
+        );
+        table.row(["Binding", &proven]);
     }
 }
 

@@ -90,7 +90,7 @@ pub struct Server {
     shared: Arc<Shared>,
     sockets: Arc<[Outlet]>,
     /// The tasks end when this is dropped.
-    _running: Arc<Running>,
+    running: Arc<Running>,
 }
 
 /// One of our sockets, as others use it.
@@ -124,11 +124,20 @@ impl Credentials for Passwords {
     }
 }
 
-struct Running(Vec<tokio::task::AbortHandle>);
+struct Running(Mutex<Vec<tokio::task::JoinHandle<()>>>);
+
+impl Running {
+    fn take(&self) -> Vec<tokio::task::JoinHandle<()>> {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks = std::mem::take(&mut *tasks);
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        tasks
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.iter().for_each(tokio::task::AbortHandle::abort);
+        drop(self.take());
     }
 }
 
@@ -191,15 +200,23 @@ impl Server {
                 outlets: outlets.clone(),
                 learned: learned.clone(),
             };
-            tasks.push(tokio::spawn(listener.run()).abort_handle());
+            tasks.push(tokio::spawn(listener.run()));
         }
-        tasks.push(tokio::spawn(send_copies(shared.clone(), outlets.clone())).abort_handle());
+        tasks.push(tokio::spawn(send_copies(shared.clone(), outlets.clone())));
         let server = Self {
             shared,
             sockets: outlets,
-            _running: Arc::new(Running(tasks)),
+            running: Arc::new(Running(Mutex::new(tasks))),
         };
         Ok((server, told))
+    }
+
+    /// Ends it: its sockets are closed when this returns.
+    pub async fn shutdown(&self) {
+        for task in self.running.take() {
+            // It was told to end, and has.
+            drop(task.await);
+        }
     }
 
     /// The addresses that are listened on.
@@ -232,7 +249,7 @@ impl Server {
     }
 
     /// Sends copies of a UDP Connection Request to a device, from `local`, the address of ours that its requests came to, or from any
-    /// of the right family (§2.2.2.3).
+    /// of the right family (§2.2.2.3). Returns the address of the socket that they leave from.
     ///
     /// # Errors
     /// When too many are under way, or no socket can send there.
@@ -241,7 +258,7 @@ impl Server {
         to: SocketAddr,
         local: Option<SocketAddr>,
         octets: Vec<u8>,
-    ) -> Result<(), WakeError> {
+    ) -> Result<SocketAddr, WakeError> {
         let outlet = self.outlet(to, local).ok_or(WakeError::NoSocket)?;
         let wake = Wake {
             to,
@@ -252,7 +269,7 @@ impl Server {
             return Err(WakeError::Busy);
         }
         self.shared.wake.notify_one();
-        Ok(())
+        Ok(outlet.at)
     }
 
     /// Counters since the start.

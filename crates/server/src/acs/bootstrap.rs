@@ -4,12 +4,15 @@
 //! [`CwmpRecord::given`], and so is what it refuses, so that it is not asked again in every session. A device that says `0 BOOTSTRAP` has forgotten, or
 //! may have: it is given everything anew.
 
+use std::sync::Arc;
+
 use homefleet_cwmp::message::{
     Notification, SetAttributes, SetParameterAttributes, SetParameterValues,
 };
 use homefleet_cwmp::{Message, ParameterValues, Value, ValueType};
 
 use super::keeper::Keeper;
+use super::stun::{self, Stun};
 use super::{Policy, login};
 use crate::store::{CwmpRecord, DeviceRecord, LoginRecord};
 
@@ -42,11 +45,19 @@ pub(crate) struct Grounds<'a> {
     pub(crate) policy: &'a Policy,
     /// Seals passwords that are kept.
     pub(crate) keeper: &'a Keeper,
+    /// The STUN server, where there is one.
+    pub(super) stun: Option<&'a Arc<Stun>>,
 }
 
 /// All parts that the device was not given yet, in their order.
 pub(crate) fn bootstrap(grounds: &Grounds<'_>) -> Vec<Part> {
-    let parts = [login(grounds), calls(grounds), period(grounds)];
+    let parts = [
+        login(grounds),
+        calls(grounds),
+        period(grounds),
+        stun::login(grounds),
+        stun::notifications(grounds),
+    ];
     let due = parts.into_iter().flatten();
     due.filter(|part| !grounds.cwmp.given.contains_key(part.name))
         .collect()

@@ -12,11 +12,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use homefleet_api::Operation;
 use homefleet_cwmp::auth::{DigestConfig, DigestServer, Stored};
 use homefleet_net::dtls::{Credentials, Verifier};
+use homefleet_net::stun::Learned;
 use homefleet_net::tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -44,15 +47,17 @@ mod login;
 mod program;
 pub(crate) mod reach;
 mod session;
+mod stun;
+mod wake;
 
 pub use identity::device_id;
+use stun::Stun;
+use wake::in_words;
 
 /// What devices log in to.
 const REALM: &str = "homefleet";
 /// Most long messages that are read at a time, of up to 32 MB each.
 const LONG_BODIES: usize = 16;
-/// How long a device may take to come after a Connection Request.
-const COMES_WITHIN: Duration = Duration::from_secs(30);
 
 /// The ACS; clones are handles to the same one.
 #[derive(Clone)]
@@ -65,6 +70,8 @@ struct Inner {
     files: Option<Files>,
     digest: Mutex<DigestServer>,
     sessions: Mutex<Sessions>,
+    /// The STUN server; unset where there is none.
+    stun: OnceLock<Arc<Stun>>,
     /// A session has begun to take jobs.
     arrived: Notify,
     /// Places for long messages.
@@ -218,10 +225,47 @@ impl Acs {
             },
             digest: Mutex::new(digest),
             sessions: Mutex::default(),
+            stun: OnceLock::new(),
             arrived: Notify::new(),
             long_bodies: Semaphore::new(LONG_BODIES),
             counters: Mutex::default(),
         })))
+    }
+
+    /// Starts the STUN server beside it, from whose socket devices behind address translation are woken. The channel is for
+    /// [`Acs::follow_bindings`].
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub(crate) fn listen_stun(
+        &self,
+        listen: SocketAddr,
+        config: &config::Stun,
+    ) -> std::io::Result<mpsc::Receiver<Learned>> {
+        let (stun, told) = Stun::start(listen, config)?;
+        {
+            let now = self.0.core.now();
+            let state = self.0.core.state();
+            state
+                .registry
+                .devices()
+                .for_each(|device| stun.restore(now, device, &self.0.keeper));
+        }
+        // There is one to an ACS.
+        drop(self.0.stun.set(stun));
+        Ok(told)
+    }
+
+    /// Ends the STUN server.
+    pub(crate) async fn stop_stun(&self) {
+        if let Some(stun) = self.0.stun.get() {
+            stun.server.shutdown().await;
+        }
+    }
+
+    /// Where the STUN server listens.
+    pub fn stun_addr(&self) -> Option<SocketAddr> {
+        self.0.stun.get()?.local_addr()
     }
 
     /// Answers devices at this socket until `stop` changes: over HTTP, or over HTTPS with what [`tls`](Self::tls) made.
@@ -252,7 +296,7 @@ impl Acs {
         let open = i64::try_from(self.open_sessions()).unwrap_or(i64::MAX);
         let counters = self.counters();
         let counter = Sample::counter;
-        vec![
+        let mut samples = vec![
             Sample::gauge(
                 "acs_sessions_open",
                 "Sessions of TR-069 at this moment",
@@ -339,7 +383,9 @@ impl Acs {
                 "Connection Requests that failed",
                 counters.failed_calls,
             ),
-        ]
+        ];
+        samples.extend(self.0.stun.get().iter().flat_map(|stun| stun.samples()));
+        samples
     }
 
     /// What a device takes Connection Requests with, once it was given that: name and password.
@@ -364,9 +410,9 @@ impl Acs {
     /// Hands a task to the session of its device: the one that goes on, or the one that a Connection Request brings.
     async fn hand_over(self, device: DeviceRecord, task: TaskRecord) -> Delivery {
         let idempotent = task.operation.is_idempotent();
-        let jobs = match self.session_of(&device).await {
-            Ok(jobs) => jobs,
-            Err(problem) => return Delivery::NotDelivered(problem),
+        let jobs = match self.bring(&device).await {
+            Ok(brought) => brought.jobs,
+            Err(attempts) => return Delivery::NotDelivered(in_words(&attempts)),
         };
         let (delivery, done) = oneshot::channel();
         if jobs.send(Job { task, delivery }).await.is_err() {
@@ -380,35 +426,6 @@ impl Acs {
         }
     }
 
-    async fn session_of(&self, device: &DeviceRecord) -> Result<mpsc::Sender<Job>, String> {
-        if let Some(jobs) = self.live(&device.id) {
-            return Ok(jobs);
-        }
-        let called = call::call(device, self.call_login(device), &self.0.policy.reach).await;
-        match &called {
-            Ok(()) => self.counted().calls += 1,
-            Err(_) => self.counted().failed_calls += 1,
-        }
-        called?;
-        let limit = tokio::time::sleep(COMES_WITHIN);
-        tokio::pin!(limit);
-        loop {
-            let arrived = self.0.arrived.notified();
-            tokio::pin!(arrived);
-            // From here on, no arrival is missed.
-            arrived.as_mut().enable();
-            if let Some(jobs) = self.live(&device.id) {
-                return Ok(jobs);
-            }
-            tokio::select! {
-                () = arrived => {}
-                () = &mut limit => {
-                    return Err("the device took the Connection Request and did not come".to_owned());
-                }
-            }
-        }
-    }
-
     fn live(&self, device: &str) -> Option<mpsc::Sender<Job>> {
         let sessions = self.sessions();
         sessions.by_device.get(device).map(|live| live.jobs.clone())
@@ -419,14 +436,17 @@ impl Protocol for Acs {
     fn probe(&self, device: &DeviceRecord) -> Sending {
         let (acs, device) = (self.clone(), device.clone());
         Box::pin(async move {
-            match acs.session_of(&device).await {
+            match acs.bring(&device).await {
                 Ok(_) => Delivery::Taken,
-                Err(problem) => Delivery::NotDelivered(problem),
+                Err(attempts) => Delivery::NotDelivered(in_words(&attempts)),
             }
         })
     }
 
     fn run(&self, device: &DeviceRecord, task: &TaskRecord) -> Sending {
+        if task.operation == (Operation::Wake {}) {
+            return Box::pin(self.clone().wake(device.clone(), task.clone()));
+        }
         Box::pin(self.clone().hand_over(device.clone(), task.clone()))
     }
 }

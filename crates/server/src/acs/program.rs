@@ -147,6 +147,11 @@ impl Program {
                     Err(error) => Work::Over(Some(Err(error))),
                 }
             }
+            // A device in a session is awake.
+            Operation::Wake {} => Work::Over(Some(Ok(TaskResult::Wake {
+                attempts: Vec::new(),
+                events: Vec::new(),
+            }))),
             Operation::Set {
                 allow_partial,
                 objects,

@@ -18,11 +18,14 @@ use super::bootstrap::{Grounds, Part, bootstrap};
 use super::login::{Foreign, Login};
 use super::program::{Learned, Program, Step, impossible};
 use super::{Acs, Job, Live, Post, command, device_id, files};
+use crate::clock::Millis;
 use crate::config::UnknownCpes;
 use crate::core::State;
 use crate::device::{Contact, Heard};
-use crate::store::TaskRecord;
-use crate::store::{Batch, CwmpRecord, DeviceRecord, Given, ParameterRecord, StoreError, Write};
+use crate::store::{
+    Batch, CwmpRecord, DeviceRecord, Given, ParameterRecord, StoreError, TaskRecord, ToldAddress,
+    Write,
+};
 use crate::task::queue::Delivery;
 
 /// Who the server is in its own tasks.
@@ -239,7 +242,13 @@ impl Session {
                 }
             };
             state.registry.update(&id, |record| {
-                learn_inform(record, &inform, &version, unknown == UnknownCpes::Admit);
+                learn_inform(
+                    record,
+                    &inform,
+                    &version,
+                    unknown == UnknownCpes::Admit,
+                    now,
+                );
                 if let Some(cwmp) = &mut record.cwmp {
                     self.origin.teach(cwmp);
                 }
@@ -557,6 +566,7 @@ impl Session {
                 cwmp,
                 policy: &inner.policy,
                 keeper: &inner.keeper,
+                stun: inner.stun.get(),
             };
             self.parts = Some(bootstrap(&grounds).into());
         }
@@ -796,7 +806,13 @@ fn root_of(inform: &Inform) -> &'static str {
     }
 }
 
-fn learn_inform(record: &mut DeviceRecord, inform: &Inform, version: &str, admit: bool) {
+fn learn_inform(
+    record: &mut DeviceRecord,
+    inform: &Inform,
+    version: &str,
+    admit: bool,
+    now: Millis,
+) {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     record.oui = some(&inform.device.oui.to_ascii_uppercase());
     record.product_class = some(&inform.device.product_class);
@@ -817,12 +833,20 @@ fn learn_inform(record: &mut DeviceRecord, inform: &Inform, version: &str, admit
         // It is as it left the factory, or may be.
         cwmp.given.clear();
     }
+    if inform
+        .events
+        .iter()
+        .any(|event| event.code == EventCode::Boot)
+    {
+        // It may have learned meanwhile what it refused.
+        cwmp.given.retain(|_, given| *given == Given::Taken);
+    }
     let events = inform.events.iter().take(MOST_EVENTS);
     cwmp.events = events
         .map(|event| shortened(&event.code.to_string()))
         .collect();
     for (name, value) in inform.values.iter() {
-        set_field(record, name, value.text);
+        set_field(record, name, value.text, now);
     }
 }
 
@@ -832,7 +856,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// Takes over what a value says about the device itself.
-fn set_field(record: &mut DeviceRecord, name: &str, value: &str) {
+fn set_field(record: &mut DeviceRecord, name: &str, value: &str, now: Millis) {
     let below = name
         .strip_prefix("InternetGatewayDevice.")
         .or_else(|| name.strip_prefix("Device."));
@@ -846,21 +870,28 @@ fn set_field(record: &mut DeviceRecord, name: &str, value: &str) {
                 cwmp.connection_request_url = text().filter(|url: &String| !url.is_empty());
             }
         }
+        Some("ManagementServer.UDPConnectionRequestAddress") => {
+            if let Some(cwmp) = &mut record.cwmp {
+                let address = shortened(value);
+                cwmp.udp_address =
+                    (!address.is_empty()).then_some(ToldAddress { address, seen: now });
+            }
+        }
+        Some("ManagementServer.NATDetected") => {
+            if let Some(cwmp) = &mut record.cwmp {
+                cwmp.nat = Some(matches!(value.trim(), "1" | "true"));
+                cwmp.nat_seen = now;
+            }
+        }
         _ => {}
     }
 }
 
 /// What a task taught, to be written.
-fn learn(
-    state: &mut State,
-    device: &str,
-    learned: Learned,
-    read: bool,
-    now: crate::clock::Millis,
-) -> Batch {
+fn learn(state: &mut State, device: &str, learned: Learned, read: bool, now: Millis) -> Batch {
     let changed = state.registry.update(device, |record| {
         for (name, value) in &learned.values {
-            set_field(record, name, value);
+            set_field(record, name, value, now);
         }
         if read {
             record.read = Some(now);

@@ -17,6 +17,7 @@ mod notif;
 mod pki;
 mod proxy;
 mod proxy_keys;
+mod stun;
 mod template;
 
 pub(crate) use acs::not_a_network;
@@ -31,6 +32,8 @@ pub use notif::{
 pub use pki::{PASSPHRASE_VARIABLE, PIN_VARIABLE, Pki, PkiProfile, read_secret};
 pub(crate) use proxy::kinds;
 pub use proxy::{Proxy, ProxyCheck, ProxyFile, ProxyRole, ProxyRoute, ProxyUpstream};
+pub(crate) use stun::split;
+pub use stun::{Authenticate, Learn, Stun};
 pub use template::{proxy_template, template};
 
 /// The whole configuration.
@@ -81,6 +84,9 @@ pub struct Config {
     /// Devices over TR-069.
     #[serde(default)]
     pub acs: Acs,
+    /// Reaching devices behind address translation.
+    #[serde(default)]
+    pub stun: Stun,
     /// Certificates for devices.
     #[serde(default)]
     pub cmp: Cmp,
@@ -467,6 +473,7 @@ impl Config {
             subscribe: Subscribe::default(),
             audit: Audit::default(),
             acs: Acs::default(),
+            stun: Stun::default(),
             cmp: Cmp::default(),
             notif: Notif::default(),
             pki: Pki::default(),
@@ -522,6 +529,7 @@ impl Config {
         }
         self.check_mtps()?;
         self.check_acs()?;
+        self.check_stun()?;
         self.check_cmp()?;
         self.check_notif()?;
         self.check_pki()?;

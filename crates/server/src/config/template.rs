@@ -111,6 +111,9 @@ mod tests {
         (acs.tls_listen, acs.call_networks) = (None, Vec::new());
         (acs.files, acs.files_url, acs.kicked_url) = (None, None, None);
         assert_eq!(acs, plain.acs);
+        let mut stun = shown.stun.clone();
+        (stun.listen, stun.other, stun.advertise) = (None, None, None);
+        assert_eq!(stun, plain.stun);
         let mut cmp = shown.cmp.clone();
         (cmp.http_listen, cmp.https_listen) = (None, None);
         (cmp.coap_listen, cmp.coaps_listen) = (None, None);

@@ -96,6 +96,10 @@ pub(super) fn read(
             learned.versions = Some(versions.clone());
             Ok(TaskResult::GetSupportedProtocol { versions })
         }
+        (Operation::Wake {}, Response::GetSupportedProtocolResp(_)) => Ok(TaskResult::Wake {
+            attempts: Vec::new(),
+            events: Vec::new(),
+        }),
         (Operation::Operate { .. }, Response::OperateResp(response)) => operate(response),
         (Operation::Set { .. }, Response::SetResp(response)) => set(response, now, &mut learned),
         (operation, _) => Err(invalid_answer(format!(

@@ -72,7 +72,8 @@ pub(super) fn build(task: &TaskRecord) -> Request {
             return_params,
             return_unique_key_sets: false,
         }),
-        Operation::GetSupportedProtocol {} => {
+        // Something harmless: who answers is awake.
+        Operation::GetSupportedProtocol {} | Operation::Wake {} => {
             Request::GetSupportedProtocol(msg::GetSupportedProtocol {
                 controller_supported_protocol_versions: super::VERSIONS.to_owned(),
             })

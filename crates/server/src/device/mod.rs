@@ -225,6 +225,11 @@ impl Registry {
         }
     }
 
+    /// All devices.
+    pub fn devices(&self) -> impl Iterator<Item = &DeviceRecord> {
+        self.devices.values()
+    }
+
     /// Changes what is known of a device; `None` when it is unknown or nothing changed.
     pub fn update(
         &mut self,

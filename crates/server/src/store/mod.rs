@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use homefleet_api::{Operation, Role, SubscriptionState, TaskError, TaskResult, TaskState};
@@ -299,6 +300,18 @@ pub struct CwmpRecord {
     pub address: Option<String>,
     /// What it was given when it began to be managed, by name, and whether it took it.
     pub given: BTreeMap<String, Given>,
+    /// Whether it found address translation (NATDetected); `None` when it never said.
+    pub nat: Option<bool>,
+    /// When it said so.
+    pub nat_seen: Millis,
+    /// Where it says that it takes UDP Connection Requests.
+    pub udp_address: Option<ToldAddress>,
+    /// Its STUNUsername and STUNPassword.
+    pub stun: Option<LoginRecord>,
+    /// Where the STUN server saw it listening.
+    pub binding: Option<BindingRecord>,
+    /// `ts` of the UDP Connection Request that was sent to it last, in seconds since 1970: it takes only later ones.
+    pub last_wake: u64,
 }
 
 /// Whether a device took what it was given.
@@ -309,6 +322,28 @@ pub enum Given {
     Taken,
     /// It refused it, and why.
     Refused(String),
+}
+
+/// An address as a device told it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ToldAddress {
+    /// `host` or `host:port`.
+    pub address: String,
+    /// When it was told.
+    pub seen: Millis,
+}
+
+/// A binding as the STUN server learned it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindingRecord {
+    /// The device's address as seen here.
+    pub at: SocketAddr,
+    /// The address of ours that it sends to.
+    pub local: SocketAddr,
+    /// When it came to be this.
+    pub since: Millis,
+    /// When it was last proven.
+    pub seen: Millis,
 }
 
 /// What is kept of a password that is only compared: `H(username:realm:password)`, as Digest computes it.

@@ -61,7 +61,7 @@ pub fn operation(operation: &Operation) -> Result<(), CoreError> {
                 }
             }
         }
-        Operation::GetSupportedProtocol {} => {}
+        Operation::GetSupportedProtocol {} | Operation::Wake {} => {}
         Operation::Operate {
             command,
             args,
@@ -123,7 +123,7 @@ pub fn describe(operation: &Operation) -> String {
         Operation::GetInstances { paths, .. } | Operation::GetSupportedDm { paths, .. } => {
             join(paths.iter().map(String::as_str))
         }
-        Operation::GetSupportedProtocol {} => String::new(),
+        Operation::GetSupportedProtocol {} | Operation::Wake {} => String::new(),
         Operation::Operate { command, .. } => command.clone(),
         Operation::Set { objects, .. } => join(objects.iter().map(|object| object.path.as_str())),
     };

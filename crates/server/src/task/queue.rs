@@ -14,7 +14,7 @@
 //! Rules:
 //!
 //! - Tasks of one device run in the order in which they were accepted, one at a time. An asynchronous
-//!   command that the device has accepted no longer holds up those behind it.
+//!   command that the device has accepted no longer holds up those behind it. Waking a device goes first: the others wait for it.
 //! - `sent` is stored *before* the network gets the message. After a restart, a `sent` task may have run:
 //!   it is repeated only when that is harmless ([`homefleet_api::Operation::is_idempotent`]); Add and Operate
 //!   become `failed` with [`TaskErrorCode::UnknownOutcome`], unless the device had already accepted the
@@ -793,7 +793,14 @@ impl Queue {
         let device = task.device.clone();
         let lane = self.lanes.entry(device.clone()).or_default();
         lane.last_contact = lane.last_contact.max(heard);
-        lane.order.push_back(task.id.clone());
+        if task.operation == (Operation::Wake {}) {
+            // What waits for the device is what it is woken for.
+            let busy = matches!(lane.flight, Flight::Task { .. });
+            let place = usize::from(busy).min(lane.order.len());
+            lane.order.insert(place, task.id.clone());
+        } else {
+            lane.order.push_back(task.id.clone());
+        }
         self.tasks.insert(task.id.clone(), task);
         self.ready.push_back(device.clone());
         self.reschedule(&device);

@@ -37,6 +37,8 @@ pub(crate) struct Cpe {
     pub(crate) serial: String,
     login: Option<DigestClient>,
     cookies: Vec<String>,
+    /// Parameters below the root that its Informs tell beside the usual ones.
+    pub(crate) informs: Vec<&'static str>,
     /// RPCs that were asked of it, in order.
     pub(crate) asked: Vec<&'static str>,
     /// It forgets its cookies.
@@ -78,6 +80,7 @@ impl Cpe {
             serial: SERIAL.to_owned(),
             login: None,
             cookies: Vec::new(),
+            informs: Vec::new(),
             asked: Vec::new(),
             forgetful: false,
             tls: None,
@@ -175,6 +178,11 @@ impl Cpe {
         &self.model[name].1
     }
 
+    /// The ACS is somewhere else now.
+    pub(crate) fn move_to(&mut self, acs: SocketAddr) {
+        self.acs = acs;
+    }
+
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         let entry = self.model.get_mut(name).unwrap();
         entry.1 = value.to_owned();
@@ -235,10 +243,11 @@ impl Cpe {
 
     fn content(&self) -> InformContent {
         let mut values = ParameterValues::new();
-        for name in [
+        let usual = [
             "DeviceInfo.SoftwareVersion",
             "ManagementServer.ConnectionRequestURL",
-        ] {
+        ];
+        for name in usual.iter().chain(&self.informs) {
             let name = format!("Device.{name}");
             let (kind, text) = &self.model[&name];
             values.push(&name, Value { kind: *kind, text });

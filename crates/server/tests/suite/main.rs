@@ -31,3 +31,4 @@ mod rest;
 mod store;
 mod telemetry;
 mod uds;
+mod wake;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use homefleet_api::client::encode;
 use homefleet_api::{
-    Connection, Device, DeviceSummary, Mtp, Parameter, Reachability, SubscriptionState,
+    Connection, Cwmp, Device, DeviceSummary, Mtp, Parameter, Reachability, SubscriptionState,
 };
 
 use homefleet_net::mtp::Route;
@@ -123,6 +123,28 @@ impl Fact {
     }
 }
 
+/// How a device that speaks TR-069 is called.
+fn called(cwmp: &Cwmp) -> Option<Fact> {
+    let nat = cwmp.nat_detected == Some(true);
+    let (place, title) = match (&cwmp.binding, &cwmp.udp_connection_request_address) {
+        (Some(binding), _) => (
+            &binding.address,
+            format!("UDP, proven to {} at {}", binding.local, binding.seen),
+        ),
+        (None, Some(told)) if nat => (told, "UDP, as the device tells".to_owned()),
+        _ => (cwmp.connection_request_url.as_ref()?, "TCP".to_owned()),
+    };
+    let title = match nat {
+        true => format!("{title}; address translation in between"),
+        false => title,
+    };
+    Some(Fact {
+        mono: true,
+        title: Some(title),
+        ..Fact::text("Called at", place)
+    })
+}
+
 impl Summary {
     /// The head of this device's page; `parameters` hold at least `Device.DeviceInfo.`.
     pub(crate) fn new(device: &Device, parameters: &[Parameter], clock: &Clock) -> Self {
@@ -175,6 +197,9 @@ impl Summary {
                 });
             }
             facts.push(Fact::text("Channel", channel));
+        }
+        if let Some(cwmp) = &device.cwmp {
+            facts.extend(called(cwmp));
         }
         if let (None, Some(broker)) = (&device.certificate, &device.broker) {
             facts.push(Fact {

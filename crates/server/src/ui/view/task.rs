@@ -225,6 +225,21 @@ fn read(result: &TaskResult, results: &mut Vec<Part>, problems: &mut Vec<Line>) 
                 results.push(part);
             }
         }
+        TaskResult::Wake { attempts, events } => {
+            let mut values: Vec<_> = attempts
+                .iter()
+                .map(|attempt| ("tried".to_owned(), attempt.to_string()))
+                .collect();
+            values.extend(
+                events
+                    .iter()
+                    .map(|event| ("came".to_owned(), event.clone())),
+            );
+            results.push(Part {
+                values,
+                ..Part::default()
+            });
+        }
         TaskResult::GetSupportedProtocol { versions } => results.push(Part {
             title: versions.join(", "),
             ..Part::default()
@@ -297,6 +312,7 @@ fn words(operation: &Operation) -> (&'static str, String) {
         Operation::GetInstances { paths, .. } => ("Instances", paths.join(", ")),
         Operation::GetSupportedDm { paths, .. } => ("Supported", paths.join(", ")),
         Operation::GetSupportedProtocol {} => ("Supported", "USP versions".to_owned()),
+        Operation::Wake {} => ("Wake", String::new()),
     }
 }
 
