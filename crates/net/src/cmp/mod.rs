@@ -16,15 +16,17 @@
 //!   the configuration says so ([`ServerTrust::FromCmp`]).
 //! - Everything is bounded: sizes, times, requests under way.
 
-mod bulletin;
+pub mod bulletin;
 mod client;
 pub mod entity;
 pub mod proxy;
+pub mod roots;
 mod server;
 mod service;
 pub mod session;
 mod target;
 mod url;
+pub mod watch;
 
 pub use bulletin::Bulletin;
 pub use client::{Announcements, Client, ClientConfig, ExchangeError, ResponseCode, ServerTrust};

@@ -17,6 +17,7 @@ use crate::support::pki::Ca;
 use crate::support::relay::lossy;
 use crate::support::tool::{Tool, have};
 use homefleet_net::cmp::ServerTrust;
+use homefleet_net::cmp::watch::{Heard, Schedule, Watch};
 
 const ANN: &str = ".well-known/cmp/ann";
 const LIMIT: Duration = Duration::from_secs(120);
@@ -379,4 +380,79 @@ async fn aiocoap_observes_announcements() {
     assert!(says(&tool, "b'he second'"), "{}", tool.output());
     bulletin.post(format!("{}the third", "x".repeat(2500)).into_bytes());
     assert!(says(&tool, "then 2509 b'the third'"), "{}", tool.output());
+}
+
+#[tokio::test]
+async fn who_has_no_room_asks_again_and_an_observation_that_ends_is_begun_anew() {
+    let config = CoapConfig {
+        max_observers: 1,
+        announced_again: Duration::from_secs(2),
+        ..plain()
+    };
+    let (listener, bulletin, _) = announcing(config);
+    bulletin.post(state(1));
+    let url = plain_url(&listener);
+    let holder = client();
+    let mut kept = observe(&holder, &url).await;
+    assert_eq!(heard(&mut kept).await.unwrap(), state(1));
+    let soon = Duration::from_millis(50);
+    let schedule = Schedule {
+        first: soon,
+        longest: soon,
+        without_room: soon,
+        not_there: soon,
+    };
+    let mut watch = Watch::new(client(), url, schedule);
+    for _ in 0..3 {
+        let Heard::Announced { message, kept } = watch.next().await else {
+            panic!("an answer");
+        };
+        assert_eq!((message, kept), (state(1), false));
+    }
+    drop(kept);
+    observers(&listener, 0).await;
+    loop {
+        match watch.next().await {
+            Heard::Announced { kept: true, .. } => break,
+            Heard::Announced { .. } => {}
+            Heard::Failed { error, .. } => panic!("{error}"),
+        }
+    }
+    // The registration is renewed when its time is over, without a word of the server.
+    let before = listener.stats().announcements;
+    let renewed = async {
+        while listener.stats().announcements == before {
+            let _again = watch.next().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, renewed).await.expect("in time");
+}
+
+#[tokio::test]
+async fn where_nothing_is_announced_or_nobody_is_it_is_tried_again() {
+    let quiet = bind(plain(), echo());
+    let soon = Duration::from_millis(20);
+    let schedule = Schedule {
+        first: soon,
+        longest: soon,
+        without_room: soon,
+        not_there: soon,
+    };
+    let mut watch = Watch::new(client(), plain_url(&quiet), schedule);
+    for _ in 0..3 {
+        let Heard::Failed { error, again_in } = watch.next().await else {
+            panic!("nothing is announced");
+        };
+        assert!(error.to_string().contains("4.04"), "{error}");
+        assert!(again_in >= soon && again_in <= 2 * soon);
+    }
+    let nowhere = "http://127.0.0.1:1/".parse().unwrap();
+    let mut watch = Watch::new(client(), nowhere, schedule);
+    assert!(matches!(
+        watch.next().await,
+        Heard::Failed {
+            error: ExchangeError::NotObservable,
+            ..
+        }
+    ));
 }

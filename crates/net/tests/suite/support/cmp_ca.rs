@@ -11,8 +11,8 @@ use std::{
 use homefleet_cmp::{
     CertificateParts, Moment,
     asn1::{
-        Certificate, Extensions, Failure, Info, PublicKeyInfo, RevRepContent, RootCaKeyUpdate,
-        Status, StatusInfo,
+        Body, Certificate, Extensions, Failure, Info, PublicKeyInfo, RevRepContent,
+        RootCaKeyUpdate, Status, StatusInfo,
     },
     authority::{Authority, AuthorityConfig, Decision, Event, ExchangeId, Issued, RequestKind},
     crypto::{KeyKind, KeyPair as CmpKey, Secret, Signer as _},
@@ -178,6 +178,14 @@ impl CmpCa {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let signed = params.signed_by(other.root.key(), &self.root).unwrap();
         Certificate::from_der(signed.der()).unwrap()
+    }
+
+    /// What this CA announces, signed by a responder of its own; it brings these along.
+    pub fn announced(&self, bodies: Vec<Body>, helpers: Vec<Certificate>) -> Vec<u8> {
+        let (key, certificate) = responder(&self.root);
+        let protector = Protector::signer(key, vec![certificate]).unwrap();
+        let announcer = homefleet_cmp::announce::Announcer::new(protector, helpers);
+        homefleet_net::cmp::bulletin::message(&announcer, bodies, SystemTime::now()).unwrap()
     }
 
     /// A secret is known by this reference.
