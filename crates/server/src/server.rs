@@ -192,6 +192,7 @@ impl Server {
         let (counted, certificates) = (network.clone(), Arc::clone(&renewal));
         let streams = telemetry.clone();
         let enrolment = authority.as_ref().map(|it| it.enrolment.clone());
+        let announced = enrolment.clone();
         let cmp_counted = cmp_coap.clone();
         let devices = acs.as_ref().map(|acs| acs.acs.clone());
         let passed_on = proxy.clone();
@@ -297,6 +298,7 @@ impl Server {
             coap_addr,
             cmp_http_addr,
             cmp_coap,
+            enrolment: announced,
             cmp_https_addr,
             acs: kept_acs,
             proxy,
@@ -350,6 +352,7 @@ pub struct RunningServer {
     coap_addr: SocketAddr,
     cmp_http_addr: Option<SocketAddr>,
     cmp_coap: Option<CoapListener>,
+    enrolment: Option<Enrolment>,
     cmp_https_addr: Option<SocketAddr>,
     acs: Option<Acs>,
     proxy: Option<Front>,
@@ -371,6 +374,17 @@ impl RunningServer {
     /// Where the REST API and the console listen.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
+    }
+
+    /// Has the CA announce what is to be announced now, its new roots among it, without waiting for the minute to be over.
+    ///
+    /// # Errors
+    /// When the CA's directory or its list of revoked certificates cannot be used.
+    pub async fn announce(&self) -> Result<(), EnrolError> {
+        match &self.enrolment {
+            Some(enrolment) => enrolment.announce().await,
+            None => Ok(()),
+        }
     }
 
     /// Where devices connect.
@@ -531,7 +545,7 @@ async fn authority(
     let http_addr = http
         .as_ref()
         .and_then(|listener| listener.local_addr().ok());
-    let known = enrolment.known().to_vec();
+    let known = enrolment.known();
     let coap = listener::cmp::start(&config.cmp, credentials, known, enrolment.service())?;
     let coap_addr = coap.as_ref().and_then(CoapListener::plain_addr);
     let coaps_addr = coap.as_ref().and_then(CoapListener::secure_addr);

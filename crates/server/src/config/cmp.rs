@@ -34,6 +34,12 @@ pub struct Cmp {
     pub per_second: u32,
     /// Messages of one source at once.
     pub burst: u32,
+    /// Observers of announcements at a time; further ones are answered once. 0: nobody is kept.
+    pub observers: usize,
+    /// Seconds within which observers register again.
+    pub announced_again: u64,
+    /// The longest list of revoked certificates that is announced, in bytes. 0: none is.
+    pub announced_list: usize,
     /// Most open transactions.
     pub transactions: usize,
     /// Seconds after which somebody who waits for a decision shall ask again.
@@ -204,6 +210,9 @@ impl Default for Cmp {
             at_once: 1024,
             per_second: 50,
             burst: 200,
+            observers: 65_536,
+            announced_again: 3600,
+            announced_list: 16 * 1024,
             transactions: 65_536,
             check_after: 30,
             poll_within: 86_400,
@@ -232,6 +241,7 @@ impl Config {
             ("cmp.at_once", cmp.at_once == 0),
             ("cmp.per_second", cmp.per_second == 0),
             ("cmp.burst", cmp.burst == 0),
+            ("cmp.announced_again", cmp.announced_again == 0),
             ("cmp.transactions", cmp.transactions == 0),
             ("cmp.check_after", cmp.check_after == 0),
             ("cmp.poll_within", cmp.poll_within == 0),

@@ -915,6 +915,24 @@ const KEYS: &[Key] = &[
         "Messages of one source at once.",
     ),
     key(
+        "cmp.observers",
+        Kind::Integer,
+        "65536",
+        "Observers of announcements at a time; further ones are answered once. 0: nobody is kept.",
+    ),
+    key(
+        "cmp.announced_again",
+        Kind::Integer,
+        "3600",
+        "Seconds within which observers of announcements register again, each at a time of its own.",
+    ),
+    key(
+        "cmp.announced_list",
+        Kind::Integer,
+        "16384",
+        "The longest list of revoked certificates that is announced, in bytes. 0: none is.",
+    ),
+    key(
         "cmp.transactions",
         Kind::Integer,
         "65536",

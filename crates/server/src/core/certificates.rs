@@ -51,13 +51,8 @@ impl Access {
     pub async fn pki(&self) -> Result<api::Pki, CoreError> {
         self.check(Role::Viewer)?;
         let ca = self.ca()?;
-        let own = ca
-            .pki
-            .chain()
-            .first()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let parts = homefleet_cmp::asn1::Certificate::from_der(own)
+        let own = ca.pki.chain().into_iter().next().unwrap_or_default();
+        let parts = homefleet_cmp::asn1::Certificate::from_der(&own)
             .and_then(|certificate| homefleet_cmp::CertificateParts::read(&certificate))
             .map_err(|error| CoreError::Internal(error.to_string()))?;
         let counts = ca.pki.counts().await?;
@@ -69,8 +64,8 @@ impl Access {
         Ok(api::Pki {
             subject: crate::enrol::name_text(&parts.subject),
             not_after: Millis::from(parts.not_after.to_system_time()).to_timestamp(),
-            fingerprint: fingerprint(own),
-            root_fingerprint: fingerprint(ca.pki.root()),
+            fingerprint: fingerprint(&own),
+            root_fingerprint: fingerprint(&ca.pki.root()),
             profiles: profiles.map(|profile| profile.name().to_owned()).collect(),
             addresses: ca.addresses.clone(),
             certificates: api::CertificateCounts {

@@ -467,7 +467,7 @@ impl Ca {
         };
         let root = match requester {
             // Who knows a secret learns from it whom to trust (RFC 9483 §4.1.1).
-            Requester::Secret { .. } => vec![read(self.pki.root())?],
+            Requester::Secret { .. } => vec![read(&self.pki.root())?],
             Requester::Certificate { .. } => Vec::new(),
         };
         let chain: Result<Vec<_>, _> = self.pki.chain().iter().map(|der| read(der)).collect();

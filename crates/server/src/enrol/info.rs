@@ -7,8 +7,8 @@ use homefleet_cmp::asn1::{
     CrlStatus, Failure, GeneralName, GeneralNames, Info, Name, RootCaKeyUpdate, TypeAndValue,
 };
 use homefleet_cmp::authority::Decision;
+use homefleet_cmp::oid;
 use homefleet_cmp::protection::Protection;
-use homefleet_cmp::{CertificateParts, oid};
 
 use super::decide::{Ca, No};
 use super::machine::Origin;
@@ -47,12 +47,11 @@ impl Ca {
             .ok_or_else(|| No::new(Failure::BadRequest, "there is no such profile"))?;
         Ok(Some(match info {
             Info::CaCerts(_) => {
-                let chain: Result<Vec<_>, _> = self
-                    .pki
-                    .chain()
-                    .iter()
-                    .map(|der| Certificate::from_der(der))
-                    .collect();
+                let hierarchy = self.pki.hierarchy();
+                let mut all = self.pki.chain();
+                all.extend(hierarchy.links);
+                let chain: Result<Vec<_>, _> =
+                    all.iter().map(|der| Certificate::from_der(der)).collect();
                 Info::CaCerts(Some(chain.map_err(failed)?))
             }
             Info::RootCaCert(old) => {
@@ -78,21 +77,13 @@ impl Ca {
         }))
     }
 
-    /// The root that followed this one; nothing when it is the current one, or none of ours.
+    /// The root that followed this one, with the links between both; nothing when it is the current one, or none of ours. One that several
+    /// have followed is answered with the next: who asks goes on asking.
     fn root_update(&self, old: Option<&Certificate>) -> der::Result<Option<Box<RootCaKeyUpdate>>> {
-        let root = Certificate::from_der(self.pki.root())?;
-        let name =
-            |certificate: &Certificate| CertificateParts::read(certificate).map(|it| it.subject);
-        match old {
-            Some(old) if *old != root && name(old).ok() == Some(name(&root)?) => {
-                Ok(Some(Box::new(RootCaKeyUpdate {
-                    new_with_new: root,
-                    new_with_old: None,
-                    old_with_new: None,
-                })))
-            }
-            _ => Ok(None),
-        }
+        let hierarchy = self.pki.hierarchy();
+        let followed = old.and_then(|old| hierarchy.after(&old.to_der()));
+        let update = followed.map(super::announce::update).transpose()?;
+        Ok(update.map(Box::new))
     }
 
     async fn crl(&self) -> Result<CertificateList, No> {

@@ -21,7 +21,7 @@ use homefleet_cmp::asn1::{Certificate, Limits};
 use homefleet_cmp::authority::AuthorityConfig;
 use homefleet_cmp::crypto::MacPolicy;
 use homefleet_cmp::protection::{ProtectionPolicy, Protector};
-use homefleet_net::cmp::{Answer, BoxFuture, File, Media, Request, Service};
+use homefleet_net::cmp::{Answer, BoxFuture, Bulletin, File, Media, Request, Service};
 use homefleet_net::dtls::Credentials;
 use homefleet_net::tls::Tls;
 use homefleet_trust::{Anchor, anchors_from_pem};
@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::announce::Announcements;
 use self::counts::Counts;
 use self::decide::Ca;
 use self::limit::Rate;
@@ -42,6 +43,7 @@ use crate::metrics::Sample;
 use crate::pki::{Credential, Pki, PkiError, Who};
 use crate::store::pki::ApprovalState;
 
+mod announce;
 mod counts;
 mod decide;
 mod http;
@@ -111,8 +113,13 @@ struct Inner {
     machines: Arc<Machines>,
     upstreams: Upstreams,
     counts: Arc<Counts>,
-    /// Our root, and those of manufacturers.
-    known: Vec<Anchor>,
+    /// The CAs of manufacturers.
+    manufacturers: Vec<Anchor>,
+    grounds: Arc<Grounds>,
+    announcements: Announcements,
+    /// The longest list of revoked certificates that is announced.
+    announced_list: usize,
+    clock: Clock,
     max_message: usize,
 }
 
@@ -128,16 +135,10 @@ impl Enrolment {
     /// # Errors
     /// [`EnrolError`].
     pub async fn start(config: &config::Cmp, pki: Pki, clock: Clock) -> Result<Self, EnrolError> {
-        let root = Anchor::from_der(pki.root())
-            .map_err(|error| EnrolError::Certificate(error.to_string()))?;
         let profiles = pki.profiles();
         let grace = profiles.iter().map(|profile| profile.renewal_grace()).max();
         let manufacturers = anchors("cmp.manufacturers", &config.manufacturers)?;
-        let mut known = vec![root.clone()];
-        known.extend(manufacturers.iter().cloned());
-        let grounds = Grounds::new(NewGrounds {
-            chain: pki.chain().to_vec(),
-            root: root.clone(),
+        let grounds = Arc::new(Grounds::new(NewGrounds {
             manufacturers: manufacturers.clone(),
             relays: anchors(
                 "cmp.registration_authorities",
@@ -145,7 +146,10 @@ impl Enrolment {
             )?,
             grace: grace.unwrap_or_default(),
             strangers: profiles.iter().any(|profile| profile.admits(Who::Approval)),
-        });
+        }));
+        grounds
+            .replace_roots(&pki.hierarchy())
+            .map_err(|error| EnrolError::Certificate(error.to_string()))?;
         let limits = Limits {
             bytes: config.max_message,
             ..Limits::default()
@@ -153,19 +157,18 @@ impl Enrolment {
         let counts = Arc::new(Counts::default());
         let ca = Ca {
             waiting: waiting(&pki, &limits).await?,
-            grounds: Arc::new(grounds),
+            grounds: Arc::clone(&grounds),
             counts: Arc::clone(&counts),
             bare_keys: config.bare_keys,
             check_after: Duration::from_secs(config.check_after),
             limits,
-            clock,
+            clock: clock.clone(),
             pki: pki.clone(),
         };
         let protector = protector(&pki.signer()?)?;
         let upstreams = Upstreams::open(Means {
             config,
             pki: &pki,
-            root: &root,
             manufacturers: &manufacturers,
             counts: &counts,
             clock: &ca.clock,
@@ -184,14 +187,28 @@ impl Enrolment {
             upstreams,
             max_message: config.max_message,
             counts,
-            known,
+            manufacturers,
+            grounds,
+            announcements: Announcements::default(),
+            announced_list: config.announced_list,
+            clock,
             pki,
         })))
     }
 
     /// The CAs whose certificates say who a device is: ours, and those of manufacturers.
-    pub fn known(&self) -> &[Anchor] {
-        &self.0.known
+    pub fn known(&self) -> Vec<Anchor> {
+        let roots = self.0.pki.hierarchy().roots;
+        let roots = roots.iter().filter_map(|der| Anchor::from_der(der).ok());
+        roots.chain(self.0.manufacturers.iter().cloned()).collect()
+    }
+
+    /// Takes over what has happened to the CA's roots, and announces what is to be announced now. It is done by itself once a minute.
+    ///
+    /// # Errors
+    /// When the CA's directory or its list of revoked certificates cannot be used.
+    pub async fn announce(&self) -> Result<(), EnrolError> {
+        self.0.announce().await
     }
 
     /// The same as what listeners ask.
@@ -252,6 +269,32 @@ impl Enrolment {
 }
 
 impl Inner {
+    async fn announce(&self) -> Result<(), EnrolError> {
+        let unreadable = |error: der::Error| EnrolError::Certificate(error.to_string());
+        if self.pki.reload_roots()? {
+            let hierarchy = self.pki.hierarchy();
+            self.grounds
+                .replace_roots(&hierarchy)
+                .and_then(|()| self.upstreams.replace_roots(&hierarchy))
+                .map_err(|error| EnrolError::Certificate(error.to_string()))?;
+            let stage = hierarchy.rollovers.last().map(|rollover| rollover.stage);
+            tracing::info!(?stage, "the CA's roots have changed");
+        }
+        let protector = protector(&self.pki.signer()?)?;
+        self.machines.replace_protector(&protector);
+        self.upstreams.replace_protector(&protector);
+        let list = self.pki.crl().await?;
+        let list = (list.len() <= self.announced_list).then_some(list);
+        let list = list.as_ref().map(|list| list.as_slice());
+        let bodies = announce::bodies(&self.pki.hierarchy(), list, self.clock.now());
+        let posted = self.announcements.post(
+            bodies.map_err(unreadable)?,
+            &protector,
+            std::time::SystemTime::now(),
+        );
+        posted.map(drop).map_err(EnrolError::Certificate)
+    }
+
     async fn look_after(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(UPKEEP);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -263,17 +306,8 @@ impl Inner {
             if let Err(error) = self.pki.upkeep().await {
                 tracing::error!(%error, "the CA could not be looked after");
             }
-            match self
-                .pki
-                .signer()
-                .map_err(EnrolError::from)
-                .and_then(|it| protector(&it))
-            {
-                Ok(protector) => {
-                    self.machines.replace_protector(&protector);
-                    self.upstreams.replace_protector(&protector);
-                }
-                Err(error) => tracing::error!(%error, "the CA has no key for CMP"),
+            if let Err(error) = self.announce().await {
+                tracing::error!(%error, "what the CA announces is not up to date");
             }
         }
     }
@@ -291,6 +325,12 @@ impl Service for Inner {
         let profiles = self.pki.profiles().iter();
         let profiles = profiles.map(|profile| profile.name().to_owned());
         profiles.chain(self.upstreams.labels()).collect()
+    }
+
+    /// One for all labels: the CA is one.
+    fn bulletin(&self, label: Option<&str>, _: Option<&str>) -> Option<Bulletin> {
+        let known = label.is_none_or(|label| self.pki.profile(Some(label)).is_some());
+        known.then(|| self.announcements.bulletin())
     }
 
     fn files(&self) -> Vec<(String, Media)> {
@@ -322,7 +362,7 @@ impl Service for Inner {
                     })
                 }
                 CA_PATH => Some(certificate(self.pki.chain().first()?)),
-                ROOT_PATH => Some(certificate(self.pki.root())),
+                ROOT_PATH => Some(certificate(&self.pki.root())),
                 _ => None,
             }
         })

@@ -5,7 +5,7 @@
 //! shows no more than that the same somebody asks again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use homefleet_cmp::CertificateParts;
@@ -15,7 +15,7 @@ use homefleet_cmp::protection::{Distrust, Peers};
 use homefleet_trust::{Anchor, ChainCertificate, Policy, Purpose, Time, validate_signer};
 use sha2::{Digest as _, Sha256};
 
-use crate::pki::Serial;
+use crate::pki::{Hierarchy, Serial};
 
 /// Certificates whose standing is remembered.
 const MAX_KNOWN: usize = 16_384;
@@ -53,11 +53,7 @@ pub(super) enum Standing {
 
 /// What certificates are judged by.
 pub(super) struct Grounds {
-    /// SHA-256 of the issuing CA's certificate.
-    issuer: [u8; 32],
-    /// The CAs between the root and what it issues.
-    chain: Vec<Vec<u8>>,
-    root: Vec<Anchor>,
+    roots: RwLock<Roots>,
     manufacturers: Vec<Anchor>,
     relays: Vec<Anchor>,
     /// How long after its end a certificate of ours may still ask for its renewal, at most.
@@ -68,10 +64,18 @@ pub(super) struct Grounds {
     known: Mutex<HashMap<[u8; 32], (Standing, SystemTime)>>,
 }
 
-/// What certificates are to be judged by.
+/// The part of the grounds that changes with a new root.
+#[derive(Default)]
+struct Roots {
+    /// SHA-256 of the issuing CA's certificates.
+    issuers: Vec<[u8; 32]>,
+    /// The CAs between the roots and what is issued, and the links between roots.
+    helpers: Vec<Vec<u8>>,
+    anchors: Vec<Anchor>,
+}
+
+/// What certificates are to be judged by, besides what our own lead to.
 pub(super) struct NewGrounds {
-    pub(super) chain: Vec<Vec<u8>>,
-    pub(super) root: Anchor,
     pub(super) manufacturers: Vec<Anchor>,
     pub(super) relays: Vec<Anchor>,
     pub(super) grace: Duration,
@@ -81,9 +85,7 @@ pub(super) struct NewGrounds {
 impl Grounds {
     pub(super) fn new(new: NewGrounds) -> Self {
         Self {
-            issuer: new.chain.first().map(|der| sha256(der)).unwrap_or_default(),
-            chain: new.chain,
-            root: vec![new.root],
+            roots: RwLock::default(),
             manufacturers: new.manufacturers,
             relays: new.relays,
             grace: new.grace,
@@ -91,6 +93,30 @@ impl Grounds {
             policy: Policy::default(),
             known: Mutex::default(),
         }
+    }
+
+    /// From now on our own certificates lead to these roots. Nothing is remembered of before.
+    pub(super) fn replace_roots(
+        &self,
+        hierarchy: &Hierarchy,
+    ) -> Result<(), homefleet_trust::AnchorError> {
+        let anchors: Result<Vec<Anchor>, _> = hierarchy
+            .roots
+            .iter()
+            .map(|der| Anchor::from_der(der))
+            .collect();
+        let mut helpers = hierarchy.issuing.clone();
+        // Between the issuing CA and the root there may be others.
+        let between = hierarchy.chain.len().saturating_sub(1);
+        helpers.extend(hierarchy.chain.iter().take(between).skip(1).cloned());
+        let roots = Roots {
+            issuers: hierarchy.issuing.iter().map(|der| sha256(der)).collect(),
+            helpers,
+            anchors: anchors?,
+        };
+        *self.roots.write().unwrap_or_else(PoisonError::into_inner) = roots;
+        self.known().clear();
+        Ok(())
     }
 
     /// The standing of whoever signs. `late`: it may be one of ours that ended not long ago.
@@ -143,15 +169,24 @@ impl Grounds {
         };
         let manufacturer = path(chain, &self.manufacturers, Purpose::Messages);
         let relay = path(chain, &self.relays, Purpose::RegistrationAuthority);
-        chain.extend(self.chain.iter().cloned());
-        let own = path(chain, &self.root, Purpose::Messages);
+        let roots = self.roots.read().unwrap_or_else(PoisonError::into_inner);
+        for helper in &roots.helpers {
+            if chain.len() < self.policy.max_chain && !chain.contains(helper) {
+                chain.push(helper.clone());
+            }
+        }
+        let own = path(chain, &roots.anchors, Purpose::Messages);
         match (own, manufacturer, relay) {
-            (Ok(found), ..) if found.get(1).is_some_and(|ca| ca.fingerprint == self.issuer) => {
+            (Ok(found), ..)
+                if found
+                    .get(1)
+                    .is_some_and(|ca| roots.issuers.contains(&ca.fingerprint)) =>
+            {
                 let Ok(serial) = Serial::from_integer(&parts.serial) else {
                     let why = "its serial number is none".to_owned();
                     return (stranger(found[0].subject.clone(), why), at);
                 };
-                let relay = path(chain, &self.root, Purpose::RegistrationAuthority).is_ok();
+                let relay = path(chain, &roots.anchors, Purpose::RegistrationAuthority).is_ok();
                 (Standing::Own { serial, relay }, until(&found))
             }
             (_, _, Ok(found)) => {

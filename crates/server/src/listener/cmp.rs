@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use homefleet_net::cmp::{CoapConfig, CoapListener, Secure, Service};
 use homefleet_net::dtls::{Budget, Credentials, TrustVerifier, Verifier};
@@ -40,6 +40,8 @@ pub(crate) fn start(
                 credentials: credentials.clone(),
                 callers: Some(callers),
             }),
+            max_observers: config.observers,
+            announced_again: Duration::from_secs(config.announced_again),
             max_message: config.max_message,
             accept_octet_stream: config.accept_octet_stream,
             max_under_way: config.at_once,
@@ -99,6 +101,21 @@ pub(crate) fn samples(listener: &CoapListener) -> Vec<Sample> {
             "CoAP requests to the CMP server that were told to come again later",
             stats.over_limit,
         ),
+        Sample::counter(
+            "homefleet_cmp_announcement_requests",
+            "Requests for announcements, registrations of observers and others",
+            stats.announcements,
+        ),
+        Sample::gauge(
+            "homefleet_cmp_observers",
+            "Observers of announcements",
+            i64::try_from(stats.node.observers).unwrap_or(i64::MAX),
+        ),
+        Sample::counter(
+            "homefleet_cmp_observers_refused",
+            "Observers of announcements that found no room",
+            stats.node.coap.observers_refused,
+        ),
         Sample::gauge(
             "cmp_coap_associations",
             "DTLS associations of the CMP server",
@@ -154,7 +171,7 @@ mod tests {
         assert_eq!(answer.len(), 4096);
         let error = client.exchange(&url, None, &[0; 4097]).await.unwrap_err();
         assert!(error.to_string().contains("4.13"), "{error}");
-        assert_eq!(samples(&listener).len(), 4);
+        assert_eq!(samples(&listener).len(), 7);
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::certificate;
 use super::error::PkiError;
+use super::rollover::Hierarchy;
 use crate::clock::Millis;
 
 /// Most certificates of a chain.
@@ -19,8 +20,8 @@ const MAX_CHAIN: usize = 8;
 
 /// An issuing CA.
 pub(super) struct Authority {
-    /// The issuing CA's certificate first, those above it, the root last.
-    pub(super) chain: Vec<Vec<u8>>,
+    /// Whom it leads to.
+    pub(super) hierarchy: Hierarchy,
     pub(super) certificate: Certificate,
     /// The subject in DER.
     pub(super) name: Vec<u8>,
@@ -38,7 +39,7 @@ impl Authority {
     /// A CA from its chain, issuing CA first, and its key.
     pub(super) fn new(
         path: &Path,
-        chain: Vec<Vec<u8>>,
+        hierarchy: Hierarchy,
         signer: Arc<dyn Signer>,
         blocking: bool,
     ) -> Result<Self, PkiError> {
@@ -46,6 +47,7 @@ impl Authority {
             path: path.to_owned(),
             problem,
         };
+        let chain = &hierarchy.chain;
         if chain.is_empty() || chain.len() > MAX_CHAIN {
             let found = chain.len();
             return Err(wrong(format!(
@@ -84,11 +86,16 @@ impl Authority {
             not_before: seconds(&tbs.validity().not_before),
             not_after: seconds(&tbs.validity().not_after),
             algorithm: signer.algorithm().to_der().map_err(encode)?,
-            chain,
+            hierarchy,
             certificate,
             signer,
             blocking,
         })
+    }
+
+    /// The same CA, with the same key, after something has happened to those above it.
+    pub(super) fn under(&self, path: &Path, hierarchy: Hierarchy) -> Result<Self, PkiError> {
+        Self::new(path, hierarchy, Arc::clone(&self.signer), self.blocking)
     }
 
     /// Whether its certificate is valid at a time.

@@ -93,7 +93,7 @@ impl Pki {
     }
 
     async fn make_crl(&self) -> Result<List, PkiError> {
-        let authority = &self.0.authority;
+        let authority = self.0.authority();
         let made = self.0.clock.now();
         let lifetime = Duration::from_secs(self.0.settings.crl_lifetime);
         let good_until = made.plus(lifetime);
@@ -141,7 +141,7 @@ impl Pki {
     }
 
     fn crl_name(&self) -> String {
-        format!("crl {}", hex(&self.0.authority.key_id))
+        format!("crl {}", hex(&self.0.authority().key_id))
     }
 }
 

@@ -51,8 +51,8 @@ impl Pki {
             .map_err(|_| IssueError::Malformed("the subject"))?;
         let contents = Unsigned {
             serial: &serial,
-            algorithm: &self.0.authority.algorithm,
-            issuer: &self.0.authority.name,
+            algorithm: &self.0.authority().algorithm,
+            issuer: &self.0.authority().name,
             not_before: validity.not_before,
             not_after: validity.not_after,
             subject: &subject,
@@ -62,14 +62,14 @@ impl Pki {
         .to_der();
         let der = self
             .0
-            .authority
+            .authority()
             .sign(contents)
             .await
             .map_err(|error| IssueError::Sign(error.0))?;
         let record = CertificateRecord {
             sequence: 0,
             serial: serial.as_bytes().to_vec(),
-            issuer: self.0.authority.key_id.clone(),
+            issuer: self.0.authority().key_id.clone(),
             state: match order.initial {
                 Initial::Unconfirmed => CertificateState::Unconfirmed,
                 Initial::Valid => CertificateState::Valid,
@@ -107,7 +107,7 @@ impl Pki {
         };
         let found = self.0.store.certificate(serial.as_bytes()).await;
         let found = found.map_err(|error| IssueError::Store(error.to_string()))?;
-        let Some(old) = found.filter(|old| old.issuer == self.0.authority.key_id) else {
+        let Some(old) = found.filter(|old| old.issuer == self.0.authority().key_id) else {
             return Err(IssueError::UnknownCertificate(serial));
         };
         match old.state {
@@ -150,7 +150,7 @@ impl Pki {
         order: &Order,
         now: Millis,
     ) -> Result<Validity, IssueError> {
-        let authority = &self.0.authority;
+        let authority = self.0.authority();
         if !authority.is_valid(now) {
             return Err(IssueError::AuthorityExpired);
         }
@@ -183,7 +183,7 @@ impl Pki {
         let mut extensions = vec![
             basic_constraints(false, None),
             subject_key_id(&authority::key_id(&order.public_key)),
-            authority_key_id(&self.0.authority.key_id),
+            authority_key_id(&self.0.authority().key_id),
         ];
         if profile.key_usage() != 0 {
             extensions.push(key_usage(profile.key_usage()));

@@ -12,12 +12,13 @@
 //!
 //! - [`Profile`]: what is issued to whom; [`Order`]: what is asked for,
 //! - `authority`, `key`, `setup`: the issuing CA and its key, in a file or a PKCS#11 token,
+//! - `rollover`: a new root in place of the old one,
 //! - `secret`, `approval`: who may enrol; `vault`: how secrets are stored,
 //! - `crl`, `ocsp`: what was revoked.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::broadcast;
@@ -45,6 +46,7 @@ mod ocsp;
 mod order;
 mod profile;
 mod reason;
+mod rollover;
 mod secret;
 mod serial;
 mod service;
@@ -61,12 +63,13 @@ pub use ocsp::MAX_OCSP_REQUEST;
 pub use order::{Authorisation, Initial, IssuedCertificate, Order, Requested};
 pub use profile::{Choice, KeyClass, Profile, ProfileError, Who};
 pub use reason::{Reason, ReasonError};
+pub use rollover::{Begin, Hierarchy, Rollover, Stage, begin, retire, switch};
 pub use secret::{
     EnrolmentSecret, MAX_REFERENCE, MAX_SECRET, MIN_SECRET, NewSecret, shown as shown_reference,
 };
 pub use serial::{Serial, SerialError};
 pub use service::Credential;
-pub use setup::{CaShape, Import, ImportedKey, Init, Shown, import, init, show};
+pub use setup::{CaShape, Import, ImportedKey, Init, Shown, hierarchy, import, init, show};
 
 /// Decisions that who listens may fall behind.
 const DECISIONS: usize = 1024;
@@ -100,7 +103,8 @@ impl std::fmt::Debug for PkiConfig {
 pub struct Pki(Arc<Inner>);
 
 struct Inner {
-    authority: Authority,
+    directory: PathBuf,
+    authority: RwLock<Arc<Authority>>,
     profiles: Vec<Profile>,
     settings: crate::config::Pki,
     store: Arc<dyn Store>,
@@ -114,9 +118,17 @@ struct Inner {
     secrets: AtomicU64,
 }
 
+impl Inner {
+    fn authority(&self) -> Arc<Authority> {
+        let authority = self.authority.read();
+        Arc::clone(&authority.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl std::fmt::Debug for Pki {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let subject = self.0.authority.certificate.tbs_certificate().subject();
+        let authority = self.0.authority();
+        let subject = authority.certificate.tbs_certificate().subject();
         write!(f, "Pki({subject})")
     }
 }
@@ -163,7 +175,8 @@ impl Pki {
         let secrets = store.secret_count().await?;
         let services = service::Services::default();
         let pki = Self(Arc::new(Inner {
-            authority: opened.authority,
+            directory: config.directory.clone(),
+            authority: RwLock::new(Arc::new(opened.authority)),
             profiles: config.profiles.clone(),
             settings: config.settings.clone(),
             store,
@@ -215,18 +228,46 @@ impl Pki {
     }
 
     /// The issuing CA's certificate first, then those above it; the root is not among them, unless it issues itself.
-    pub fn chain(&self) -> &[Vec<u8>] {
-        let chain = &self.0.authority.chain;
+    pub fn chain(&self) -> Vec<Vec<u8>> {
+        let authority = self.0.authority();
+        let chain = &authority.hierarchy.chain;
         match chain.len() {
-            0 | 1 => chain,
-            more => &chain[..more - 1],
+            0 | 1 => chain.clone(),
+            more => chain[..more - 1].to_vec(),
         }
     }
 
-    /// The root's certificate, the last one of the chain that the CA was set up with.
-    pub fn root(&self) -> &[u8] {
+    /// The root's certificate, the last one of the chain.
+    pub fn root(&self) -> Vec<u8> {
+        let authority = self.0.authority();
         // A CA has at least its own certificate.
-        self.0.authority.chain.last().map_or(&[], Vec::as_slice)
+        let root = authority.hierarchy.chain.last();
+        root.cloned().unwrap_or_default()
+    }
+
+    /// Whom the CA leads to now.
+    pub fn hierarchy(&self) -> Hierarchy {
+        self.0.authority().hierarchy.clone()
+    }
+
+    /// Takes over what has happened to the roots in the CA's directory. Whether something has.
+    ///
+    /// # Errors
+    /// When what is there cannot be used; everything stays as it was then.
+    pub fn reload_roots(&self) -> Result<bool, PkiError> {
+        let hierarchy = setup::hierarchy(&self.0.directory)?;
+        let current = self.0.authority();
+        if current.hierarchy == hierarchy {
+            return Ok(false);
+        }
+        let path = self.0.directory.join(setup::CHAIN);
+        let authority = Arc::new(current.under(&path, hierarchy)?);
+        *self
+            .0
+            .authority
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = authority;
+        Ok(true)
     }
 
     /// Confirms a certificate. One that is confirmed stays so.

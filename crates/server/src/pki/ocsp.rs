@@ -101,7 +101,7 @@ impl Pki {
             return unknown();
         };
         let found = self.0.store.certificate(serial.as_bytes()).await?;
-        let Some(record) = found.filter(|record| record.issuer == self.0.authority.key_id) else {
+        let Some(record) = found.filter(|record| record.issuer == self.0.authority().key_id) else {
             return unknown();
         };
         Ok(match (record.state, record.revocation) {
@@ -118,7 +118,7 @@ impl Pki {
 
     /// Whether the CertID names our issuing CA.
     fn is_issuer(&self, id: &CertId) -> bool {
-        let authority = &self.0.authority;
+        let authority = self.0.authority();
         let tbs = authority.certificate.tbs_certificate();
         let Ok(key) = tbs.subject_public_key_info().to_der() else {
             return false;

@@ -36,7 +36,8 @@ const OCSP_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5
 pub struct Credential {
     /// The key.
     pub signer: Arc<dyn Signer>,
-    /// Its certificate first, then those of the CAs above it; the root is not among them, unless it issues itself.
+    /// Its certificate first, then those of the CAs above it; the root is not among them, unless it issues itself. Links between roots
+    /// follow.
     pub chain: Vec<Vec<u8>>,
     not_before: Millis,
     not_after: Millis,
@@ -117,7 +118,19 @@ impl Pki {
             .services
             .current(service)
             .filter(|credential| now < credential.not_after)
+            .map(|credential| self.under_the_roots(credential))
             .ok_or_else(|| PkiError::Key(format!("no certificate for {}", service.name())))
+    }
+
+    /// With the certificates of now above its own, and the links for who trusts another root.
+    fn under_the_roots(&self, mut credential: Credential) -> Credential {
+        credential.chain.truncate(1);
+        credential.chain.extend(self.chain());
+        let authority = self.0.authority();
+        credential
+            .chain
+            .extend(authority.hierarchy.links.iter().cloned());
+        credential
     }
 
     /// Takes the credentials from the store, or makes those that are missing or getting old.
@@ -147,7 +160,7 @@ impl Pki {
     }
 
     async fn make(&self, service: Service, now: Millis) -> Result<Credential, PkiError> {
-        let authority = &self.0.authority;
+        let authority = self.0.authority();
         let failed = |error: String| PkiError::Key(error);
         let pkcs8 = KeyPair::generate_pkcs8(KeyKind::P256)
             .map(Zeroizing::new)
@@ -238,11 +251,9 @@ impl Pki {
         not_before: Millis,
         not_after: Millis,
     ) -> Credential {
-        let mut chain = vec![der];
-        chain.extend_from_slice(self.chain());
         Credential {
             signer: Arc::new(key),
-            chain,
+            chain: vec![der],
             not_before,
             not_after,
         }
@@ -263,7 +274,7 @@ impl Pki {
 
     /// Its document; that of another issuing CA is another one.
     fn document(&self, service: Service) -> String {
-        format!("{} {}", service.name(), hex(&self.0.authority.key_id))
+        format!("{} {}", service.name(), hex(&self.0.authority().key_id))
     }
 }
 

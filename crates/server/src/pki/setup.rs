@@ -7,6 +7,7 @@
 //!   root.crl      the root's list of revoked CAs: none
 //!   secrets.key   the key that seals what the store keeps, under the passphrase
 //!   ca.toml       where the issuing CA's key is
+//!   rollover-N/   the Nth new root, see `rollover`
 //! ```
 
 use std::os::unix::fs::DirBuilderExt as _;
@@ -30,15 +31,16 @@ use super::certificate::{
 use super::error::PkiError;
 use super::key::pkcs11::TokenKey;
 use super::key::{CaKeyKind, TokenPlace, file, from_pkcs8};
+use super::rollover::{self, Hierarchy};
 use super::serial::Serial;
 use super::vault::Vault;
 use super::{PkiConfig, crl};
 use crate::clock::Millis;
 
-const CHAIN: &str = "chain.pem";
+pub(super) const CHAIN: &str = "chain.pem";
 const ISSUING_KEY: &str = "issuing.key";
-const ROOT_KEY: &str = "root.key";
-const ROOT_CRL: &str = "root.crl";
+pub(super) const ROOT_KEY: &str = "root.key";
+pub(super) const ROOT_CRL: &str = "root.crl";
 const SECRETS_KEY: &str = "secrets.key";
 const DESCRIPTION: &str = "ca.toml";
 /// By how much the validity of a CA begins earlier than now.
@@ -148,7 +150,7 @@ pub(super) fn open(config: &PkiConfig) -> Result<Opened, PkiError> {
     let directory = &config.directory;
     let description = describe(directory)?;
     let path = directory.join(CHAIN);
-    let chain = read_chain(&path)?;
+    let hierarchy = hierarchy(directory)?;
     let passphrase = config.passphrase.as_ref().ok_or(PkiError::NoPassphrase)?;
     let (key, blocking): (Arc<dyn Signer>, bool) = match &description.pkcs11 {
         Some(place) => {
@@ -162,12 +164,24 @@ pub(super) fn open(config: &PkiConfig) -> Result<Opened, PkiError> {
             (Arc::new(key), blocking)
         }
     };
-    let authority = Authority::new(&path, chain, key, blocking)?;
+    let authority = Authority::new(&path, hierarchy, key, blocking)?;
     let secrets = file::decrypt(&directory.join(SECRETS_KEY), passphrase)?;
     Ok(Opened {
         authority,
         vault: Vault::new(&secrets)?,
     })
+}
+
+/// Whom the CA in the directory leads to, after what happened to it since it was made.
+///
+/// # Errors
+/// When a file cannot be read or used.
+pub fn hierarchy(directory: &Path) -> Result<Hierarchy, PkiError> {
+    describe(directory)?;
+    let chain = read_chain(&directory.join(CHAIN))?;
+    let root = chain.last().map(Vec::as_slice).unwrap_or_default();
+    let rollovers = rollover::read(directory, root)?;
+    Ok(Hierarchy::new(chain, rollovers))
 }
 
 /// Makes a root and an issuing CA.
@@ -191,8 +205,9 @@ pub fn init(init: &Init, now: Millis) -> Result<(), PkiError> {
         shape: &init.root,
         subject: &root_name,
         public_key: &root_key.public_key().to_der(),
-        path_len: init.path_len.saturating_add(1),
+        path_len: Some(init.path_len.saturating_add(1)),
         urls: (&[], &[]),
+        validity: None,
     };
     let root_der = root.certificate(&root_key, &root_name, now)?;
     building.write(
@@ -222,8 +237,9 @@ pub fn init(init: &Init, now: Millis) -> Result<(), PkiError> {
         shape: &init.issuing,
         subject: &subject,
         public_key: &public_key.to_der(),
-        path_len: init.path_len,
+        path_len: Some(init.path_len),
         urls: (&init.root_crl_urls, &init.root_ca_issuers_urls),
+        validity: None,
     };
     let issuing_der = issuing.certificate(&root_key, &root_name, now)?;
     let chain = pem("CERTIFICATE", &issuing_der)? + &pem("CERTIFICATE", &root_der)?;
@@ -241,7 +257,8 @@ pub fn import(import: &Import) -> Result<(), PkiError> {
     let iterations = import.iterations.unwrap_or(file::ITERATIONS);
     let chain = read_chain(&import.chain)?;
     // Judged as it will be when it is opened.
-    let judge = |key: Arc<dyn Signer>| Authority::new(&import.chain, chain.clone(), key, false);
+    let first = || Hierarchy::new(chain.clone(), Vec::new());
+    let judge = |key: Arc<dyn Signer>| Authority::new(&import.chain, first(), key, false);
     let keep = |building: &Building, pkcs8: &[u8]| {
         judge(Arc::new(from_pkcs8(pkcs8)?))?;
         let text = file::encrypt(pkcs8, &import.passphrase, iterations)?;
@@ -276,16 +293,25 @@ pub fn import(import: &Import) -> Result<(), PkiError> {
 pub fn show(directory: &Path) -> Result<Vec<Shown>, PkiError> {
     let description = describe(directory)?;
     let path = directory.join(CHAIN);
-    let chain = read_chain(&path)?;
-    let last = chain.len().saturating_sub(1);
+    let hierarchy = hierarchy(directory)?;
+    let (chain, roots) = (&hierarchy.chain, &hierarchy.roots);
+    let others = roots.iter().filter(|root| !chain.contains(root));
+    let is_there = |root: &Vec<u8>| {
+        let made = hierarchy.rollovers.iter().position(|it| it.new == *root);
+        let place = made.map_or(directory.to_owned(), |at| {
+            directory.join(format!("rollover-{}", at + 1))
+        });
+        place.join(ROOT_KEY).exists()
+    };
     chain
         .iter()
+        .chain(others)
         .enumerate()
         .map(|(place, der)| {
             let key_in = match place {
                 0 if description.pkcs11.is_some() => "pkcs11",
                 0 => "file",
-                _ if place == last && directory.join(ROOT_KEY).exists() => "file",
+                _ if roots.contains(der) && is_there(der) => "file",
                 _ => "offline",
             };
             shown(der, key_in).map_err(|problem| PkiError::Certificate {
@@ -388,17 +414,20 @@ impl Drop for Building {
 }
 
 /// A CA's certificate to be made.
-struct Ca<'a> {
-    shape: &'a CaShape,
-    subject: &'a Name,
-    public_key: &'a [u8],
-    path_len: u8,
+#[derive(Clone, Copy)]
+pub(super) struct Ca<'a> {
+    pub(super) shape: &'a CaShape,
+    pub(super) subject: &'a Name,
+    pub(super) public_key: &'a [u8],
+    pub(super) path_len: Option<u8>,
     /// Where list and certificate of its issuer are.
-    urls: (&'a [String], &'a [String]),
+    pub(super) urls: (&'a [String], &'a [String]),
+    /// From when until when; `None`: from now on, for its lifetime.
+    pub(super) validity: Option<(Millis, Millis)>,
 }
 
 impl Ca<'_> {
-    fn certificate(
+    pub(super) fn certificate(
         &self,
         issuer_key: &KeyPair,
         issuer: &Name,
@@ -407,7 +436,7 @@ impl Ca<'_> {
         let failed = |error: der::Error| PkiError::Option(error.to_string());
         let serial = Serial::random().map_err(|error| PkiError::Random(error.to_string()))?;
         let mut extensions = vec![
-            basic_constraints(true, Some(self.path_len)),
+            basic_constraints(true, self.path_len),
             key_usage(CA_USAGE),
             subject_key_id(&key_id(self.public_key)),
             authority_key_id(&key_id(&issuer_key.public_key().to_der())),
@@ -420,12 +449,16 @@ impl Ca<'_> {
         }
         let algorithm = issuer_key.algorithm().to_der().map_err(failed)?;
         let backdate = u64::try_from(BACKDATE.as_millis()).unwrap_or(0);
+        let (not_before, not_after) = self.validity.unwrap_or((
+            Millis(now.0.saturating_sub(backdate)),
+            now.plus(self.shape.lifetime),
+        ));
         let contents = Unsigned {
             serial: &serial,
             algorithm: &algorithm,
             issuer: &issuer.to_der().map_err(failed)?,
-            not_before: Millis(now.0.saturating_sub(backdate)),
-            not_after: now.plus(self.shape.lifetime),
+            not_before,
+            not_after,
             subject: &self.subject.to_der().map_err(failed)?,
             public_key: self.public_key,
             extensions: &extensions,
@@ -438,7 +471,7 @@ impl Ca<'_> {
 }
 
 /// The root's list: no CA is revoked. It is good as long as the root, because the root's key is to be away.
-fn root_list(
+pub(super) fn root_list(
     key: &KeyPair,
     root: &Name,
     now: Millis,
@@ -479,7 +512,7 @@ fn describe(directory: &Path) -> Result<Description, PkiError> {
     }
 }
 
-fn read_chain(path: &Path) -> Result<Vec<Vec<u8>>, PkiError> {
+pub(super) fn read_chain(path: &Path) -> Result<Vec<Vec<u8>>, PkiError> {
     let text = file::read(path)?;
     let bad = |problem: String| PkiError::Certificate {
         path: path.to_owned(),
@@ -504,12 +537,12 @@ fn name(text: &str) -> Result<Name, PkiError> {
         })
 }
 
-fn pem(label: &str, der: &[u8]) -> Result<String, PkiError> {
+pub(super) fn pem(label: &str, der: &[u8]) -> Result<String, PkiError> {
     der::pem::encode_string(label, LineEnding::LF, der)
         .map_err(|error| PkiError::Option(error.to_string()))
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> PkiError {
+pub(super) fn failed(path: &Path, error: &std::io::Error) -> PkiError {
     PkiError::File {
         path: path.to_owned(),
         problem: error.to_string(),

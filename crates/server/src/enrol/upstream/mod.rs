@@ -19,7 +19,7 @@ use homefleet_cmp::crypto::{Mac, Secret};
 use homefleet_cmp::protection::{ProtectionPolicy, Protector};
 use homefleet_net::cmp::entity::{Believed, key_from_pem, key_pair};
 use homefleet_net::cmp::{Client, ClientConfig, ServerTrust};
-use homefleet_trust::{Anchor, chain_from_pem};
+use homefleet_trust::{Anchor, AnchorError, chain_from_pem};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
@@ -33,7 +33,7 @@ use super::{EnrolError, anchors};
 use crate::clock::Clock;
 use crate::config::{self, CmpUpstream};
 use crate::metrics::Sample;
-use crate::pki::Pki;
+use crate::pki::{Hierarchy, Pki};
 
 mod relay;
 mod way;
@@ -45,7 +45,6 @@ const ITERATIONS: u32 = 1000;
 pub(super) struct Means<'a> {
     pub(super) config: &'a config::Cmp,
     pub(super) pki: &'a Pki,
-    pub(super) root: &'a Anchor,
     pub(super) manufacturers: &'a [Anchor],
     pub(super) counts: &'a Arc<Counts>,
     pub(super) clock: &'a Clock,
@@ -86,6 +85,13 @@ impl Upstreams {
         }
     }
 
+    /// Our own certificates lead to other roots.
+    pub(super) fn replace_roots(&self, hierarchy: &Hierarchy) -> Result<(), AnchorError> {
+        self.0
+            .iter()
+            .try_for_each(|relay| relay.replace_roots(hierarchy))
+    }
+
     pub(super) fn samples(&self) -> Vec<Sample> {
         relay::samples(&self.0)
     }
@@ -97,13 +103,14 @@ fn open(means: &Means<'_>, it: &CmpUpstream, waiting: Waiting) -> Result<Relay, 
     let mut manufacturers = means.manufacturers.to_vec();
     manufacturers.extend(anchors("cmp.upstream[].devices", &it.devices)?);
     let grounds = Grounds::new(NewGrounds {
-        chain: means.pki.chain().to_vec(),
-        root: means.root.clone(),
         manufacturers,
         relays: Vec::new(),
         grace: Duration::ZERO,
         strangers: !it.approve.is_empty(),
     });
+    grounds
+        .replace_roots(&means.pki.hierarchy())
+        .map_err(|error| EnrolError::Certificate(error.to_string()))?;
     let kinds = |key, names: &[String]| {
         config::kinds(key, names).map_err(|error| wrong(key, "", error.to_string()))
     };

@@ -118,6 +118,13 @@ impl Relay {
         &self.label
     }
 
+    pub(super) fn replace_roots(
+        &self,
+        hierarchy: &crate::pki::Hierarchy,
+    ) -> Result<(), homefleet_trust::AnchorError> {
+        self.ca.grounds.replace_roots(hierarchy)
+    }
+
     pub(super) fn replace_protector(&self, protector: &Protector) {
         self.usual.replace(protector);
     }

@@ -8,5 +8,6 @@ mod coap;
 mod files;
 mod openssl;
 mod openssl35;
+mod rollover;
 mod upstream;
 pub(crate) mod world;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::world::{DEVICE, SECRET, World, by_certificate, by_secret};
 
 /// The program that `scripts/install-openssl35` unpacked; nothing where it is missing, which it must not be where CI runs.
-fn program() -> Option<String> {
+pub(super) fn program() -> Option<String> {
     let beside = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../peers/openssl35/openssl");
     let path = std::env::var_os("HOMEFLEET_OPENSSL35").map_or_else(beside, PathBuf::from);
     let version = std::process::Command::new(&path).arg("version").output();

@@ -415,8 +415,9 @@ async fn helper_has_a_token() {
         assert_eq!(opened(None).await.err(), Some(PkiError::NoPin));
         let pki = opened(Some("123456")).await.unwrap();
         let issued = pki.issue(order(DEVICE), now()).await.unwrap();
-        let chain: Vec<&[u8]> = pki.chain().iter().map(Vec::as_slice).collect();
-        let root = world.pem("root.pem", "CERTIFICATE", &[pki.root()]);
+        let chain = pki.chain();
+        let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+        let root = world.pem("root.pem", "CERTIFICATE", &[&pki.root()]);
         let chain = world.pem("chain.pem", "CERTIFICATE", &chain);
         let certificate = world.pem("certificate.pem", "CERTIFICATE", &[&issued.der]);
         let (good, text) = openssl(&[

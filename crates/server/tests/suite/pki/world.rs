@@ -113,9 +113,10 @@ impl World {
 
     /// The files that OpenSSL verifies with: root, chain, certificate.
     pub(crate) fn files(&self, certificate: &[u8]) -> [String; 3] {
-        let chain: Vec<&[u8]> = self.pki.chain().iter().map(Vec::as_slice).collect();
+        let chain = self.pki.chain();
+        let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
         [
-            self.pem("root.pem", "CERTIFICATE", &[self.pki.root()]),
+            self.pem("root.pem", "CERTIFICATE", &[&self.pki.root()]),
             self.pem("chain.pem", "CERTIFICATE", &chain),
             self.pem("certificate.pem", "CERTIFICATE", &[certificate]),
         ]
