@@ -15,6 +15,8 @@ use crate::output::{self, Table};
 use crate::passphrase;
 use crate::token::seconds;
 
+mod rollover;
+
 /// Environment variable with the passphrase of the root's key.
 const ROOT_PASSPHRASE_VARIABLE: &str = "HOMEFLEET_PKI_ROOT_PASSPHRASE";
 /// Environment variable with the passphrase of a key file that is imported.
@@ -33,6 +35,9 @@ pub(crate) enum Ca {
     #[command(after_help = "Example:
   homefleet ca import --config homefleet.toml --chain chain.pem --key issuing.key")]
     Import(Import),
+    /// Put a new root in the place of the old one, step by step: nobody is cut off
+    #[command(subcommand)]
+    Rollover(rollover::Rollover),
     /// Show the CA's certificates and where their keys are; needs no passphrase
     Show(Place),
 }
@@ -42,6 +47,7 @@ impl Ca {
         match self {
             Self::Init(command) => command.run(global),
             Self::Import(command) => command.run(global),
+            Self::Rollover(command) => command.run(global),
             Self::Show(place) => show(&place.find()?.directory, global),
         }
     }

@@ -109,6 +109,23 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
+/// Puts bytes in the place of a file's, whole or not at all; who may read it stays as it was.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::Failed(format!("{}: {error}", path.display()));
+    let permissions = std::fs::metadata(path).map_err(failed)?.permissions();
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    let new = std::path::PathBuf::from(name);
+    write(&new, bytes)?;
+    std::fs::set_permissions(&new, permissions)
+        .and_then(|()| std::fs::rename(&new, path))
+        .map_err(|error| {
+            // It is of no use to anybody.
+            drop(std::fs::remove_file(&new));
+            failed(error)
+        })
+}
+
 fn exists(path: &Path) -> Failure {
     Failure::Usage(format!(
         "{} is there already, and is not overwritten",

@@ -9,6 +9,7 @@ mod ask;
 mod enroll;
 mod files;
 mod info;
+mod observe;
 mod proxy;
 mod revoke;
 
@@ -55,6 +56,16 @@ Examples:
   homefleet cmp info --url http://ca.example.net --reference r --secret-file s template
   homefleet cmp info --url http://ca.example.net --reference r --secret-file s --root ca.pem crl --out ca.crl")]
     Info(Box<info::InfoCommand>),
+    /// Hear what a CA announces: new roots, its certificates, roots that are given up, revocation lists
+    #[command(after_help = "\
+What is announced counts when somebody signed it whom the CAs of --ca vouch for; a root, when both links prove that it follows one
+of them. Ctrl-C ends it. Exit codes as of `cmp enroll`.
+
+Examples:
+  homefleet cmp observe --url coaps://ca.example.net --ca ca.pem
+  homefleet cmp observe --url coaps://ca.example.net --ca ca.pem --update-ca
+  homefleet cmp observe --url coap://ca.example.net --label device --ca ca.pem --once --json")]
+    Observe(Box<observe::ObserveCommand>),
     /// Take CMP over CoAP from devices and pass it on to CAs that speak HTTP only (RFC 9482 3), without a server
     #[command(after_help = "\
 Examples:
@@ -71,6 +82,7 @@ impl Cmp {
             Self::Update(command) => command.run(global),
             Self::Revoke(command) => command.run(global),
             Self::Info(command) => command.run(global),
+            Self::Observe(command) => command.run(global),
             Self::Proxy(command) => command.run(),
         }
     }

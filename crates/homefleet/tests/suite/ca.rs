@@ -60,6 +60,49 @@ fn a_ca_is_made_and_shown() {
 }
 
 #[test]
+fn a_root_is_rolled_over_in_three_steps() {
+    let dir = fresh_dir("ca-rollover");
+    let file = passphrase(&dir, "passphrase", "correct horse")
+        .display()
+        .to_string();
+    ca(&dir, &["ca", "init"], &["--passphrase-file", &file]).code(0);
+    let roots = || {
+        let shown = ca(&dir, &["--json", "ca", "show"], &[]).code(0).json();
+        let all = shown["certificates"].as_array().unwrap().clone();
+        let text = std::fs::read_to_string(dir.join("pki/roots.pem")).unwrap_or_default();
+        let hash = |at: usize| all[at]["sha256"].as_str().unwrap().to_owned();
+        (hash(1), all.len(), text.matches("BEGIN CERT").count())
+    };
+    let (old, ..) = roots();
+    ca(&dir, &["ca", "rollover", "switch"], &[]).code(2);
+    let wrong = passphrase(&dir, "wrong", "another horse")
+        .display()
+        .to_string();
+    let begin = ["ca", "rollover", "begin"];
+    ca(&dir, &begin, &["--root-passphrase-file", &wrong]).code(4);
+    let begun = ca(&dir, &begin, &["--root-passphrase-file", &file]).code(0);
+    assert!(begun.err.contains("rollover switch"), "{begun:?}");
+    // Both are trusted, and certificates lead to the old one.
+    let announced = roots();
+    assert_eq!(announced, (old.clone(), 3, 2));
+    ca(&dir, &["ca", "rollover", "switch"], &[]).code(0);
+    let (new, shown, trusted) = roots();
+    assert!(new != old);
+    assert_eq!((shown, trusted), (3, 2));
+    ca(&dir, &["ca", "rollover", "retire"], &[]).code(0);
+    // The issuing CA stands beside the new root, for chains that lead to the old one.
+    assert_eq!(roots(), (new, 2, 2));
+    ca(&dir, &["ca", "rollover", "retire"], &[]).code(2);
+    // The key of the last root is away.
+    std::fs::rename(dir.join("pki/rollover-1/root.key"), dir.join("usb.key")).unwrap();
+    let away = ca(&dir, &begin, &["--root-passphrase-file", &file]).code(1);
+    assert!(away.err.contains("bring it back"), "{away:?}");
+    let there = dir.join("usb.key").display().to_string();
+    let from = ["--root-passphrase-file", &file, "--root-key", &there];
+    ca(&dir, &begin, &from).code(0);
+}
+
+#[test]
 fn a_ca_is_imported_under_another_passphrase() {
     let dir = fresh_dir("ca-import");
     let first = passphrase(&dir, "first", "correct horse")

@@ -74,6 +74,20 @@ fn our_server_issues_renews_informs_and_revokes() {
         for what in ["root-ca-cert", "template", "crl"] {
             cmp("info", &[&by_it[..], &[what]].concat()).code(0);
         }
+        // What is announced is heard over CoAP, and believed for its signature.
+        let observe = ["--ca", "@ca.pem", "--once"];
+        if scheme.starts_with("coap") {
+            let heard = cmp("observe", &observe).code(0);
+            assert!(heard.out.contains("revocation list of"), "{heard:?}");
+            let heard = cmp(
+                "observe",
+                &[&observe[..], &["--json", "--label", "device"]].concat(),
+            );
+            assert_eq!(heard.code(0).json()[0]["kind"], "crlann");
+            cmp("observe", &[&observe[..], &["--label", "nobody"]].concat()).code(4);
+        } else {
+            cmp("observe", &observe).code(2);
+        }
         let next = ["--out", "@d2.pem", "--out-key", "@d2.key"];
         let ran = cmp("update", &[&by_it[..], &next].concat()).code(0);
         assert!(ran.out.contains(&device), "{ran:?}");
