@@ -36,6 +36,8 @@ pub struct EnrolConfig {
     pub grace: Duration,
     /// Whether the CAs are asked which CA certificates there are now.
     pub update_cas: bool,
+    /// Whether the agent hears what the CA announces, where that is reached over `coaps` or `coap` (RFC 9482 §2.6).
+    pub observe: bool,
     /// The rest after a failure or a refusal; it doubles up to an hour.
     pub retry: Duration,
 }
@@ -135,6 +137,7 @@ pub(crate) struct EnrolFile {
     pub(crate) renew_after: Option<u8>,
     pub(crate) grace: Option<u32>,
     pub(crate) update_cas: Option<bool>,
+    pub(crate) observe: Option<bool>,
     pub(crate) retry: Option<u32>,
 }
 
@@ -148,7 +151,7 @@ impl EnrolFile {
             && self.trust.is_none()
             && self.key_type.is_none()
             && (self.renew_after, self.grace) == (None, None)
-            && (self.update_cas, self.retry) == (None, None)
+            && (self.update_cas, self.observe, self.retry) == (None, None, None)
     }
 
     /// `has_ca`: there is a `trust.ca`.
@@ -225,6 +228,7 @@ impl EnrolFile {
             renew_after,
             grace: Duration::from_secs(self.grace.unwrap_or(30 * 86_400).into()),
             update_cas: self.update_cas.unwrap_or(true),
+            observe: self.observe.unwrap_or(true),
             retry: Duration::from_secs(self.retry.unwrap_or(15).max(1).into()),
         }))
     }

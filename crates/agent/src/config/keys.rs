@@ -224,6 +224,10 @@ pub const KEYS: &[Key] = &[
         set: |f, v| put(&mut f.enrol.update_cas, v),
     },
     Key {
+        name: "enrol.observe",
+        set: |f, v| put(&mut f.enrol.observe, v),
+    },
+    Key {
         name: "enrol.retry",
         set: |f, v| put(&mut f.enrol.retry, v),
     },

@@ -241,6 +241,8 @@ pub fn template(init: &Init) -> String {
     text("#grace = 2592000");
     text("# Is the CA asked which CA certificates there are now?");
     text("#update_cas = true");
+    text("# Is heard what the CA announces, where it is reached over coaps or coap?");
+    text("#observe = true");
     text(
         "# Seconds until it is tried again when the CA refuses or is away; they double up to an hour.",
     );

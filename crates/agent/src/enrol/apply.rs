@@ -1,10 +1,7 @@
 //! What the agent asks a CA for, what it keeps of the answer at which step, and whom it believes.
 
 use homefleet_cmp::{
-    asn1::{
-        BodyKind, CertTemplate, Certificate, Failure, GeneralName, Name, RootCaKeyUpdate,
-        StatusInfo,
-    },
+    asn1::{BodyKind, CertTemplate, Certificate, Failure, GeneralName, Name, StatusInfo},
     authority::RequestKind,
     client::{Offer, Request},
     crypto::{Hash, Mac, Secret, Signer},
@@ -212,27 +209,6 @@ pub(crate) fn is_endpoint(leaf: &[u8], endpoint_id: &EndpointId) -> Result<(), S
             |refusal| format!("controllers would refuse it: {refusal}"),
         )),
     }
-}
-
-/// The root that follows this one, if the update proves it: signed by the old key, and by its own (RFC 9810 §4.4).
-pub(super) fn next_root(old: &Anchor, update: &RootCaKeyUpdate, time: Time) -> Option<Anchor> {
-    let new = Anchor::from_der(&update.new_with_new.to_der()).ok()?;
-    let linked = update.new_with_old.as_ref()?;
-    let parts = |certificate| homefleet_cmp::CertificateParts::read(certificate).ok();
-    let (new_parts, linked_parts) = (parts(&update.new_with_new)?, parts(linked)?);
-    let old_parts = parts(&Certificate::from_der(old.der()).ok()?)?;
-    let same = linked_parts.public_key == new_parts.public_key
-        && linked_parts.subject == new_parts.subject;
-    linked_parts.verify(&old_parts.public_key).ok()?;
-    new_parts.verify(&new_parts.public_key).ok()?;
-    let in_time = match time {
-        Time::Accurate(now) => {
-            now >= new_parts.not_before.to_system_time()
-                && now <= new_parts.not_after.to_system_time()
-        }
-        Time::Unknown => true,
-    };
-    (same && in_time).then_some(new)
 }
 
 /// Protection by a secret, under a fresh salt.

@@ -224,6 +224,18 @@ impl Keys {
         Ok(())
     }
 
+    /// The certificate in use has these above it from now on, PEM, leaf first.
+    ///
+    /// # Errors
+    /// When SQLite cannot write; then nothing has changed.
+    pub fn rechain(
+        &mut self,
+        credential: &mut Credential,
+        chain: String,
+    ) -> Result<(), StoreError> {
+        self.change(credential, |credential| credential.chain = Some(chain))
+    }
+
     /// From now on these CA certificates are trusted, of those that were received.
     ///
     /// # Errors

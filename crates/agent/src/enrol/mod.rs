@@ -30,7 +30,8 @@ use homefleet_net::{
     cmp::{
         BoxFuture, Client, ClientConfig as TransferConfig, ServerTrust as Believe,
         entity::{key_from_pem, key_pair, key_to_pem},
-        session::{Backoff, Server, Session, SessionConfig, SessionError},
+        roots::successor,
+        session::{Backoff, Server, Session, SessionConfig, SessionError, TransferError},
     },
     dtls::TrustVerifier,
 };
@@ -45,11 +46,14 @@ use crate::{
 
 mod apply;
 mod fault;
+mod follow;
 pub mod keys;
 
 pub(crate) use self::apply::is_endpoint;
+pub use self::follow::Heard;
+pub(crate) use self::follow::TakeLists;
 use self::{
-    apply::{Applying, Asking, anybody, believed, by_key, by_secret, certificates, next_root},
+    apply::{Applying, Asking, anybody, believed, by_key, by_secret, certificates},
     keys::{Credential, KeyState, Keys},
 };
 
@@ -64,6 +68,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// How often the CA is asked for CA certificates.
 const UPDATE_EVERY: Duration = Duration::from_secs(86_400);
+
+/// Within what time after the start they are asked for first, each device at a time of its own.
+const FIRST_QUESTION: Duration = Duration::from_secs(120);
+
+/// Roots that are asked about at once.
+const MAX_ASKED: usize = 32;
 
 /// The longest a file with a secret may be, bytes.
 const MAX_SECRET: u64 = 4096;
@@ -212,11 +222,12 @@ impl Enrolment {
     /// Renews the certificate in time, and asks for new CA certificates, for as long as the agent runs; `apply` is told what is new.
     pub(crate) async fn keep_fresh(self: Arc<Self>, apply: Apply) {
         let mut failures = 0;
-        let mut updated = SystemTime::now();
+        // One that slept may have missed a root: it asks soon.
+        let mut updated = SystemTime::UNIX_EPOCH;
         loop {
-            let rest = self.until_due().min(LOOK_EVERY);
+            let rest = self.until_due();
             if !rest.is_zero() {
-                tokio::time::sleep(rest).await;
+                tokio::time::sleep(rest.min(self.until_asked(updated))).await;
                 let asked = SystemTime::now().duration_since(updated);
                 if self.config.update_cas && asked.map_or(true, |asked| asked >= UPDATE_EVERY) {
                     updated = SystemTime::now();
@@ -243,6 +254,17 @@ impl Enrolment {
                 }
             }
         }
+    }
+
+    /// How long until the CA is asked for CA certificates again, or something else is looked at.
+    fn until_asked(&self, updated: SystemTime) -> Duration {
+        if updated == SystemTime::UNIX_EPOCH && self.config.update_cas {
+            let mut random = [0];
+            // Without random numbers all devices come at once: a pity, and no more.
+            getrandom::fill(&mut random).ok();
+            return self.config.retry + FIRST_QUESTION / 256 * u32::from(random[0]);
+        }
+        LOOK_EVERY
     }
 
     async fn rest(&self, error: &EnrolError, failures: u32) {
@@ -475,10 +497,20 @@ impl Enrolment {
         info: Info,
     ) -> Result<Vec<Info>, EnrolError> {
         let server = self.server(&anchors)?;
+        self.inquire_at(&server, protector, anchors, info).await
+    }
+
+    async fn inquire_at(
+        &self,
+        server: &Server,
+        protector: Protector,
+        anchors: Vec<Anchor>,
+        info: Info,
+    ) -> Result<Vec<Info>, EnrolError> {
         let config = self.session(protector)?;
         let peers = believed(None, anchors, self.clock.time());
         let session = Session {
-            transfer: &server,
+            transfer: server,
             peers: &peers,
             config: &config,
         };
@@ -489,9 +521,9 @@ impl Enrolment {
         }
     }
 
-    /// Asks for the successor of each root that was received; who the agent is when there is one.
+    /// Asks for the successor of each root that is trusted, and for that one's; who the agent is when there is one.
     pub async fn update_roots(&self) -> Result<Option<Identity>, EnrolError> {
-        let (in_use, mut roots) = {
+        let (in_use, mut received) = {
             let mut keys = self.keys();
             (keys.in_use()?, keys.anchors()?)
         };
@@ -499,33 +531,67 @@ impl Enrolment {
             return Ok(None);
         };
         let mut changed = false;
-        for old in roots.clone() {
-            let protector = self.signer_of(&in_use)?;
+        let mut asked = 0;
+        let mut roots = self.anchors()?;
+        // Those that come are asked about, too.
+        while let Some(old) = roots.get(asked).cloned().filter(|_| asked < MAX_ASKED) {
+            asked += 1;
             let certificate = Certificate::from_der(old.der()).map_err(here)?;
-            let asked = Info::RootCaCert(Some(certificate));
-            for info in self.inquire(protector, self.anchors()?, asked).await? {
+            let question = Info::RootCaCert(Some(certificate));
+            for info in self.ask_about(&in_use, question).await? {
                 let Info::RootCaKeyUpdate(Some(update)) = info else {
                     continue;
                 };
-                match next_root(&old, &update, self.clock.time()) {
-                    Some(new) if roots.iter().any(|known| known.der() == new.der()) => {}
-                    Some(new) => {
+                match successor(&old, &update, self.clock.time(), false) {
+                    Ok(new) if roots.iter().any(|known| known.der() == new.der()) => {}
+                    Ok(new) => {
                         tracing::info!(subject = new.subject(), "a root is followed by another");
-                        roots.push(new);
+                        roots.push(new.clone());
+                        received.push(new);
+                        self.keys().put_anchors(&received)?;
                         changed = true;
                     }
-                    None => tracing::warn!(
+                    Err(why) => tracing::warn!(
                         subject = old.subject(),
+                        %why,
                         "what is said to follow this root does not prove it"
                     ),
                 }
             }
         }
-        if changed {
-            self.keys().put_anchors(&roots)?;
-            return self.identity();
+        if changed { self.identity() } else { Ok(None) }
+    }
+
+    /// One question. The server's own certificate may lead to the root that is asked about: the protection of the answer is what counts then.
+    async fn ask_about(
+        &self,
+        in_use: &Credential,
+        question: Info,
+    ) -> Result<Vec<Info>, EnrolError> {
+        let anchors = self.anchors()?;
+        let server = self.server(&anchors)?;
+        let first = self
+            .inquire_at(
+                &server,
+                self.signer_of(in_use)?,
+                anchors.clone(),
+                question.clone(),
+            )
+            .await;
+        match first {
+            Err(EnrolError::Session(
+                error @ SessionError::Transfer(TransferError::Refused { .. }),
+            )) if self.config.url.scheme.is_secure() => {
+                tracing::info!(%error, "asking for news all the same");
+                let server = Server {
+                    client: Client::new(TransferConfig::new(Believe::FromCmp)).map_err(here)?,
+                    ..server
+                };
+                self.inquire_at(&server, self.signer_of(in_use)?, anchors, question)
+                    .await
+            }
+            other => other,
         }
-        Ok(None)
     }
 
     /// What the first request is protected with, and the secret that its answers are believed by.

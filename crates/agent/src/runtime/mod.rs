@@ -332,15 +332,28 @@ impl Agent {
             tasks.push(tokio::spawn(revocation::watch(evidence.clone())));
         }
         if let Some(enrolment) = enrolment {
-            let apply = take_over(
-                config.clone(),
-                network.clone(),
-                telemetry.clone(),
-                acs.tls(),
-                own,
-                events.clone(),
-            );
-            tasks.push(tokio::spawn(enrolment.keep_fresh(apply)));
+            let apply = || {
+                take_over(
+                    config.clone(),
+                    network.clone(),
+                    telemetry.clone(),
+                    acs.tls(),
+                    own.clone(),
+                    evidence.clone(),
+                    events.clone(),
+                )
+            };
+            let known = evidence.clone();
+            let take: enrol::TakeLists = Box::new(move |lists| {
+                let known = known.clone();
+                Box::pin(async move {
+                    if let Some(known) = known {
+                        known.take_lists(lists).await;
+                    }
+                })
+            });
+            tasks.push(tokio::spawn(enrolment.clone().follow(apply(), take)));
+            tasks.push(tokio::spawn(enrolment.keep_fresh(apply())));
         }
         Ok(Self {
             endpoint_id: config.endpoint_id,
@@ -456,12 +469,13 @@ fn take_over(
     telemetry: Telemetry,
     acs: Option<Tls>,
     own: Own,
+    evidence: Option<Arc<Evidence>>,
     events: mpsc::Sender<Event>,
 ) -> enrol::Apply {
     Box::new(move |identity| {
         let trust = load_trust(&config, Some(&identity));
         let (network, own, events) = (network.clone(), own.clone(), events.clone());
-        let telemetry = telemetry.clone();
+        let (telemetry, evidence) = (telemetry.clone(), evidence.clone());
         let acs = acs.clone();
         Box::pin(async move {
             let trust = match trust {
@@ -475,6 +489,9 @@ fn take_over(
                 tracing::error!(%error, "the ACS is shown the old certificate");
             }
             network.replace_credentials(trust.credentials).await;
+            if let Some(evidence) = evidence {
+                evidence.trust(trust.anchors).await;
+            }
             // The engine has ended: nobody is trusted any more.
             events.send(Event::Anchors(certificates)).await.ok();
         })

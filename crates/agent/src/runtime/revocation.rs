@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard},
     time::{Duration, SystemTime},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct Evidence {
     revocation: Arc<RwLock<Revocation>>,
     fetcher: Fetcher,
     mtp: Arc<OnceLock<Network>>,
-    anchors: Vec<Anchor>,
+    anchors: RwLock<Vec<Anchor>>,
     clock: Clock,
     /// The files, with their time of change when they were last read.
     files: Mutex<Vec<(PathBuf, Option<SystemTime>)>>,
@@ -78,7 +78,7 @@ impl Evidence {
             revocation,
             fetcher,
             mtp,
-            anchors: anchors.to_vec(),
+            anchors: RwLock::new(anchors.to_vec()),
             clock: clock.clone(),
             files: Mutex::new(files),
         }))
@@ -100,7 +100,8 @@ impl Evidence {
                             .revocation
                             .write()
                             .unwrap_or_else(PoisonError::into_inner);
-                        take(&mut revocation, path, &der, &self.anchors, &self.clock);
+                        let anchors = self.anchors();
+                        take(&mut revocation, path, &der, &anchors, &self.clock);
                         read = true;
                     }
                     Err(error) => tracing::error!(%error, "a revocation list is no good"),
@@ -109,6 +110,46 @@ impl Evidence {
             }
         }
         if read && let Some(mtp) = self.mtp.get() {
+            mtp.judge_again().await;
+        }
+    }
+
+    fn anchors(&self) -> RwLockReadGuard<'_, Vec<Anchor>> {
+        self.anchors.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on these CAs may have lists. The files are read again: one that was no good may be of a CA that is trusted now.
+    pub(super) async fn trust(&self, anchors: Vec<Anchor>) {
+        *self.anchors.write().unwrap_or_else(PoisonError::into_inner) = anchors;
+        {
+            let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            for (_, known) in files.iter_mut() {
+                *known = None;
+            }
+        }
+        self.look_at_files().await;
+    }
+
+    /// Takes lists that somebody has announced, each only if it is of a CA that is trusted and good now; open sessions are judged by them.
+    pub(super) async fn take_lists(&self, lists: Vec<Vec<u8>>) {
+        let mut taken = false;
+        {
+            let anchors = self.anchors();
+            let mut revocation = self
+                .revocation
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            for list in lists {
+                match revocation.add_crl(&list, &anchors, self.clock.time()) {
+                    Ok(()) => taken = true,
+                    Err(error) => {
+                        tracing::debug!(%error, "an announced revocation list is no good")
+                    }
+                }
+            }
+        }
+        if taken && let Some(mtp) = self.mtp.get() {
+            tracing::info!("the CA announced a revocation list");
             mtp.judge_again().await;
         }
     }
@@ -222,5 +263,77 @@ fn wrong(path: &Path, reason: String) -> TrustError {
         key: "trust.crls",
         path: PathBuf::from(path),
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+        DnType, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
+    };
+
+    use super::*;
+    use crate::config::TimeSource;
+
+    /// A CA's certificate, and its list of revoked ones.
+    fn ca(name: &str) -> (Anchor, Vec<u8>) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(4000, 1, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&ca).unwrap().der().to_vec();
+        (Anchor::from_der(ca.der()).unwrap(), list)
+    }
+
+    fn lists(evidence: &Evidence) -> usize {
+        evidence.revocation.read().unwrap().sizes().0
+    }
+
+    #[tokio::test]
+    async fn lists_of_a_ca_that_is_received_while_the_agent_runs_are_read_and_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let ((first, _), (second, file)) = (ca("First"), ca("Second"));
+        let path = directory.path().join("second.crl");
+        std::fs::write(&path, file).unwrap();
+        let config = TrustConfig {
+            ca: None,
+            brokers: None,
+            own: None,
+            time: TimeSource::Accurate,
+            revocation: RevocationCheck::Leaf,
+            revocation_unknown: RevocationUnknown::Allow,
+            crls: vec![path],
+            first_use: None,
+            wait_for_time: Duration::ZERO,
+        };
+        let known = [first.clone()];
+        let evidence = Evidence::start(&config, &known, &Clock::Accurate);
+        let evidence = evidence.unwrap().unwrap();
+        assert_eq!(lists(&evidence), 0);
+        // Its list is in a file, and counts from now on.
+        evidence.trust(vec![first, second]).await;
+        assert_eq!(lists(&evidence), 1);
+        // One that is announced counts when its CA is trusted.
+        let ((third, announced), (_, strange)) = (ca("Third"), ca("Stranger"));
+        evidence
+            .take_lists(vec![strange, b"no list".to_vec(), announced.clone()])
+            .await;
+        assert_eq!(lists(&evidence), 1);
+        let mut all = evidence.anchors().clone();
+        all.push(third);
+        evidence.trust(all).await;
+        evidence.take_lists(vec![announced]).await;
+        assert_eq!(lists(&evidence), 2);
     }
 }

@@ -230,7 +230,7 @@ fn every_key_has_an_environment_variable_that_wins() {
         "enrol.key_type" => "p384",
         "enrol.renew_after" => "70",
         "enrol.grace" | "enrol.retry" => "7",
-        "enrol.update_cas" => "false",
+        "enrol.update_cas" | "enrol.observe" => "false",
         name if name.starts_with("limits.") => "7",
         _ => "text",
     };

@@ -21,10 +21,14 @@ use homefleet_agent::{
 };
 use homefleet_cmp::{
     CertificateParts,
-    asn1::{Certificate, Failure},
+    asn1::{
+        Body, CaKeyUpdate, CertId, Certificate, Failure, GeneralName, RevocationAnnouncement,
+        RootCaKeyUpdate,
+    },
     authority::RequestKind,
 };
 use homefleet_usp::proto::msg::{Notify, notify::Notification};
+use x509_cert::der::asn1::{GeneralizedTime, Int};
 
 use crate::{
     bench::{AGENT, CONTROLLER},
@@ -490,6 +494,144 @@ async fn a_root_is_followed_by_the_one_that_it_has_signed() {
         enrolment.update_roots().await.unwrap().is_none(),
         "known already"
     );
+}
+
+/// The announcement that one root follows another, with both links.
+fn followed(old: &CmpCa, new: &CmpCa) -> RootCaKeyUpdate {
+    RootCaKeyUpdate {
+        new_with_new: new.root(),
+        new_with_old: Some(old.sign_root(new)),
+        old_with_new: Some(new.sign_root(old)),
+    }
+}
+
+/// The announcement that a root is given up, so long ago.
+fn given_up(root: &CmpCa, ago: Duration) -> Body {
+    let parts = CertificateParts::read(&root.root()).unwrap();
+    let at = std::time::SystemTime::now() - ago;
+    let at = at.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let at = GeneralizedTime::from_unix_duration(Duration::from_secs(at.as_secs())).unwrap();
+    Body::Rann(RevocationAnnouncement {
+        status: 5,
+        cert_id: CertId {
+            issuer: GeneralName::directory(&parts.issuer).unwrap(),
+            serial_number: Int::new(&parts.serial).unwrap(),
+        },
+        will_be_revoked_at: at,
+        bad_since_date: at,
+        crl_details: None,
+    })
+}
+
+fn update(update: &RootCaKeyUpdate) -> Body {
+    Body::Ckuann(CaKeyUpdate::V3(update.clone()))
+}
+
+/// The CAs that came to the agent.
+fn received(world: &World) -> Vec<Vec<u8>> {
+    let anchors = world.keys().anchors().unwrap();
+    anchors.iter().map(|root| root.der().to_vec()).collect()
+}
+
+#[tokio::test]
+async fn an_announced_root_is_trusted_only_when_both_links_prove_it() {
+    let world = World::new().await;
+    let enrolment = world.enrolment();
+    enrolment.ensure().await.unwrap();
+    let (old, new) = (&world.ca, CmpCa::named("Test CMP CA 2"));
+    let only = [old.root().to_der()];
+    let good = followed(old, &new);
+    // One that the old root has not signed, one that does not know the old root, one whose links are missing.
+    let impostor = CmpCa::named("Test CMP CA 3");
+    let unsigned = RootCaKeyUpdate {
+        new_with_old: Some(impostor.sign_root(&new)),
+        ..good.clone()
+    };
+    let unknowing = RootCaKeyUpdate {
+        old_with_new: Some(impostor.sign_root(old)),
+        ..good.clone()
+    };
+    let alone = RootCaKeyUpdate {
+        old_with_new: None,
+        ..good.clone()
+    };
+    for wrong in [unsigned, unknowing, alone] {
+        let message = old.announced(vec![update(&wrong)], Vec::new());
+        assert!(enrolment.hear(&message).unwrap().identity.is_none());
+        assert_eq!(received(&world), only);
+    }
+    // The right one, said by somebody who is not believed.
+    let message = impostor.announced(vec![update(&good)], Vec::new());
+    assert!(enrolment.hear(&message).unwrap().identity.is_none());
+    assert_eq!(received(&world), only);
+    // By the CA.
+    let message = old.announced(vec![update(&good)], Vec::new());
+    let identity = enrolment.hear(&message).unwrap().identity.unwrap();
+    assert_eq!(identity.anchors.len(), 2);
+    let both = [old.root().to_der(), new.root().to_der()];
+    assert_eq!(received(&world), both);
+    assert!(
+        enrolment.hear(&message).unwrap().identity.is_none(),
+        "known"
+    );
+    assert!(enrolment.hear(b"").unwrap().identity.is_none(), "nothing");
+    assert!(enrolment.hear(b"no message").is_err());
+}
+
+#[tokio::test]
+async fn a_root_is_given_up_when_who_follows_it_says_so() {
+    let world = World::new().await;
+    let enrolment = world.enrolment();
+    enrolment.ensure().await.unwrap();
+    let (old, new) = (&world.ca, CmpCa::named("Test CMP CA 2"));
+    let good = followed(old, &new);
+    let link = good.new_with_old.clone().unwrap();
+    let both = [old.root().to_der(), new.root().to_der()];
+    // The old root cannot take itself away, and nothing is left without a root.
+    let hour = Duration::from_secs(3600);
+    let message = old.announced(vec![given_up(old, hour)], Vec::new());
+    assert!(enrolment.hear(&message).unwrap().identity.is_none());
+    let message = old.announced(vec![update(&good), given_up(old, hour)], Vec::new());
+    assert!(enrolment.hear(&message).unwrap().identity.is_some());
+    assert_eq!(received(&world), both);
+    // The new one can, from the moment on that it names.
+    let soon = given_up(old, Duration::ZERO);
+    let Body::Rann(mut later) = soon else {
+        panic!("a rann");
+    };
+    let ahead = std::time::SystemTime::now() + hour;
+    let ahead = ahead.duration_since(std::time::UNIX_EPOCH).unwrap();
+    later.will_be_revoked_at =
+        GeneralizedTime::from_unix_duration(Duration::from_secs(ahead.as_secs())).unwrap();
+    let message = new.announced(vec![Body::Rann(later)], vec![link.clone()]);
+    assert!(enrolment.hear(&message).unwrap().identity.is_none());
+    assert_eq!(received(&world), both);
+    let message = new.announced(vec![given_up(old, hour)], vec![link]);
+    let identity = enrolment.hear(&message).unwrap().identity.unwrap();
+    assert_eq!(identity.anchors.len(), 1);
+    assert_eq!(received(&world), [new.root().to_der()]);
+}
+
+#[tokio::test]
+async fn a_root_of_a_file_stays_until_somebody_takes_it_out() {
+    let world = World::new().await;
+    fs::write(world.path("ca.pem"), world.ca.root_pem()).unwrap();
+    let config = world.config(None, "ca = \"ca.pem\"\n");
+    let enrolment = Enrolment::open(&config, &Clock::Accurate).unwrap().unwrap();
+    enrolment.ensure().await.unwrap();
+    let (old, new) = (&world.ca, CmpCa::named("Test CMP CA 2"));
+    let good = followed(old, &new);
+    let link = good.new_with_old.clone().unwrap();
+    let given_up = given_up(old, Duration::from_secs(3600));
+    let message = new.announced(vec![update(&good), given_up], vec![link]);
+    assert!(enrolment.hear(&message).unwrap().identity.is_some());
+    assert_eq!(received(&world), [new.root().to_der()]);
+    // It is still believed: it stands in the file.
+    let message = old.announced(vec![update(&good)], Vec::new());
+    assert!(enrolment.hear(&message).is_ok());
+    let third = CmpCa::named("Test CMP CA 3");
+    let message = old.announced(vec![update(&followed(old, &third))], Vec::new());
+    assert!(enrolment.hear(&message).unwrap().identity.is_some());
 }
 
 #[test]
