@@ -138,13 +138,21 @@ impl Authority {
         if files.key.exists() && self.is_good(&files.certificate, endpoint_id) {
             return Ok(files);
         }
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        let pem = endpoint_params(endpoint_id, hosts)?
-            .signed_by(&key, &self.issuer)?
-            .pem();
-        write(&files.key, &key.serialize_pem(), 0o600)?;
+        let (pem, key) = self.make(endpoint_id, hosts)?;
+        write(&files.key, &key, 0o600)?;
         write(&files.certificate, &pem, 0o644)?;
         Ok(files)
+    }
+
+    /// A new certificate of a USP Endpoint and its key, as PEM, which nobody keeps.
+    pub(crate) fn make(
+        &self,
+        endpoint_id: &str,
+        hosts: &[&str],
+    ) -> Result<(String, String), PkiError> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let certificate = endpoint_params(endpoint_id, hosts)?.signed_by(&key, &self.issuer)?;
+        Ok((certificate.pem(), key.serialize_pem()))
     }
 
     /// The certificate of a host that is no Endpoint, such as a broker, likewise.

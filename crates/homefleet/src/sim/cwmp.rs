@@ -20,7 +20,7 @@ use crate::output;
 use crate::serve::{Ended, runtime};
 
 /// How often it is looked whether everything is done.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// `sim cwmp`.
 #[derive(Debug, Args)]
@@ -277,13 +277,13 @@ impl Cwmp {
     }
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+pub(super) fn percent(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|percent| *percent <= 100.0)
         .ok_or_else(|| "0 to 100 is wanted".to_owned())
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|seconds| *seconds <= 1e9)
         .ok_or_else(|| "a number of seconds is wanted".to_owned())
@@ -294,7 +294,7 @@ fn number(text: &str) -> Option<f64> {
     (number.is_finite() && number >= 0.0).then_some(number)
 }
 
-fn oui(text: &str) -> Result<String, String> {
+pub(super) fn oui(text: &str) -> Result<String, String> {
     let digits = text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     match digits {
         true => Ok(text.to_ascii_uppercase()),
@@ -302,11 +302,11 @@ fn oui(text: &str) -> Result<String, String> {
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path)
         .map_err(|error| Failure::NotFound(format!("{}: {error}", path.display())))
 }
 
-fn wrong(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+pub(super) fn wrong(path: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::Usage(format!("{}: {error}", path.display()))
 }

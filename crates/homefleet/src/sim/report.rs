@@ -128,7 +128,7 @@ pub(crate) fn json(stats: &Stats, devices: u64, parameters: usize, age: Duration
     })
 }
 
-fn times(times: &Histogram) -> Value {
+pub(crate) fn times(times: &Histogram) -> Value {
     let mut all = json!({ "count": times.count() });
     if times.count() > 0 {
         all["mean"] = json!(times.mean().as_secs_f64() * 1e3);
@@ -140,12 +140,12 @@ fn times(times: &Histogram) -> Value {
     all
 }
 
-fn distribution(times: &Histogram) -> String {
+pub(crate) fn distribution(times: &Histogram) -> String {
     let shares = SHARES.map(|(name, share)| format!("{name} {}", ms(times.percentile(share))));
     format!("{}, longest {}", shares.join(", "), ms(times.max()))
 }
 
-fn ms(time: Duration) -> String {
+pub(crate) fn ms(time: Duration) -> String {
     match time.as_secs_f64() {
         seconds if seconds >= 10.0 => format!("{seconds:.1} s"),
         seconds => format!("{:.1} ms", seconds * 1e3),

@@ -1,9 +1,9 @@
 //! `homefleet sim cwmp` against the server.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use homefleet_api::{NewTask, NewToken, Operation, ParamSetting, Role, SetObject, Task, TaskState};
 use homefleet_cli::demo::pki::Authority;
@@ -22,6 +22,7 @@ struct World {
     server: Option<RunningServer>,
     access: Access,
     url: String,
+    dir: PathBuf,
 }
 
 impl World {
@@ -46,7 +47,28 @@ impl World {
             server: Some(server),
             access,
             url,
+            dir,
         }
+    }
+
+    /// Starts Agents, with certificates of the server's own authority.
+    fn agents(&self, scheme: &str, more: &[&str]) -> Child {
+        let server = self.server.as_ref().unwrap();
+        let url = match scheme {
+            "coaps" => format!("coaps://{}/usp", server.coap_addr()),
+            _ => server.address(homefleet_api::Mtp::Websocket).unwrap(),
+        };
+        let authority = self.dir.to_str().unwrap();
+        let mut args = vec!["--json", "sim", "usp", "--controller", &url];
+        args.extend([
+            "--controller-id",
+            "proto::sim-test",
+            "--authority",
+            authority,
+        ]);
+        args.extend(["--devices", "5", "--ramp", "0.2"]);
+        args.extend(more);
+        command(&args).spawn().unwrap()
     }
 
     /// Runs a fleet to its end.
@@ -109,7 +131,7 @@ fn configure(dir: &Path) -> Config {
     let file = dir.join("homefleet.toml");
     let text = format!(
         "version = 1\nendpoint_id = \"proto::sim-test\"\ndata_dir = \"{dir}/data\"\n\
-         [coap]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+         [coap]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[websocket]\nlisten = \"127.0.0.1:0\"\n\
          [acs]\nlisten = \"127.0.0.1:0\"\nunknown = \"admit\"\ncall_networks = [\"127.0.0.0/8\"]\n\
          [tls]\ncertificate = \"{dir}/server.pem\"\nkey = \"{dir}/server.key\"\nanchors = \"{dir}/ca.pem\"\n",
         dir = dir.display()
@@ -122,6 +144,31 @@ fn get(path: &str) -> Operation {
     Operation::Get {
         paths: vec![path.to_owned()],
         max_depth: 0,
+    }
+}
+
+fn set(path: &str, name: &str, value: &str) -> Operation {
+    Operation::Set {
+        allow_partial: false,
+        objects: vec![SetObject {
+            path: path.to_owned(),
+            params: vec![ParamSetting {
+                name: name.to_owned(),
+                value: value.to_owned(),
+                required: true,
+            }],
+        }],
+    }
+}
+
+fn operate(command: &str, args: &[(&str, &str)]) -> Operation {
+    let args = args
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Operation::Operate {
+        command: format!("Device.{command}"),
+        args: args.collect(),
+        command_key: None,
     }
 }
 
@@ -183,30 +230,12 @@ fn an_operator_calls_reads_changes_and_restarts_a_simulated_device() {
         world.stored(device, ssid).as_deref(),
         Some("home-SIM00000002")
     );
-    let set = Operation::Set {
-        allow_partial: false,
-        objects: vec![SetObject {
-            path: "Device.WiFi.SSID.1.".to_owned(),
-            params: vec![ParamSetting {
-                name: "SSID".to_owned(),
-                value: "renamed".to_owned(),
-                required: true,
-            }],
-        }],
-    };
+    let set = set("Device.WiFi.SSID.1.", "SSID", "renamed");
     assert_eq!(world.task(device, set).state, TaskState::Done);
     assert_eq!(world.task(device, get(ssid)).state, TaskState::Done);
     assert_eq!(world.stored(device, ssid).as_deref(), Some("renamed"));
     let task = world.task(device, get("Device.NoSuch."));
     assert_eq!(task.error.unwrap().param_errors[0].code, 9005);
-    let operate = |command: &str, args: &[(&str, &str)]| Operation::Operate {
-        command: format!("Device.{command}"),
-        command_key: None,
-        args: args
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
-    };
     let download = operate(
         "Download()",
         &[
@@ -311,4 +340,87 @@ fn where_no_acs_is_the_reason_is_told() {
         let args = ["sim", "cwmp", "--acs", &url];
         run(&[&args[..], &wrong[..]].concat()).code(2);
     }
+}
+
+#[test]
+fn agents_of_usp_are_onboarded_and_come_back_after_a_power_failure() {
+    for scheme in ["coaps", "wss"] {
+        let world = World::start(&format!("sim-usp-{scheme}"));
+        let more = [
+            "--power-failure",
+            "2",
+            "--outage",
+            "0.1",
+            "--boot-spread",
+            "0.3",
+            "--once",
+        ];
+        let said = finish(world.agents(scheme, &more)).code(0).json();
+        assert_eq!(said["onboarded"], 5, "{said}");
+        assert_eq!(said["outages"], 5, "{said}");
+        assert_eq!(said["back_ms"]["count"], 5, "{said}");
+        assert_eq!(said["errors"], 0, "{said}");
+        assert_eq!(world.devices(), 5);
+    }
+}
+
+#[test]
+fn an_operator_reads_changes_and_restarts_a_simulated_agent() {
+    let world = World::start("sim-usp-operate");
+    let sim = world.agents("wss", &["--restart-takes", "0.1"]);
+    let end = Instant::now() + LIMIT;
+    while world.devices() < 5 {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let device = "os::00D09E-SIM00000003";
+    let ssid = "Device.WiFi.SSID.1.SSID";
+    let task = world.task(device, get("Device.WiFi.SSID.*.SSID"));
+    assert_eq!(task.state, TaskState::Done, "{task:?}");
+    let stored = world.stored(device, ssid);
+    assert_eq!(stored.as_deref(), Some("home-SIM00000003"));
+    let task = world.task(device, set("Device.WiFi.SSID.1.", "SSID", "renamed"));
+    assert_eq!(task.state, TaskState::Done, "{task:?}");
+    let task = world.task(device, get(ssid));
+    assert_eq!(task.state, TaskState::Done, "{task:?}");
+    assert_eq!(world.stored(device, ssid).as_deref(), Some("renamed"));
+    let task = world.task(device, set("Device.WiFi.Radio.1.", "Status", "Down"));
+    assert_eq!(task.error.unwrap().usp_code, Some(7200));
+    let task = world.task(device, operate("Reboot()", &[]));
+    assert_eq!(task.state, TaskState::Done, "{task:?}");
+    assert_eq!(world.task(device, get(ssid)).state, TaskState::Done);
+    signal(&sim, "INT");
+    let said = finish(sim).code(0).json();
+    assert_eq!(said["restarts"], 1, "{said}");
+    // The server's own subscriptions came before the second task.
+    assert!(said["requests"]["Add"].as_u64() >= Some(1), "{said}");
+}
+
+#[test]
+fn where_no_controller_is_the_reason_is_told() {
+    let dir = fresh_dir("sim-usp-nobody");
+    let authority = dir.to_str().unwrap();
+    let args = |url| {
+        let id = "proto::nobody";
+        [
+            "sim",
+            "usp",
+            "--controller",
+            url,
+            "--controller-id",
+            id,
+            "--authority",
+            authority,
+        ]
+    };
+    for wrong in ["http://127.0.0.1/", "wss:///usp", "coaps://", "127.0.0.1"] {
+        let ran = run(&args(wrong)).code(2);
+        assert!(ran.err.contains("--controller"), "{ran:?}");
+    }
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/usp", nobody.local_addr().unwrap());
+    drop(nobody);
+    let more = ["--devices", "1", "--ramp", "0", "--duration", "1"];
+    let ran = run(&[&args(&url)[..], &more].concat()).code(5);
+    assert!(ran.err.contains("no device was answered"), "{ran:?}");
 }

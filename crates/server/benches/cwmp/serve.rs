@@ -58,6 +58,11 @@ fn config(directory: &Path, login: bool) -> Config {
     config.acs.listen = Some(any);
     config.acs.unknown = UnknownCpes::Admit;
     config.acs.call_networks = vec!["127.0.0.0/8".to_owned()];
+    // The measured sessions are not of the devices that would remember them.
+    config.acs.device_logins = false;
+    // One that is over lingers for five seconds; here there are thousands a second.
+    config.acs.sessions = 100_000;
+    config.acs.call_networks = vec!["127.0.0.0/8".to_owned()];
     if login {
         config.acs.username = Some(LOGIN.to_owned());
         let file = write("acs-password", PASSWORD);

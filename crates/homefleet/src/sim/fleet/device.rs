@@ -107,7 +107,7 @@ impl Device {
                 Off::Cut => {
                     let cut = *self.power.borrow_and_update();
                     if let Some(cut) = cut {
-                        let again = cut.at + cut.outage;
+                        let again = cut.again();
                         self.missing_since = Some(again);
                         let again = again + self.chance.within(cut.spread);
                         tokio::time::sleep_until(again.into()).await;
@@ -456,7 +456,7 @@ impl<'d> Powered<'d> {
         match what {
             Due::Change => {
                 let name = match plan.root {
-                    Root::Device => "IP.Interface.1.IPv4Address.1.IPAddress",
+                    Root::Device | Root::Usp => "IP.Interface.1.IPv4Address.1.IPAddress",
                     Root::InternetGatewayDevice => {
                         "WANDevice.1.WANConnectionDevice.1.WANIPConnection.1.ExternalIPAddress"
                     }
@@ -464,7 +464,7 @@ impl<'d> Powered<'d> {
                 let [a, b, c, ..] = self.device.chance.bits().to_be_bytes();
                 self.device.values.change(name, format!("100.{a}.{b}.{c}"));
                 // Every Inform tells it of the older model anyway.
-                if plan.root == Root::Device && !self.changed.contains(&name) {
+                if plan.root != Root::InternetGatewayDevice && !self.changed.contains(&name) {
                     self.changed.push(name);
                 }
                 self.machine.raise(Event::new(EventCode::ValueChange));

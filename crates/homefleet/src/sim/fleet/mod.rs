@@ -25,11 +25,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::calls::Calls;
-use self::chance::{Chance, mixed};
+pub(crate) use self::chance::{Chance, mixed};
 use self::device::Device;
 pub(crate) use self::histogram::Histogram;
-use self::model::{About, Values};
-pub(crate) use self::model::{Model, ModelError, Root};
+pub(crate) use self::model::{About, Model, ModelError, Place, Root, Values};
 pub(crate) use self::stats::Stats;
 
 /// What is simulated.
@@ -90,7 +89,24 @@ pub(crate) struct Plan {
 pub(crate) struct Cut {
     at: Instant,
     outage: Duration,
-    spread: Duration,
+    /// The time over which devices are up again.
+    pub(crate) spread: Duration,
+}
+
+impl Cut {
+    /// One that happens now.
+    pub(crate) fn now(outage: Duration, spread: Duration) -> Self {
+        Self {
+            at: Instant::now(),
+            outage,
+            spread,
+        }
+    }
+
+    /// When there is power again.
+    pub(crate) fn again(self) -> Instant {
+        self.at + self.outage
+    }
 }
 
 /// What devices share.
@@ -186,12 +202,9 @@ impl Fleet {
 
     /// The power fails everywhere; it comes back after the outage, for each device at some time within the spread.
     pub(crate) fn cut_power(&self, outage: Duration, spread: Duration) {
-        let cut = Cut {
-            at: Instant::now(),
-            outage,
-            spread,
-        };
-        self.shared.power.send_replace(Some(cut));
+        self.shared
+            .power
+            .send_replace(Some(Cut::now(outage, spread)));
     }
 
     /// How many parameters each device has.

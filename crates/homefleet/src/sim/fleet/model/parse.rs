@@ -141,6 +141,9 @@ fn read(root: Root, text: &str) -> Result<Vec<Object>, ModelError> {
             start,
         });
     }
+    if root == Root::Usp {
+        objects.retain(|object| object.path != "ManagementServer.");
+    }
     Ok(objects)
 }
 
