@@ -19,9 +19,10 @@ use crate::{
     NewEnrolmentSecret, Pki, RevokeCertificate,
 };
 use crate::{
-    AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, MtpList, NewTask, NewToken,
-    ParameterPage, Problem, ProblemCode, SeriesList, SeriesPoints, ServerInfo, Task, TaskPage,
-    TaskState, Telemetry, Tls, TokenList,
+    Association, AssociationPage, AssociationStatus, AuditPage, CreatedToken, Device, DevicePage,
+    DevicePatch, Event, Home, HomePage, MtpList, NewTask, NewToken, ParameterPage, Problem,
+    ProblemCode, SeriesList, SeriesPoints, ServerInfo, Task, TaskPage, TaskState, Telemetry, Tls,
+    TokenList,
 };
 
 /// How long an answer may take beyond the time a request asks the server to hold it.
@@ -192,6 +193,71 @@ impl Client {
         let step = step.map(|step| step.to_string());
         let query = [("from", from), ("to", to), ("step", step.as_deref())];
         self.get(&address, &query, Duration::ZERO)
+    }
+
+    /// `GET /devices/{id}/association`: the gateway that a device says it is behind, cross-checked, with its history.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn association(&self, device: &str) -> Result<Association, ClientError> {
+        let path = format!("/devices/{}/association", encode(device));
+        self.get(&path, &[], Duration::ZERO)
+    }
+
+    /// `GET /associations`: a page of what devices say of their gateways.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn associations(
+        &self,
+        status: Option<AssociationStatus>,
+        limit: Option<usize>,
+        after: Option<&str>,
+    ) -> Result<AssociationPage, ClientError> {
+        let limit = limit.map(|limit| limit.to_string());
+        let status = status.map(AssociationStatus::as_str);
+        let query = [
+            ("status", status),
+            ("limit", limit.as_deref()),
+            ("after", after),
+        ];
+        self.get("/associations", &query, Duration::ZERO)
+    }
+
+    /// `GET /homes`: a page of gateways, of those that match `search` if given.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn homes(
+        &self,
+        search: Option<&str>,
+        limit: Option<usize>,
+        after: Option<&str>,
+    ) -> Result<HomePage, ClientError> {
+        let limit = limit.map(|limit| limit.to_string());
+        let query = [
+            ("search", search),
+            ("limit", limit.as_deref()),
+            ("after", after),
+        ];
+        self.get("/homes", &query, Duration::ZERO)
+    }
+
+    /// `GET /homes/{id}`: a gateway and the devices behind it.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn home(&self, gateway: &str) -> Result<Home, ClientError> {
+        self.get(&format!("/homes/{}", encode(gateway)), &[], Duration::ZERO)
+    }
+
+    /// `POST /homes/{id}/check`: reads the gateway's table of devices now.
+    ///
+    /// # Errors
+    /// As every request: see [`ClientError`].
+    pub fn check_home(&self, gateway: &str) -> Result<Task, ClientError> {
+        let path = format!("/homes/{}/check", encode(gateway));
+        self.post(&path, &[], &(), Duration::ZERO)
     }
 
     /// `GET /tls`: the certificates in force, and the peers refused.

@@ -1,19 +1,26 @@
 //! What the live stream `/api/v1/events` tells.
 //!
 //! Each server-sent event carries one [`Event`] as JSON in `data:`, and its kind in `event:`
-//! (`device`, `task`, `notification`, `parameter`, `telemetry`, `missed`).
+//! (`association`, `device`, `task`, `notification`, `parameter`, `telemetry`, `missed`).
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{DeviceSummary, Task, Timestamp};
+use crate::{Association, DeviceSummary, Task, Timestamp};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
+    /// What is known of a device's gateway changed.
+    Association {
+        /// When.
+        time: Timestamp,
+        /// As it is now.
+        association: Association,
+    },
     /// A device was registered, heard, changed or removed.
     Device {
         /// What happened to it.
@@ -68,6 +75,7 @@ impl Event {
     /// The kind, as in the `event:` field.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Association { .. } => "association",
             Self::Device { .. } => "device",
             Self::Missed { .. } => "missed",
             Self::Notification { .. } => "notification",
@@ -80,6 +88,7 @@ impl Event {
     /// Endpoint ID of the device it is about.
     pub fn device(&self) -> Option<&str> {
         match self {
+            Self::Association { association, .. } => Some(&association.device),
             Self::Device { device, .. } => Some(&device.id),
             Self::Missed { .. } => None,
             Self::Notification { device, .. }

@@ -7,6 +7,7 @@
 //! - [`device`]: what is known of a device,
 //! - [`task`]: an operation on a device, its states and its typed result,
 //! - [`event`]: what the live stream `/api/v1/events` tells,
+//! - [`home`]: gateways, and the devices behind them as both sides say,
 //! - [`telemetry`]: what devices stream, as time series, and how that fares,
 //! - [`account`]: tokens, roles and the audit log,
 //! - [`tls`]: the server's own certificate, whom it trusts, whom it refused,
@@ -24,6 +25,7 @@ pub mod certificate;
 pub mod client;
 pub mod device;
 pub mod event;
+pub mod home;
 pub mod mtp;
 pub mod openapi;
 pub mod problem;
@@ -42,6 +44,11 @@ pub use device::{
     DeviceSummary, Mtp, Parameter, ParameterPage, Reachability, Subscription, SubscriptionState,
 };
 pub use event::{DeviceChange, Event, Notification};
+pub use home::{
+    Association, AssociationChange, AssociationCounts, AssociationPage, AssociationStatus,
+    GatewayClaim, Home, HomeMember, HomePage, HomeStranger, HomeSummary, IdentityDifference,
+    LocalIdentity, UnverifiableReason,
+};
 pub use mtp::{LinkState, MtpLink, MtpList, MtpStatus};
 pub use problem::{Problem, ProblemCode, ProblemDetail};
 pub use task::{

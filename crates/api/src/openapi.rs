@@ -10,9 +10,9 @@ use crate::{
     EnrolmentSecretPage, IssuedCertificate, NewEnrolmentSecret, Pki, RevokeCertificate,
 };
 use crate::{
-    AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event, MtpList, NewTask, NewToken,
-    ParameterPage, Problem, SeriesList, SeriesPoints, ServerInfo, Task, TaskPage, Telemetry, Tls,
-    TokenList,
+    Association, AssociationPage, AuditPage, CreatedToken, Device, DevicePage, DevicePatch, Event,
+    Home, HomePage, MtpList, NewTask, NewToken, ParameterPage, Problem, SeriesList, SeriesPoints,
+    ServerInfo, Task, TaskPage, Telemetry, Tls, TokenList,
 };
 
 /// The document as JSON text, with every path, type and error of `/api/v1`.
@@ -35,6 +35,11 @@ pub fn document() -> String {
         list_parameters,
         list_series,
         show_series,
+        show_association,
+        list_homes,
+        show_home,
+        check_home,
+        list_associations,
         show_telemetry,
         create_task,
         list_tasks,
@@ -183,6 +188,43 @@ fn cancel_task() {}
     responses((status = 200, body = Event, content_type = "text/event-stream"), (status = "4XX", body = Problem)))]
 #[allow(dead_code)]
 fn events() {}
+
+#[utoipa::path(get, path = "/api/v1/devices/{id}/association", tag = "homes",
+    summary = "The gateway that a device says it is behind, and what the cross-check found, with its history",
+    params(("id" = String, Path, description = "Endpoint ID, percent-encoded")),
+    responses((status = 200, body = Association), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn show_association() {}
+
+#[utoipa::path(get, path = "/api/v1/homes", tag = "homes", summary = "Gateways and how many devices say they are behind each, in the order of their Endpoint ID",
+    params(
+        ("search" = Option<String>, Query, description = "Text in the gateway's Endpoint ID, label or product"),
+        ("limit" = Option<usize>, Query, description = "1 to 1000, by default 100"),
+        ("after" = Option<String>, Query, description = "`next` of the page before")),
+    responses((status = 200, body = HomePage), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn list_homes() {}
+
+#[utoipa::path(get, path = "/api/v1/homes/{id}", tag = "homes", summary = "A gateway and the devices behind it, cross-checked",
+    params(("id" = String, Path, description = "Endpoint ID of the gateway, percent-encoded")),
+    responses((status = 200, body = Home), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn show_home() {}
+
+#[utoipa::path(post, path = "/api/v1/homes/{id}/check", tag = "homes", summary = "Reads the gateway's table of devices now (operator)",
+    params(("id" = String, Path, description = "Endpoint ID of the gateway, percent-encoded")),
+    responses((status = 202, body = Task), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn check_home() {}
+
+#[utoipa::path(get, path = "/api/v1/associations", tag = "homes", summary = "What devices say of their gateways, in the order of their Endpoint ID",
+    params(
+        ("status" = Option<String>, Query, description = "checking, confirmed, left, refuted or unverifiable"),
+        ("limit" = Option<usize>, Query, description = "1 to 1000, by default 100"),
+        ("after" = Option<String>, Query, description = "`next` of the page before")),
+    responses((status = 200, body = AssociationPage), (status = "4XX", body = Problem)))]
+#[allow(dead_code)]
+fn list_associations() {}
 
 #[utoipa::path(get, path = "/api/v1/info", tag = "server", summary = "What the server says of itself and of the token",
     responses((status = 200, body = ServerInfo), (status = "4XX", body = Problem)))]

@@ -14,6 +14,7 @@
 //! - [`controller`]: USP messages to and from what the core does,
 //! - [`acs`]: sessions of devices that speak TR-069,
 //! - [`listener`]: where devices connect,
+//! - [`home`]: who is behind which gateway, cross-checked,
 //! - [`telemetry`]: what devices stream: received, stored, plotted, handed on,
 //! - [`pki`]: the CA: keys, profiles, certificates, lists of revoked ones, enrolment secrets,
 //! - [`proxy`]: CMP passed on to CAs elsewhere,
@@ -30,6 +31,7 @@ pub mod controller;
 pub mod core;
 pub mod device;
 pub mod enrol;
+pub mod home;
 pub mod http;
 pub mod listener;
 pub mod metrics;

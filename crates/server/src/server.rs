@@ -208,6 +208,7 @@ impl Server {
             }
             _ => None,
         };
+        let homes = core.clone();
         let app = AppState {
             core: core.clone(),
             login: crate::ui::LoginKeys::default(),
@@ -221,6 +222,7 @@ impl Server {
                 samples.extend(cmp_counted.iter().flat_map(listener::cmp::samples));
                 samples.extend(devices.iter().flat_map(Acs::samples));
                 samples.extend(passed_on.iter().flat_map(Front::samples));
+                samples.extend(homes.home_samples());
                 samples
             }))),
         };

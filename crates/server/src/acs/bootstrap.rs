@@ -14,6 +14,7 @@ use homefleet_cwmp::{Message, ParameterValues, Value, ValueType};
 use super::keeper::Keeper;
 use super::stun::{self, Stun};
 use super::{Policy, login};
+use crate::home::GATEWAY_INFO;
 use crate::store::{CwmpRecord, DeviceRecord, LoginRecord};
 
 /// What is remembered of a part.
@@ -57,6 +58,8 @@ pub(crate) fn bootstrap(grounds: &Grounds<'_>) -> Vec<Part> {
         period(grounds),
         stun::login(grounds),
         stun::notifications(grounds),
+        gateway(grounds),
+        manageable(grounds),
     ];
     let due = parts.into_iter().flatten();
     due.filter(|part| !grounds.cwmp.given.contains_key(part.name))
@@ -113,6 +116,33 @@ fn period(grounds: &Grounds<'_>) -> Option<Part> {
         &interval.to_string(),
     );
     Some(part)
+}
+
+/// It is to tell at once which gateway it is behind; this is so by itself, unless somebody changed it (TR-111 Part 1 §1.2.2).
+fn gateway(grounds: &Grounds<'_>) -> Option<Part> {
+    let below = GATEWAY_INFO.strip_prefix(grounds.cwmp.root.as_str())?;
+    let elements = ["ManufacturerOUI", "SerialNumber", "ProductClass"];
+    let names = elements.map(|element| format!("{below}{element}"));
+    told_actively(grounds, "gateway", names)
+}
+
+/// A gateway is to tell at once of devices that come and go (TR-111 Part 1 §1.2.3).
+fn manageable(grounds: &Grounds<'_>) -> Option<Part> {
+    let number = "ManagementServer.ManageableDeviceNumberOfEntries";
+    told_actively(grounds, "manageable", [number.to_owned()])
+}
+
+/// A part of its own for each: a device that lacks one still has the other.
+fn told_actively(
+    grounds: &Grounds<'_>,
+    part: &'static str,
+    names: impl IntoIterator<Item = String>,
+) -> Option<Part> {
+    let mut part = Part::new(part);
+    let names = names.into_iter();
+    part.attributes
+        .extend(names.map(|name| (name, Notification::Active)));
+    grounds.policy.homes.then_some(part)
 }
 
 impl Part {

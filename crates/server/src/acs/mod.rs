@@ -91,6 +91,8 @@ pub(crate) struct Policy {
     sessions: usize,
     timeout: Duration,
     inform_interval: u32,
+    /// Devices are asked for their gateways, and gateways for their devices.
+    homes: bool,
 }
 
 #[derive(Default)]
@@ -175,6 +177,7 @@ impl Acs {
             key: "data_dir",
             problem,
         })?;
+        let homes = config.home.enabled;
         let config = &config.acs;
         let wrong = |problem: String| ConfigError::Value {
             key: "acs.password_file",
@@ -222,6 +225,7 @@ impl Acs {
                 sessions: config.sessions,
                 timeout: Duration::from_secs(config.timeout),
                 inform_interval: config.inform_interval,
+                homes,
             },
             digest: Mutex::new(digest),
             sessions: Mutex::default(),

@@ -22,6 +22,7 @@ use crate::clock::Millis;
 use crate::config::UnknownCpes;
 use crate::core::State;
 use crate::device::{Contact, Heard};
+use crate::home::GATEWAY_INFO;
 use crate::store::{
     Batch, CwmpRecord, DeviceRecord, Given, ParameterRecord, StoreError, TaskRecord, ToldAddress,
     Write,
@@ -335,11 +336,15 @@ impl Session {
         let core = &self.acs.0.core;
         let now = core.now();
         let root = root_of(inform);
+        let mut paths = vec![
+            format!("{root}DeviceInfo."),
+            format!("{root}ManagementServer."),
+        ];
+        if core.inner().config.home.enabled && GATEWAY_INFO.starts_with(root) {
+            paths.push(GATEWAY_INFO.to_owned());
+        }
         let operation = Operation::Get {
-            paths: vec![
-                format!("{root}DeviceInfo."),
-                format!("{root}ManagementServer."),
-            ],
+            paths,
             max_depth: 0,
         };
         let per_hour = core.inner().config.limits.readings_per_hour;

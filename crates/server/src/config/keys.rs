@@ -849,6 +849,30 @@ const KEYS: &[Key] = &[
         "Most bindings that are held; beyond it devices are answered and not remembered.",
     ),
     key(
+        "home.enabled",
+        Kind::Boolean,
+        "true",
+        "Ask devices for the gateway they are behind, and check that against what the gateway says (TR-111).",
+    ),
+    key(
+        "home.settle",
+        Kind::Integer,
+        "20",
+        "Seconds that a gateway may take to list a device that just came, before what the device says is refuted.",
+    ),
+    key(
+        "home.pause",
+        Kind::Integer,
+        "5",
+        "Seconds between two readings of one gateway's table, at least.",
+    ),
+    key(
+        "home.max_rows",
+        Kind::Integer,
+        "1024",
+        "Most devices kept of a gateway's table.",
+    ),
+    key(
         "cmp.http_listen",
         Kind::Text,
         "\"0.0.0.0:8829\"",

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 mod acs;
 mod cmp;
+mod home;
 mod keys;
 mod mtp;
 mod notif;
@@ -23,6 +24,7 @@ mod template;
 pub(crate) use acs::not_a_network;
 pub use acs::{Acs, UnknownCpes};
 pub use cmp::{Cmp, CmpUpstream};
+pub use home::Home;
 pub use keys::{Key, Kind, keys};
 pub use mtp::{ListeningAgent, Mqtt, Passwords, Stomp, Uds, Url, Version, WebSocket};
 pub use notif::{
@@ -87,6 +89,9 @@ pub struct Config {
     /// Reaching devices behind address translation.
     #[serde(default)]
     pub stun: Stun,
+    /// Who is behind which gateway.
+    #[serde(default)]
+    pub home: Home,
     /// Certificates for devices.
     #[serde(default)]
     pub cmp: Cmp,
@@ -474,6 +479,7 @@ impl Config {
             audit: Audit::default(),
             acs: Acs::default(),
             stun: Stun::default(),
+            home: Home::default(),
             cmp: Cmp::default(),
             notif: Notif::default(),
             pki: Pki::default(),
@@ -530,6 +536,7 @@ impl Config {
         self.check_mtps()?;
         self.check_acs()?;
         self.check_stun()?;
+        self.check_home()?;
         self.check_cmp()?;
         self.check_notif()?;
         self.check_pki()?;
@@ -656,6 +663,7 @@ impl Config {
                 text_length: self.device.max_text_length,
             },
             subscriptions: self.subscriptions(),
+            home: self.homes(),
         }
     }
 

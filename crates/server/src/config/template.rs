@@ -114,6 +114,7 @@ mod tests {
         let mut stun = shown.stun.clone();
         (stun.listen, stun.other, stun.advertise) = (None, None, None);
         assert_eq!(stun, plain.stun);
+        assert_eq!(shown.home, plain.home);
         let mut cmp = shown.cmp.clone();
         (cmp.http_listen, cmp.https_listen) = (None, None);
         (cmp.coap_listen, cmp.coaps_listen) = (None, None);

@@ -11,6 +11,7 @@ use super::answer::Learned;
 use super::{Controller, SELF};
 use crate::clock::Millis;
 use crate::core::State;
+use crate::home;
 use crate::store::{Batch, DeviceRecord, SubscriptionRecord, TaskRecord, Write};
 
 const DEVICE_INFO: &str = "Device.DeviceInfo.";
@@ -25,8 +26,12 @@ const DUPLICATE_KEY: u32 = 7025;
 impl Controller {
     /// Queues the reading of what identifies a device, unless it is queued already.
     pub(super) fn read_device(&self, state: &mut State, now: Millis, device: &str) {
+        let mut paths = vec![DEVICE_INFO.to_owned(), LOCAL_AGENT.to_owned()];
+        if self.0.core.inner().config.home.enabled {
+            paths.extend(home::first_reading());
+        }
         let operation = Operation::Get {
-            paths: vec![DEVICE_INFO.to_owned(), LOCAL_AGENT.to_owned()],
+            paths,
             max_depth: 0,
         };
         if state.queue.has(device, SELF, &operation) {
@@ -140,6 +145,18 @@ impl Controller {
                 }
                 self.ensure_subscriptions(state, now, &task.device, learned, batch);
             }
+            // A device that does not answer path by path is asked for what every device has.
+            Operation::Get { paths, .. }
+                if answer.is_err()
+                    && paths.len() > 2
+                    && paths[..2] == [DEVICE_INFO, LOCAL_AGENT] =>
+            {
+                let operation = Operation::Get {
+                    paths: paths[..2].to_vec(),
+                    max_depth: 0,
+                };
+                self.push_own(state, now, &task.device, operation);
+            }
             Operation::Add { objects, .. }
                 if objects.iter().all(|object| object.path == SUBSCRIPTIONS) =>
             {
@@ -176,7 +193,14 @@ impl Controller {
             })
             .map(|value| value.path.trim_end_matches(".EndpointID").to_owned());
         let present = present_subscriptions(learned, controller.as_deref());
-        let wanted = &self.0.core.inner().config.subscriptions;
+        let mut wanted = self.0.core.inner().config.subscriptions.clone();
+        if self.0.core.inner().config.home.enabled {
+            wanted.extend(home::subscriptions(|path| {
+                learned.complete.iter().any(|object| object == path)
+                    || learned.values.iter().any(|value| value.path == path)
+            }));
+        }
+        let wanted = &wanted;
 
         let stale: Vec<String> = present
             .iter()

@@ -23,6 +23,7 @@ use crate::account::{Accounts, Identity};
 use crate::clock::{Clock, Millis};
 use crate::device::{Alive, Presence, Registry, RegistryConfig};
 use crate::enrol::Enrolment;
+use crate::home::{HomeConfig, Homes};
 use crate::listener::network::Network;
 use crate::metrics::Metrics;
 use crate::pki::Pki;
@@ -39,12 +40,14 @@ mod access;
 mod certificates;
 mod error;
 mod events;
+mod homes;
 mod upkeep;
 
 pub use access::{Access, DeviceQuery, ParameterQuery, SeriesQuery, TaskQuery};
 pub use certificates::CertificateSearch;
 pub use error::CoreError;
 pub use events::EventStream;
+pub use homes::{AssociationQuery, HomeQuery};
 
 /// Policy of the core.
 #[derive(Debug, Clone)]
@@ -67,6 +70,8 @@ pub struct CoreConfig {
     pub limits: DeviceLimits,
     /// Subscriptions kept on every device.
     pub subscriptions: Vec<WantedSubscription>,
+    /// Who is behind which gateway.
+    pub home: HomeConfig,
 }
 
 /// What one device can take of the server.
@@ -143,6 +148,7 @@ pub(crate) struct State {
     /// Where devices are now; not stored.
     pub(crate) presence: Presence,
     pub(crate) queue: Queue,
+    pub(crate) homes: Homes,
     pub(crate) ids: IdSource,
 }
 
@@ -176,6 +182,7 @@ impl Core {
         let devices = store.devices().await?;
         let open = store.open_tasks().await?;
         let core = Self::with(config, clock, store, devices, open).await?;
+        core.restore_homes().await?;
         for task in core.0.store.tasks(None, None, None, 1).await? {
             core.state().ids.after(&task.id);
         }
@@ -226,6 +233,7 @@ impl Core {
                 registry,
                 presence: Presence::default(),
                 queue,
+                homes: Homes::default(),
                 ids: IdSource::default(),
             }),
             accounts: Mutex::new(accounts),
@@ -362,7 +370,8 @@ impl Core {
         let now = self.now();
         let mut state = self.state();
         let (answer, mut batch) = change(&mut state, now);
-        let tasks = state.queue.drain_changes();
+        let mut tasks = state.queue.drain_changes();
+        let associations = self.look_at_homes(&mut state, now, &mut batch, &mut tasks);
         for task in &tasks {
             batch.push(Write::Task(Box::new(task.clone())));
         }
@@ -385,6 +394,9 @@ impl Core {
                 .notifications_forgotten
                 .inc_by(written.forgotten);
             core.tell(&written, tasks);
+            associations
+                .into_iter()
+                .for_each(|event| core.publish(event));
             drop(wake);
             Ok(written)
         });

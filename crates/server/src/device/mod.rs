@@ -53,6 +53,8 @@ impl Default for RegistryConfig {
 pub struct Registry {
     config: RegistryConfig,
     devices: BTreeMap<String, DeviceRecord>,
+    /// Who says that it is this OUI and serial number, with the device's ID behind.
+    names: BTreeSet<(String, String)>,
     /// Devices whose contact times are newer than the store's.
     dirty: BTreeSet<String>,
 }
@@ -120,6 +122,10 @@ pub enum ContactError {
 impl Registry {
     /// The registry with what was stored.
     pub fn new(config: RegistryConfig, devices: Vec<DeviceRecord>) -> Self {
+        let names = devices
+            .iter()
+            .filter_map(|device| Some((name(device)?, device.id.clone())));
+        let names = names.collect();
         let devices = devices
             .into_iter()
             .map(|device| (device.id.clone(), device))
@@ -127,6 +133,7 @@ impl Registry {
         Self {
             config,
             devices,
+            names,
             dirty: BTreeSet::new(),
         }
     }
@@ -239,7 +246,18 @@ impl Registry {
         let device = self.devices.get_mut(id)?;
         let before = device.clone();
         change(device);
-        (before != *device).then(|| device.clone())
+        if before == *device {
+            return None;
+        }
+        if (&before.oui, &before.serial_number) != (&device.oui, &device.serial_number) {
+            if let Some(name) = name(&before) {
+                self.names.remove(&(name, id.to_owned()));
+            }
+            if let Some(name) = name(device) {
+                self.names.insert((name, id.to_owned()));
+            }
+        }
+        Some(device.clone())
     }
 
     /// Whether the server may read a device by itself once more in this hour; counted when it may.
@@ -283,7 +301,21 @@ impl Registry {
     /// Forgets a device.
     pub fn remove(&mut self, id: &str) -> Option<DeviceRecord> {
         self.dirty.remove(id);
-        self.devices.remove(id)
+        let device = self.devices.remove(id)?;
+        if let Some(name) = name(&device) {
+            self.names.remove(&(name, id.to_owned()));
+        }
+        Some(device)
+    }
+
+    /// Devices that say they have this OUI and serial number, in the order of their IDs.
+    pub fn named(&self, oui: &str, serial_number: &str) -> impl Iterator<Item = &DeviceRecord> {
+        let wanted = joined(oui, serial_number);
+        let from = (wanted.clone(), String::new());
+        self.names
+            .range(from..)
+            .take_while(move |(name, _)| *name == wanted)
+            .filter_map(|(_, id)| self.devices.get(id))
     }
 
     /// A device.
@@ -407,6 +439,16 @@ impl Registry {
             open_tasks: u32::try_from(open_tasks).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// What a device is found by on its own network.
+fn name(device: &DeviceRecord) -> Option<String> {
+    let (oui, serial) = (device.oui.as_deref()?, device.serial_number.as_deref()?);
+    Some(joined(oui, serial))
+}
+
+fn joined(oui: &str, serial_number: &str) -> String {
+    format!("{}-{serial_number}", oui.to_ascii_uppercase())
 }
 
 /// What an address takes the place of: at a broker, a device has one address per connection of ours.

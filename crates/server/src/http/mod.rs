@@ -27,6 +27,7 @@ mod devices;
 mod events;
 mod extract;
 mod health;
+mod homes;
 mod mtps;
 mod problem;
 mod serve;
@@ -82,6 +83,11 @@ pub fn router(state: AppState, body_limit: usize) -> Router {
                 .delete(devices::remove),
         )
         .route("/devices/{id}/parameters", get(devices::parameters))
+        .route("/devices/{id}/association", get(homes::association))
+        .route("/homes", get(homes::list))
+        .route("/homes/{id}", get(homes::show))
+        .route("/homes/{id}/check", post(homes::check))
+        .route("/associations", get(homes::associations))
         .route("/devices/{id}/series", get(telemetry::series))
         .route("/devices/{id}/series/{*path}", get(telemetry::points))
         .route("/devices/{id}/tasks", post(tasks::create))

@@ -5,7 +5,7 @@
 //! values learned from it and the end of its task become durable together.
 //!
 //! Reading is one narrow trait per aggregate ([`Devices`], [`Parameters`], [`Tasks`], [`Subscriptions`],
-//! [`Tokens`], [`AuditLog`], [`Certificates`](pki::Certificates)). [`sqlite`] is the embedded backend; a cluster will have another.
+//! [`Tokens`], [`AuditLog`], [`Homes`](home::Homes), [`Certificates`](pki::Certificates)). [`sqlite`] is the embedded backend; a cluster will have another.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
 
+pub mod home;
 pub mod pki;
 pub mod sort;
 pub mod sqlite;
@@ -26,7 +27,16 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>
 
 /// A whole store.
 pub trait Store:
-    Devices + Parameters + Tasks + Subscriptions + Tokens + AuditLog + pki::Certificates + Send + Sync
+    Devices
+    + Parameters
+    + Tasks
+    + Subscriptions
+    + Tokens
+    + AuditLog
+    + home::Homes
+    + pki::Certificates
+    + Send
+    + Sync
 {
     /// Applies a batch completely or not at all. The order of calls is the order of effect, even before
     /// the first future is polled. When it resolves to `Ok`, the batch is on disk.
@@ -143,6 +153,8 @@ pub enum Write {
     Audit(AuditRecord),
     /// Inserts or replaces a device.
     Device(Box<DeviceRecord>),
+    /// What is known of homes.
+    Home(home::HomeWrite),
     /// Removes finished tasks updated before `before`, notifications seen before `seen_before`, and entries of the audit
     /// log from before `audit_before`, of which many go in several rounds.
     Prune {

@@ -111,9 +111,9 @@ pub async fn run(
         let pause = {
             let state = core.state();
             let now = core.now();
-            state
-                .queue
-                .poll_timeout()
+            let homes = state.homes.poll_timeout();
+            let next = state.queue.poll_timeout().into_iter().chain(homes);
+            next.min()
                 .map_or(Duration::from_secs(60), |at| at.since(now))
         };
         tokio::select! {

@@ -10,6 +10,7 @@ use homefleet_server::clock::{Clock, Millis};
 use homefleet_server::controller::{Controller, Incoming, Parcel, Transport};
 use homefleet_server::core::{Access, Core, CoreConfig, WantedSubscription};
 use homefleet_server::device::Proof;
+use homefleet_server::home::HomeConfig;
 use homefleet_server::store::sqlite::SqliteStore;
 use homefleet_server::store::{
     Batch, CertificateRecord, ParameterRecord, Store, TaskRecord, Write,
@@ -103,6 +104,10 @@ pub(crate) fn core_config() -> CoreConfig {
             notification: "Event".to_owned(),
             paths: vec!["Device.Boot!".to_owned()],
         }],
+        home: HomeConfig {
+            enabled: false,
+            ..HomeConfig::default()
+        },
     }
 }
 

@@ -19,6 +19,7 @@ mod cpe;
 mod durability;
 mod enrol;
 mod full;
+mod home;
 mod killed;
 mod live;
 mod mtps;

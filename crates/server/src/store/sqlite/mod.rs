@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{Answer, Batch, Limits, Store, StoreError, Written};
 
+mod home;
 mod pki;
 mod read;
 mod schema;

@@ -215,7 +215,7 @@ impl AuditLog for SqliteStore {
     }
 }
 
-fn documents<T: DeserializeOwned>(
+pub(super) fn documents<T: DeserializeOwned>(
     what: &'static str,
     rows: impl Iterator<Item = rusqlite::Result<(String, String)>>,
 ) -> Result<Vec<T>, StoreError> {

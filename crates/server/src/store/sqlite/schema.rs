@@ -124,6 +124,15 @@ const STEPS: &[&str] = &[
         name  TEXT PRIMARY KEY,
         value BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;",
+    // Homes.
+    "CREATE TABLE association (
+        device TEXT PRIMARY KEY,
+        doc    TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE gateway_table (
+        gateway TEXT PRIMARY KEY,
+        doc     TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the store up to date, all or nothing.

@@ -60,7 +60,9 @@ fn apply(to: &Savepoint<'_>, limits: &Limits, batch: &Batch) -> Result<Written, 
                     .execute([id])?;
                 to.prepare_cached("DELETE FROM seen WHERE device = ?1")?
                     .execute([id])?;
+                super::home::remove(to, id)?;
             }
+            Write::Home(write) => super::home::apply(to, write)?,
             Write::RemoveParameters { device, path } => remove_parameters(to, device, path)?,
             Write::RemoveSubscription { device, id } => {
                 to.prepare_cached("DELETE FROM subscription WHERE device = ?1 AND id = ?2")?
@@ -332,7 +334,7 @@ fn prune(
     Ok(())
 }
 
-fn json<T: serde::Serialize>(
+pub(super) fn json<T: serde::Serialize>(
     what: &'static str,
     id: &str,
     value: &T,
