@@ -5,8 +5,8 @@ use homefleet_api::client::Client;
 
 use crate::failure::Failure;
 use crate::{
-    ca, certificate, cmp, completions, config, demo, device, enrolment, mtp, notif, serve, sim,
-    task, token, trust,
+    ca, certificate, cmp, completions, config, demo, device, enrolment, home, mtp, notif, serve,
+    sim, task, token, trust,
 };
 
 /// Manages every device in every home: gateways, set-top boxes, phones, sensors.
@@ -78,6 +78,9 @@ enum Command {
     /// Devices: list, read, write, operate, watch
     #[command(subcommand)]
     Device(device::Device),
+    /// Homes: which devices are behind which gateway, as both say
+    #[command(subcommand)]
+    Home(home::Home),
     /// Tasks: what was asked of devices, and what came of it
     #[command(subcommand)]
     Task(task::Task),
@@ -126,6 +129,7 @@ impl Cli {
             Command::Serve(command) => command.run(),
             Command::Demo(command) => command.run(&global),
             Command::Device(command) => command.run(&global),
+            Command::Home(command) => command.run(&global),
             Command::Task(command) => command.run(&global),
             Command::Mtp(command) => command.run(&global),
             Command::Certificate(command) => command.run(&global),

@@ -3,7 +3,7 @@
 //! The binary is [`main`] and nothing else. The layers, from the outside in:
 //!
 //! - [`cli`]: the command line as clap types, and which handler each command goes to,
-//! - one file per noun (`device`, `task`, `ca`, `certificate`, `enrolment`, `token`, `cmp`, `trust`, `notif`, `sim`, `config`, `serve`, `demo`,
+//! - one file per noun (`device`, `home`, `task`, `ca`, `certificate`, `enrolment`, `token`, `cmp`, `trust`, `notif`, `sim`, `config`, `serve`, `demo`,
 //!   `completions`): its
 //!   arguments, what it asks of the server through [`homefleet_api::client`], what it prints,
 //! - `pick` (which device is meant), `passphrase` (from a file, the environment or the terminal), `wait` (a task until it has ended), `output` (tables, JSON),
@@ -28,6 +28,7 @@ mod config;
 pub mod demo;
 mod device;
 mod enrolment;
+mod home;
 mod mtp;
 mod notif;
 mod output;

@@ -201,7 +201,7 @@ function listen() {
   let lost = false;
   source.onopen = () => {
     state("live", "live");
-    if (lost) for (const id of ["devices", "summary", "parameters", "tasks", "subscriptions", "all-tasks"]) reloadSoon(id, 0);
+    if (lost) for (const id of ["devices", "homes", "home", "summary", "parameters", "tasks", "subscriptions", "all-tasks"]) reloadSoon(id, 0);
     lost = false;
   };
   source.onerror = () => { lost = true; state("lost", "reconnecting"); };
@@ -209,11 +209,18 @@ function listen() {
     const data = JSON.parse(event.data);
     handler(data);
   });
-  on("device", (data) => { reloadSoon("devices"); reloadSoon("summary", 800); flashDevice(data.device.id); });
+  on("device", (data) => { reloadSoon("devices"); reloadSoon("summary", 800); reloadSoon("homes", 800); reloadSoon("home", 800); flashDevice(data.device.id); });
+  on("association", (data) => {
+    reloadSoon("homes");
+    reloadSoon("home");
+    if (data.association.device === device) reloadSoon("summary", 300);
+    flashDevice(data.association.device);
+  });
   on("task", (data) => {
     reloadSoon("tasks", 120);
     reloadSoon("all-tasks", 120);
     reloadSoon("devices");
+    reloadSoon("home", 400);
     // Values that were read again and did not change have a new age all the same.
     if (data.task.state === "done") reloadSoon("parameters", 400);
   });
@@ -225,7 +232,7 @@ function listen() {
   });
   on("notification", (data) => { if (device) notify(data); });
   on("telemetry", (data) => { if ($("#series")?.dataset.series === data.device) reloadSoon("series", 300); });
-  on("missed", () => { for (const id of ["devices", "parameters", "tasks", "all-tasks"]) reloadSoon(id); });
+  on("missed", () => { for (const id of ["devices", "homes", "home", "parameters", "tasks", "all-tasks"]) reloadSoon(id); });
   addEventListener("pagehide", () => source.close());
 }
 
@@ -440,6 +447,10 @@ document.addEventListener("click", async (event) => {
       await send("POST", tasksUrl, { operation: { type: "get", paths: [data.refresh] } });
       reloadSoon("tasks", 0);
       setTimeout(() => { button.disabled = false; }, 800);
+    } else if (data.check) {
+      button.disabled = true;
+      await send("POST", data.check, {});
+      toast("The gateway is being asked.");
     } else if (data.stageSet) {
       prefill("set", data.stageSet, $(".param-value", rows.get(data.stageSet))?.textContent ?? "");
     } else if (data.stageAdd) {

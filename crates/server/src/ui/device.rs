@@ -4,11 +4,12 @@ use askama::Template;
 use axum::extract::Path;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use homefleet_api::Parameter;
+use homefleet_api::{Device, Parameter};
 
 use super::telemetry::{self, Plots};
 use super::view::device::{Subscription, Summary, subscriptions};
 use super::view::filters;
+use super::view::home::Place;
 use super::view::task::Item as TaskItem;
 use super::view::tree::{Item, Tree};
 use super::view::when::Clock;
@@ -85,7 +86,10 @@ async fn whole(access: &Access, id: &str) -> Result<Page, CoreError> {
         tasks: tasks(access, id, &clock).await?,
         plots: telemetry::few(access, id).await?,
         tree: Tree::new(&parameters, device.parameter_count, &clock),
-        device: Summary::new(&device, &parameters, &clock),
+        device: Summary {
+            places: places(access, &device),
+            ..Summary::new(&device, &parameters, &clock)
+        },
     })
 }
 
@@ -109,7 +113,11 @@ async fn one_part(access: &Access, id: &str, part: &str) -> Result<Response, Cor
     Ok(match part {
         "summary" => {
             let parameters = parameters(access, id, Some("Device.DeviceInfo.")).await?;
-            let device = Summary::new(&device, &parameters, &clock);
+            let places = places(access, &device);
+            let device = Summary {
+                places,
+                ..Summary::new(&device, &parameters, &clock)
+            };
             render(StatusCode::OK, &SummaryPart { device })
         }
         "parameters" => {
@@ -129,6 +137,18 @@ async fn one_part(access: &Access, id: &str, part: &str) -> Result<Response, Cor
         }
         _ => StatusCode::NOT_FOUND.into_response(),
     })
+}
+
+/// The home that it is the gateway of, and the gateway that it is behind.
+fn places(access: &Access, device: &Device) -> Vec<Place> {
+    let id = &device.summary.id;
+    let own = access
+        .home(id)
+        .ok()
+        .map(|_| Place::gateway(&device.summary));
+    let behind = access.association(id).ok();
+    let behind = behind.and_then(|found| Place::new(&found));
+    own.into_iter().chain(behind).collect()
 }
 
 async fn parameters(

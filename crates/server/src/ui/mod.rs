@@ -6,7 +6,7 @@
 //! (`/devices/{id}/parameters`) when a part is to be drawn again: there is one rendering, and it is here.
 //!
 //! - `session`: signing in (by token, or by a one-time link) and out,
-//! - `devices`, `device`, `tasks`, `telemetry`, `connections`: the pages,
+//! - `devices`, `device`, `homes`, `tasks`, `telemetry`, `connections`: the pages,
 //! - `view`: what templates show, made from the API's types; no I/O,
 //! - `assets`: style, script and icon, compiled in.
 //!
@@ -26,6 +26,7 @@ mod certificates;
 mod connections;
 mod device;
 mod devices;
+mod homes;
 mod login;
 mod session;
 mod tasks;
@@ -43,6 +44,8 @@ pub fn router(state: AppState) -> Router {
         .route("/devices", get(devices::page))
         .route("/devices/{id}", get(device::page))
         .route("/devices/{id}/{part}", get(device::part))
+        .route("/homes", get(homes::page))
+        .route("/homes/{id}", get(homes::home))
         .route("/tasks", get(tasks::page))
         .route("/certificates", get(certificates::certificates))
         .route("/approvals", get(certificates::approvals))

@@ -9,6 +9,7 @@ use homefleet_api::{
 
 use homefleet_net::mtp::Route;
 
+use super::home::Place;
 use super::when::{Clock, When};
 
 /// A line of the list.
@@ -83,6 +84,8 @@ pub(crate) struct Summary {
     pub(crate) state: &'static str,
     /// The same for a person.
     pub(crate) state_text: &'static str,
+    /// Where it is: behind which gateway, the gateway of which home.
+    pub(crate) places: Vec<Place>,
     /// What is worth knowing at a glance.
     pub(crate) facts: Vec<Fact>,
 }
@@ -243,6 +246,7 @@ impl Summary {
             name: name(summary),
             state: summary.reachability.as_str(),
             state_text: state_text(summary.reachability),
+            places: Vec::new(),
             facts,
         }
     }
@@ -320,7 +324,7 @@ fn href(id: &str) -> String {
     format!("/devices/{}", encode(id))
 }
 
-fn name(device: &DeviceSummary) -> String {
+pub(super) fn name(device: &DeviceSummary) -> String {
     let said = |text: &Option<String>| text.clone().filter(|text| says_something(text));
     said(&device.label)
         .or_else(|| own_name(device))

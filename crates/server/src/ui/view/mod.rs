@@ -3,6 +3,7 @@
 pub(super) mod connection;
 pub(super) mod device;
 pub(super) mod filters;
+pub(super) mod home;
 pub(super) mod plot;
 pub(super) mod stream;
 pub(super) mod task;
