@@ -2,8 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
-use crate::support::world;
+use crate::support::{run_in_world, world};
 
 /// Status line, headers and body of an answer.
 fn ask(request: &str, headers: &[(&str, &str)], body: &str) -> String {
@@ -96,6 +97,42 @@ fn the_page_of_connections_shows_where_devices_come() {
     }
     let answer = ask("GET /api/v1/mtps", &headers, "");
     assert!(answer.contains(r#""mtp":"coap""#), "{answer}");
+}
+
+#[test]
+fn what_a_device_streams_is_on_the_command_line_and_in_the_console() {
+    const FREE: &str = "homefleet-tr181:Device/DeviceInfo/MemoryStatus/Free";
+    let device = world().device.as_str();
+    let end = Instant::now() + Duration::from_secs(120);
+    let points = loop {
+        let points = run_in_world(&["--json", "notif", "series", device, FREE, "--step", "1"]);
+        let json: serde_json::Value = serde_json::from_str(&points.out).unwrap_or_default();
+        if json["points"].as_array().is_some_and(|all| all.len() >= 2) {
+            break json;
+        }
+        assert!(Instant::now() < end, "{points:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    assert_eq!(points["path"], FREE);
+    let listed = run_in_world(&["notif", "series", device]).code(0);
+    assert!(listed.out.contains(FREE), "{listed:?}");
+    let publishers = run_in_world(&["notif", "status"]).code(0);
+    assert!(publishers.out.contains(device), "{publishers:?}");
+    let unknown = run_in_world(&["notif", "series", device, "no/such"]);
+    assert_ne!(unknown.code, 0, "{unknown:?}");
+    assert!(unknown.err.contains("no/such"), "{unknown:?}");
+
+    let cookie = signed_in();
+    let headers = [("Cookie", cookie.as_str())];
+    let overview = ask("GET /telemetry", &headers, "");
+    assert!(overview.contains(device), "{overview}");
+    let page = format!("/telemetry/{}", homefleet_api::client::encode(device));
+    let plots = ask(&format!("GET {page}?range=1h"), &headers, "");
+    assert_eq!(status(&plots), "200", "{plots}");
+    assert!(plots.contains("MemoryStatus/Free"), "{plots}");
+    assert!(plots.contains("<svg") && plots.contains("<path"), "{plots}");
+    let none = ask(&format!("GET {page}?search=nosuchleaf"), &headers, "");
+    assert!(!none.contains("MemoryStatus/Free"), "{none}");
 }
 
 #[test]
