@@ -10,13 +10,14 @@
 //! The transaction stays the end entity's: identifier and nonces pass as they are (RFC 9483 §5.2.3), so nothing has to be remembered of what
 //! only passes through. A body is never written anew, so that a proof of possession in it stays good.
 
-use der::asn1::OctetString;
+use der::asn1::{Int, OctetString};
 use rand_core::Rng;
 
 use crate::{
     asn1::{
-        Body, BodyKind, CertRepMessage, CertResponse, EncodedMessage, ErrorMsg, GeneralName,
-        Header, Limits, Message, Name, PollResponse, RevRepContent, Status, StatusInfo,
+        Body, BodyKind, CertRepMessage, CertRequest, CertResponse, Control, EncodedMessage,
+        ErrorMsg, GeneralName, Header, Limits, Message, Name, PollResponse, RevRepContent, Status,
+        StatusInfo,
     },
     protection::{ProtectError, Protection, Protector},
     refusal::Refusal,
@@ -59,6 +60,63 @@ pub fn reprotect(
     header.sender_kid = None;
     change(&mut header);
     protector.protect_kept(header, message.body.clone(), message.extra_certs(), rng)
+}
+
+/// Whether a message asks about nobody's certificate but its sender's own, as far as it names one: with our protection instead of the
+/// sender's, the CA cannot tell. An update is for the certificate that protects it and keeps its subject (RFC 9483 §4.1.3), a revocation is of
+/// that certificate (RFC 9483 §4.2).
+///
+/// # Errors
+/// [`Refusal::Unauthorized`].
+pub fn own_only(message: &Message, requester: &Protection) -> Result<(), Refusal> {
+    let others = |what: &str| Refusal::Unauthorized(format!("{what} of another one's certificate"));
+    match &*message.body {
+        Body::Rr(details) => {
+            let own = details.iter().all(|it| {
+                let template = &it.cert_details;
+                is_own(
+                    requester,
+                    template.issuer.as_ref(),
+                    template.serial_number.as_ref(),
+                )
+            });
+            own.then_some(()).ok_or_else(|| others("a revocation"))
+        }
+        Body::Kur(requests) => {
+            let own = requests
+                .iter()
+                .all(|it| updates_own(&it.cert_req, requester));
+            own.then_some(()).ok_or_else(|| others("an update"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn updates_own(request: &CertRequest, requester: &Protection) -> bool {
+    let Protection::Certificate { parts, .. } = requester else {
+        return false;
+    };
+    let subject = request.cert_template.subject.as_ref();
+    let keeps = subject.is_none_or(|subject| subject.is_null() || *subject == parts.subject);
+    let mut controls = request.controls.iter().flatten();
+    keeps
+        && controls.all(|control| match Control::read(control) {
+            Ok(Control::OldCertId(id)) => is_own(
+                requester,
+                id.issuer.as_directory().as_ref(),
+                Some(&id.serial_number),
+            ),
+            Ok(_) => true,
+            Err(_) => false,
+        })
+}
+
+fn is_own(requester: &Protection, issuer: Option<&Name>, serial: Option<&Int>) -> bool {
+    let Protection::Certificate { parts, .. } = requester else {
+        return false;
+    };
+    let own = Int::new(&parts.serial).ok();
+    issuer == Some(&parts.issuer) && own.is_some() && serial == own.as_ref()
 }
 
 /// Messages in one with our protection: one to which it is added (RFC 9483 §5.2.2.1), whose transaction it then has, or several at once

@@ -7,7 +7,7 @@ use homefleet_cmp::asn1::{Body, BodyKind, Failure, Limits, Message, StatusInfo};
 use homefleet_cmp::authority::RequestKind;
 use homefleet_cmp::client::{Client, ClientConfig, ClientEvent, Outcome};
 use homefleet_cmp::protection::{Protection, ProtectionPolicy, Protector, verify};
-use homefleet_cmp::relay::{Words, belongs, nest, protector_for, reprotect, unnest};
+use homefleet_cmp::relay::{Words, belongs, nest, own_only, protector_for, reprotect, unnest};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use crate::openssl::{Known, pki};
@@ -299,5 +299,60 @@ fn several_messages_travel_in_one_and_each_finds_its_answer() {
     assert_eq!(
         unnest(&answers[0], &asked, &Limits::default()),
         Err(Refusal::UnexpectedBody(BodyKind::Error))
+    );
+}
+
+/// The first message of an `openssl cmp` command.
+fn first_of(command: &str) -> Message {
+    let messages = pki().cmp(command);
+    Message::decode(&messages[0], &Limits::default()).unwrap()
+}
+
+#[test]
+fn nobody_asks_for_the_update_or_revocation_of_anothers_certificate() {
+    // The mock server revokes and updates the certificate of `new` only.
+    let (own, device) = (
+        crate::openssl::by_certificate("new"),
+        crate::openssl::by_certificate("device"),
+    );
+    let judge = |command: &str| {
+        let message = first_of(command);
+        let who = verify(&message, &policy(), &Known).unwrap();
+        own_only(&message, &who)
+    };
+    for own in [
+        format!("-cmd rr -oldcert new.pem -revreason 1 {own}"),
+        format!("-cmd kur -newkey new.key {own}"),
+        format!("-cmd cr -newkey new.key -subject /CN=new {device}"),
+    ] {
+        assert_eq!(judge(&own), Ok(()), "{own}");
+    }
+    let by_secret = crate::openssl::by_secret();
+    for other in [
+        format!("-cmd rr -oldcert new.pem -revreason 1 {device}"),
+        format!("-cmd rr -oldcert new.pem -revreason 1 {by_secret}"),
+        format!("-cmd kur -newkey new.key -oldcert new.pem {device}"),
+    ] {
+        let judged = judge(&other);
+        assert!(
+            matches!(judged, Err(Refusal::Unauthorized(_))),
+            "{other}: {judged:?}"
+        );
+    }
+    // Nor does an update give another subject.
+    let message = first_of(&format!("-cmd kur -newkey new.key {own}"));
+    let who = verify(&message, &policy(), &Known).unwrap();
+    let mut body = (*message.body).clone();
+    let Body::Kur(requests) = &mut body else {
+        panic!("{}", body.kind());
+    };
+    let server = homefleet_cmp::asn1::Name::common("server");
+    requests[0].cert_req.cert_template.subject = Some(server);
+    let body = homefleet_cmp::asn1::Kept::new(body).unwrap();
+    let message = Message { body, ..message };
+    let judged = own_only(&message, &who);
+    assert!(
+        matches!(judged, Err(Refusal::Unauthorized(_))),
+        "{judged:?}"
     );
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use homefleet_cmp::asn1::{Body, BodyKind, Failure, Message, StatusInfo};
-use homefleet_cmp::protection::{Protection, ProtectionPolicy, Protector, verify};
-use homefleet_cmp::relay::{Words, protector_for, reprotect};
+use homefleet_cmp::protection::{ProtectError, Protection, ProtectionPolicy, Protector, verify};
+use homefleet_cmp::relay::{Words, own_only, protector_for, reprotect};
 use homefleet_cmp::{Refusal, RequestParts, TimePolicy, inspect};
 use homefleet_net::cmp::{Answer, Gateway, Request, Status};
 use tokio::sync::Semaphore;
@@ -77,7 +77,7 @@ struct Asked<'a> {
 /// What the requester gets instead of an answer of the CA.
 enum Instead {
     /// A message of ours.
-    Words(Result<Message, homefleet_cmp::protection::ProtectError>),
+    Words(Box<Result<Message, ProtectError>>),
     /// No message.
     Code(Answer),
 }
@@ -160,7 +160,7 @@ impl Relay {
         };
         match self.work(&message, &origin).await {
             Ok(answer) => answer_of(Ok(answer)),
-            Err(Instead::Words(words)) => answer_of(words),
+            Err(Instead::Words(words)) => answer_of(*words),
             Err(Instead::Code(answer)) => answer,
         }
     }
@@ -215,7 +215,13 @@ impl Relay {
             let text = format!("{kind} is not passed on");
             return Err(No::new(Failure::NotAuthorized, text));
         }
-        match self.ca.who(&asked.who, false).await? {
+        let who = self.ca.who(&asked.who, false).await?;
+        // Where the CA sees our protection alone, it takes our word for whose certificate it is.
+        if !self.way.nests() && !who.is_relay() {
+            own_only(asked.message, &asked.who)
+                .map_err(|refusal| No::new(refusal.failure(), refusal.to_string()))?;
+        }
+        match who {
             Requester::Secret { reference, .. } if begins(kind) => {
                 let found = self.ca.pki.secret(&reference).await;
                 let found = found.map_err(|_| unavailable())?;
@@ -397,7 +403,7 @@ impl Relay {
             }
         };
         reprotect(&answer, &asked.protector, change, &mut rng)
-            .map_err(|error| Instead::Words(Err(error)))
+            .map_err(|error| Instead::Words(Box::new(Err(error))))
     }
 
     /// The request for approval of this transaction, or of this key by the same requester.
@@ -473,7 +479,7 @@ impl Relay {
     fn waits(&self, asked: &Asked<'_>, why: &str) -> Instead {
         count(&self.counts.waiting);
         match rng() {
-            Ok(mut rng) => Instead::Words(words(asked).waiting(why, &mut rng)),
+            Ok(mut rng) => said(words(asked).waiting(why, &mut rng)),
             Err(_) => Answer::Refused(Status::Failure).into(),
         }
     }
@@ -481,7 +487,7 @@ impl Relay {
     fn still_waits(&self, asked: &Asked<'_>, why: &str) -> Instead {
         let after = self.ca.check_after;
         match rng() {
-            Ok(mut rng) => Instead::Words(words(asked).still_waiting(after, why, &mut rng)),
+            Ok(mut rng) => said(words(asked).still_waiting(after, why, &mut rng)),
             Err(_) => Answer::Refused(Status::Failure).into(),
         }
     }
@@ -509,7 +515,7 @@ impl Relay {
         self.ca.refused("cmp.relay", &who, asked.origin, no).await;
         let status = StatusInfo::rejection(no.failure, no.text.clone());
         match rng() {
-            Ok(mut rng) => Instead::Words(words(asked).status(first, status, &mut rng)),
+            Ok(mut rng) => said(words(asked).status(first, status, &mut rng)),
             Err(_) => Answer::Refused(Status::Failure).into(),
         }
     }
@@ -526,7 +532,7 @@ impl Relay {
             moment: moment(),
         };
         match rng() {
-            Ok(mut rng) => Instead::Words(words.refuse(refusal, &mut rng)),
+            Ok(mut rng) => said(words.refuse(refusal, &mut rng)),
             Err(_) => Answer::Refused(Status::Failure).into(),
         }
     }
@@ -582,7 +588,11 @@ fn words<'a>(asked: &'a Asked<'_>) -> Words<'a> {
     }
 }
 
-fn answer_of(message: Result<Message, homefleet_cmp::protection::ProtectError>) -> Answer {
+fn said(message: Result<Message, ProtectError>) -> Instead {
+    Instead::Words(Box::new(message))
+}
+
+fn answer_of(message: Result<Message, ProtectError>) -> Answer {
     let bytes = match message {
         Ok(message) => message.encode().map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),

@@ -308,6 +308,22 @@ async fn what_is_not_believed_or_may_not_pass_is_refused_and_the_ca_not_asked() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_has_nobody_elses_certificate_revoked_or_updated_through_the_ra() {
+    let world = ra(mock_url(free_port()), |it| it.wait = false).await;
+    let by_it = "-cert elsewhere/device.pem -key device.key -trusted root.pem -untrusted ca.pem";
+    for command in [
+        "-cmd rr -oldcert elsewhere/server.pem -revreason 1",
+        "-cmd kur -oldcert elsewhere/server.pem -newkey device.key -certout got.pem",
+    ] {
+        let (good, printed) = world.cmp_at(PATH, &format!("{command} {by_it}")).await;
+        assert!(
+            !good && printed.contains("notAuthorized"),
+            "{command}: {printed}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_a_ca_that_is_not_believed_is_not_handed_on() {
     let port = free_port();
     let world = ra(mock_url(port), |it| {
