@@ -178,6 +178,7 @@ impl Metrics {
             Delivery::Taken => "taken",
             Delivery::OnItsWay => "on_its_way",
             Delivery::NotDelivered(_) => "not_delivered",
+            Delivery::Later(_) => "later",
             Delivery::Refused(_) => "refused",
             Delivery::Unclear(_) => "unclear",
         };

@@ -23,7 +23,7 @@ type Keep = Box<dyn FnOnce(&mut CwmpRecord) + Send + Sync>;
 /// What devices are given together: all of it, or nothing.
 pub(crate) struct Part {
     /// What it is, for [`CwmpRecord::given`] and the log.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// Names below the root, and the values that they get, with their types in the data model.
     pub(crate) values: Vec<(String, ValueType, String)>,
     /// Names below the root, and what is to be told about their changes. They follow the values.
@@ -61,8 +61,8 @@ pub(crate) fn bootstrap(grounds: &Grounds<'_>) -> Vec<Part> {
         gateway(grounds),
         manageable(grounds),
     ];
-    let due = parts.into_iter().flatten();
-    due.filter(|part| !grounds.cwmp.given.contains_key(part.name))
+    let due = parts.into_iter().flatten().chain(notify(grounds));
+    due.filter(|part| !grounds.cwmp.given.contains_key(&part.name))
         .collect()
 }
 
@@ -118,6 +118,19 @@ fn period(grounds: &Grounds<'_>) -> Option<Part> {
     Some(part)
 }
 
+/// What the operator wants to be told of as it happens; one by one, since a device need not have all of it.
+fn notify<'a>(grounds: &'a Grounds<'_>) -> impl Iterator<Item = Part> + 'a {
+    let wanted = grounds.policy.value_change.iter();
+    let below = wanted.filter_map(|path| path.strip_prefix("Device."));
+    let plain = below.filter(|path| !path.contains(['*', '[']));
+    plain.map(|path| {
+        let mut part = Part::new(format!("notify {path}"));
+        part.attributes
+            .push((path.to_owned(), Notification::Active));
+        part
+    })
+}
+
 /// It is to tell at once which gateway it is behind; this is so by itself, unless somebody changed it (TR-111 Part 1 §1.2.2).
 fn gateway(grounds: &Grounds<'_>) -> Option<Part> {
     let below = GATEWAY_INFO.strip_prefix(grounds.cwmp.root.as_str())?;
@@ -147,9 +160,9 @@ fn told_actively(
 
 impl Part {
     /// Nothing yet.
-    pub(crate) fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: impl Into<String>) -> Self {
         Self {
-            name,
+            name: name.into(),
             values: Vec::new(),
             attributes: Vec::new(),
             before: None,

@@ -58,6 +58,10 @@ use wake::in_words;
 const REALM: &str = "homefleet";
 /// Most long messages that are read at a time, of up to 32 MB each.
 const LONG_BODIES: usize = 16;
+/// How often a task is tried again that its device cannot do for the time being.
+const TRIES: u32 = 3;
+/// Most tasks of which that is remembered.
+const MOST_TRIED: usize = 10_000;
 
 /// The ACS; clones are handles to the same one.
 #[derive(Clone)]
@@ -74,6 +78,8 @@ struct Inner {
     stun: OnceLock<Arc<Stun>>,
     /// A session has begun to take jobs.
     arrived: Notify,
+    /// Tasks that a device could not do for the time being, and how often.
+    tried: Mutex<HashMap<String, u32>>,
     /// Places for long messages.
     long_bodies: Semaphore,
     counters: Mutex<Counters>,
@@ -87,6 +93,9 @@ pub(crate) struct Policy {
     cookieless: bool,
     hold_requests: bool,
     kicked_url: String,
+    discover: u32,
+    /// Paths whose changes are wanted as they happen.
+    value_change: Vec<String>,
     reach: Reach,
     sessions: usize,
     timeout: Duration,
@@ -177,6 +186,7 @@ impl Acs {
             key: "data_dir",
             problem,
         })?;
+        let value_change = config.subscribe.value_change.clone();
         let homes = config.home.enabled;
         let config = &config.acs;
         let wrong = |problem: String| ConfigError::Value {
@@ -215,6 +225,8 @@ impl Acs {
                 device_logins: config.device_logins,
                 cookieless: config.cookieless,
                 hold_requests: config.hold_requests,
+                discover: config.discover,
+                value_change,
                 kicked_url: config.kicked_url.clone().unwrap_or_default(),
                 reach: Reach::parse(&config.call_networks).map_err(|network| {
                     ConfigError::Value {
@@ -231,6 +243,7 @@ impl Acs {
             sessions: Mutex::default(),
             stun: OnceLock::new(),
             arrived: Notify::new(),
+            tried: Mutex::default(),
             long_bodies: Semaphore::new(LONG_BODIES),
             counters: Mutex::default(),
         })))
@@ -401,6 +414,21 @@ impl Acs {
             tracing::error!(device, "its password was sealed under another acs.key");
         }
         Some((login.username.clone(), password?))
+    }
+
+    /// Whether a task that its device cannot do for the time being is tried once more.
+    fn tries_again(&self, task: &str) -> bool {
+        let mut tried = lock(&self.0.tried);
+        if tried.len() >= MOST_TRIED {
+            tried.clear();
+        }
+        let times = tried.entry(task.to_owned()).or_default();
+        *times += 1;
+        let again = *times <= TRIES;
+        if !again {
+            tried.remove(task);
+        }
+        again
     }
 
     fn counted(&self) -> MutexGuard<'_, Counters> {

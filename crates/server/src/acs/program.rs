@@ -42,6 +42,8 @@ pub(super) struct Learned {
     pub(super) complete: Vec<String>,
     /// Objects that are gone.
     pub(super) removed: Vec<String>,
+    /// Objects below the one that was listed.
+    pub(super) objects: Vec<String>,
 }
 
 /// An operation under way.
@@ -63,10 +65,18 @@ enum Work {
         results: Vec<InstancesResult>,
     },
     Command(Box<Commanding>),
+    Discover(Discovering),
     Set(Setting),
     /// These, one after the other.
     Requests(VecDeque<Message>),
     Over(Option<Result<TaskResult, TaskError>>),
+}
+
+struct Discovering {
+    path: String,
+    listed: bool,
+    /// Parameters that were not read yet.
+    names: VecDeque<String>,
 }
 
 struct Getting {
@@ -179,6 +189,18 @@ impl Program {
         }
     }
 
+    /// Lists what is directly below an object, and reads the parameters among it.
+    pub(super) fn discover(path: String) -> Self {
+        Self {
+            work: Work::Discover(Discovering {
+                path,
+                listed: false,
+                names: VecDeque::new(),
+            }),
+            learned: Learned::default(),
+        }
+    }
+
     /// These requests, one after the other, until one is refused.
     pub(super) fn requests(requests: Vec<Message>) -> Self {
         Self {
@@ -230,6 +252,7 @@ impl Program {
                 }
             },
             Work::Command(command) => command.next(),
+            Work::Discover(discovering) => discovering.next(),
             Work::Set(setting) => setting.next(),
             Work::Requests(left) => match left.pop_front() {
                 Some(request) => Step::Send(Box::new(request)),
@@ -283,12 +306,60 @@ impl Program {
                 None
             }
             Work::Command(command) => command.answer(answer),
+            Work::Discover(discovering) => discovering.answer(answer, learned),
             Work::Set(setting) => setting.answer(answer, learned),
             Work::Requests(_) => answer.err().map(|fault| Err(fault_task_error(&fault))),
             Work::Over(_) => None,
         };
         if let Some(over) = over {
             self.work = Work::Over(Some(over));
+        }
+    }
+}
+
+impl Discovering {
+    fn next(&mut self) -> Step {
+        if !self.listed {
+            return send(GetParameterNames {
+                path: self.path.clone(),
+                next_level: true,
+            });
+        }
+        if self.names.is_empty() {
+            return Step::Done(Ok(TaskResult::Get { paths: Vec::new() }));
+        }
+        let names = self.names.iter().take(NAMES_AT_ONCE).cloned().collect();
+        send(GetParameterValues { names })
+    }
+
+    fn answer(
+        &mut self,
+        answer: Result<Message, Fault>,
+        learned: &mut Learned,
+    ) -> Option<Result<TaskResult, TaskError>> {
+        match answer {
+            Ok(Message::GetParameterNamesResponse(response)) if !self.listed => {
+                self.listed = true;
+                for (name, _) in response.infos.iter().take(MOST_NAMES) {
+                    // Some devices tell more than the next level, and the object itself.
+                    let below = name.strip_prefix(self.path.as_str()).unwrap_or_default();
+                    match below.split_once('.') {
+                        Some((_, "")) => learned.objects.push(name.to_owned()),
+                        None if !below.is_empty() => self.names.push_back(name.to_owned()),
+                        _ => {}
+                    }
+                }
+                None
+            }
+            Ok(Message::GetParameterValuesResponse(response)) if self.listed => {
+                let values = response.values.iter();
+                let values = values.map(|(name, value)| (name.to_owned(), value.text.to_owned()));
+                learned.values.extend(values);
+                self.names.drain(..self.names.len().min(NAMES_AT_ONCE));
+                None
+            }
+            Ok(other) => Some(Err(invalid(&unexpected(&other).message))),
+            Err(fault) => Some(Err(fault_task_error(&fault))),
         }
     }
 }

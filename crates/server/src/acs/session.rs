@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use homefleet_api::{DeviceChange, Operation, PathError, TaskError, TaskErrorCode, TaskResult};
 use homefleet_cwmp::acs::{self, AcsEvent, Outcome, SendError};
+use homefleet_cwmp::fault::Retry;
 use homefleet_cwmp::message::{
     AutonomousDUStateChangeCompleteResponse, AutonomousTransferCompleteResponse,
     DUStateChangeCompleteResponse, Inform, KickedResponse, RequestDownloadResponse,
@@ -24,8 +25,8 @@ use crate::core::State;
 use crate::device::{Contact, Heard};
 use crate::home::GATEWAY_INFO;
 use crate::store::{
-    Batch, CwmpRecord, DeviceRecord, Given, ParameterRecord, StoreError, TaskRecord, ToldAddress,
-    Write,
+    Batch, CwmpRecord, DeviceRecord, Discovery, Given, ParameterRecord, StoreError, TaskRecord,
+    ToldAddress, Write,
 };
 use crate::task::queue::Delivery;
 
@@ -37,6 +38,8 @@ const JOBS: usize = 4;
 const TASK_WITHIN: Duration = Duration::from_secs(3);
 /// Most events of an Inform that are remembered (TR-069 A.3.3.1).
 const MOST_EVENTS: usize = 64;
+/// Most objects that wait for being listed.
+const MOST_LEFT: usize = 1024;
 /// Longest text that a device says of itself and is remembered, in characters.
 const LONGEST_TEXT: usize = 256;
 /// Requests of devices that are answered.
@@ -68,6 +71,8 @@ pub(super) async fn run(acs: Acs, cookie: String, origin: Origin, mut inbox: mps
         managed: false,
         parts: None,
         root: String::new(),
+        discover: 0,
+        postponed: false,
         ended: VecDeque::new(),
         sender: Some(sender),
         jobs,
@@ -117,6 +122,10 @@ struct Session {
     parts: Option<VecDeque<Part>>,
     /// What its data model begins with.
     root: String,
+    /// How many more objects may be listed in this session.
+    discover: u32,
+    /// The task that comes next was tried in this session.
+    postponed: bool,
     /// Diagnostics that may have ended.
     ended: VecDeque<TaskRecord>,
     /// For those who have tasks for the device.
@@ -132,12 +141,16 @@ struct Running {
     purpose: Purpose,
     /// An RPC of it was sent.
     began: bool,
+    /// The last fault was one that may pass.
+    passes: bool,
 }
 
 enum Purpose {
     Job(Box<Job>),
     /// What every device is given.
     Give(Box<Part>),
+    /// What is below this object, for the knowledge of the data model.
+    Discover(String),
     /// What a diagnostic has found, for the task that asked for it.
     Collect(Box<TaskRecord>),
 }
@@ -172,7 +185,10 @@ impl Session {
                     self.answer(Ok(message));
                     Ok(())
                 }
-                AcsEvent::Fault { fault, .. } => {
+                AcsEvent::Fault { fault, retry, .. } => {
+                    if let Some(running) = &mut self.running {
+                        running.passes = retry == Retry::Later;
+                    }
                     self.answer(Err(fault));
                     Ok(())
                 }
@@ -251,6 +267,12 @@ impl Session {
                     now,
                 );
                 if let Some(cwmp) = &mut record.cwmp {
+                    if self.acs.0.policy.discover > 0 && cwmp.discovery.is_none() {
+                        cwmp.discovery = Some(Discovery {
+                            left: vec![cwmp.root.clone()],
+                            ..Discovery::default()
+                        });
+                    }
                     self.origin.teach(cwmp);
                 }
             });
@@ -297,6 +319,7 @@ impl Session {
         let login = &self.origin.login;
         tracing::debug!(device = id, ?login, managed, "a CWMP session");
         self.managed = managed;
+        self.discover = self.acs.0.policy.discover;
         {
             let mut counters = self.acs.counted();
             counters.sessions += 1;
@@ -519,6 +542,7 @@ impl Session {
                 program: Program::new(&operation, "", ""),
                 purpose: Purpose::Collect(Box::new(task)),
                 began: false,
+                passes: false,
             });
             return true;
         }
@@ -526,9 +550,16 @@ impl Session {
             Ok(job) => Some(job),
             Err(_) => {
                 // The queue hands out one task at a time, once what was before it is stored.
-                let waits = self.acs.0.core.state().queue.waiting(&device) > 0;
+                let core = &self.acs.0.core;
+                let now = core.now();
+                let waits = {
+                    let state = core.state();
+                    // What the device could not do just now, it cannot do now either.
+                    let due = !self.postponed || state.queue.is_due(now, &device);
+                    due && state.queue.waiting(&device) > 0
+                };
                 if !waits {
-                    return false;
+                    return self.discover(&device);
                 }
                 self.acs.0.core.wake();
                 let next = tokio::time::timeout(TASK_WITHIN, self.jobs.recv());
@@ -554,6 +585,7 @@ impl Session {
             program,
             purpose,
             began: false,
+            passes: false,
         });
         true
     }
@@ -587,8 +619,31 @@ impl Session {
                 program: Program::requests(part.requests(&self.root)),
                 purpose: Purpose::Give(Box::new(part)),
                 began: false,
+                passes: false,
             });
         }
+    }
+
+    /// Nothing else is to be done: a little more of the data model becomes known, while there is more.
+    fn discover(&mut self, device: &str) -> bool {
+        if self.discover == 0 {
+            return false;
+        }
+        self.discover -= 1;
+        let next = {
+            let state = self.acs.0.core.state();
+            let record = state.registry.device(device);
+            let discovery = record.and_then(|record| record.cwmp.as_ref()?.discovery.as_ref());
+            discovery.and_then(|discovery| discovery.left.last().cloned())
+        };
+        let Some(path) = next else { return false };
+        self.running = Some(Running {
+            program: Program::discover(path.clone()),
+            purpose: Purpose::Discover(path),
+            began: false,
+            passes: false,
+        });
+        true
     }
 
     /// Changes what is known of the device, on disk.
@@ -621,22 +676,46 @@ impl Session {
             return;
         };
         let learned = running.program.learned;
-        match running.purpose {
-            Purpose::Give(part) => {
+        let later = match (&running.purpose, &result) {
+            (Purpose::Job(job), Err(error))
+                if running.passes
+                    && job.task.operation.is_idempotent()
+                    && self.acs.tries_again(&job.task.id) =>
+            {
+                Some(Delivery::Later(error.message.clone()))
+            }
+            _ => None,
+        };
+        let purpose = running.purpose;
+        if let (Some(later), Purpose::Job(job)) = (&later, &purpose) {
+            self.postponed = true;
+            let id = &job.task.id;
+            let (_, stored) = self.acs.0.core.change(|state, now| {
+                state.queue.delivered(now, id, later.clone());
+                ((), Batch::default())
+            });
+            // A failed write was logged.
+            drop(stored.await);
+        }
+        match (purpose, later) {
+            (Purpose::Job(job), Some(later)) => {
+                let _gone = job.delivery.send(later);
+            }
+            (Purpose::Give(part), _) => {
                 let (given, keep) = match result {
                     Ok(_) => (Given::Taken, part.taken),
                     Err(error) => {
-                        let (part_name, problem) = (part.name, error.message);
+                        let (part_name, problem) = (&part.name, error.message);
                         tracing::warn!(
                             device,
                             part = part_name,
                             problem,
                             "a device refused what it is to have"
                         );
-                        (Given::Refused(problem), part.refused)
+                        (Given::Refused(shortened(&problem)), part.refused)
                     }
                 };
-                let name = part.name.to_owned();
+                let name = part.name;
                 let kept = self.remember(&device, |cwmp| {
                     cwmp.given.insert(name, given);
                     if let Some(keep) = keep {
@@ -646,7 +725,27 @@ impl Session {
                 // A failed write was logged; the part is given again in the next session.
                 drop(kept.await);
             }
-            Purpose::Collect(task) => {
+            (Purpose::Discover(path), _) => {
+                let mut learned = learned;
+                let objects = std::mem::take(&mut learned.objects);
+                let (_, stored) = self.acs.0.core.change(|state, now| {
+                    let mut batch = learn(state, &device, learned, false, now);
+                    let changed = state.registry.update(&device, |record| {
+                        if let Some(cwmp) = &mut record.cwmp
+                            && let Some(discovery) = &mut cwmp.discovery
+                        {
+                            listed(discovery, &path, objects, result.is_ok());
+                        }
+                    });
+                    if let Some(record) = changed {
+                        batch.push(Write::Device(Box::new(record)));
+                    }
+                    ((), batch)
+                });
+                // A failed write was logged; it is listed again.
+                drop(stored.await);
+            }
+            (Purpose::Collect(task), _) => {
                 let Some(outcome) = command::found(&task.operation, result) else {
                     // It goes on.
                     return;
@@ -667,7 +766,7 @@ impl Session {
                 // A failed write was logged.
                 drop(stored.await);
             }
-            Purpose::Job(job) => {
+            (Purpose::Job(job), None) => {
                 let own = job.task.created_by == SELF;
                 let resets = result.is_ok() && is_factory_reset(&job.task.operation);
                 let cancelled = result
@@ -768,6 +867,23 @@ fn is_factory_reset(operation: &Operation) -> bool {
     matches!(operation, Operation::Operate { command, .. } if command.ends_with("FactoryReset()"))
 }
 
+/// An object was listed, or refused to be: what is below it comes next.
+fn listed(discovery: &mut Discovery, path: &str, below: Vec<String>, taken: bool) {
+    discovery.left.retain(|left| left != path);
+    if taken {
+        discovery.listed = discovery.listed.saturating_add(1);
+    } else {
+        discovery.left_out = discovery.left_out.saturating_add(1);
+    }
+    for object in below.into_iter().rev() {
+        if discovery.left.len() < MOST_LEFT && object.len() <= LONGEST_TEXT {
+            discovery.left.push(object);
+        } else {
+            discovery.left_out = discovery.left_out.saturating_add(1);
+        }
+    }
+}
+
 /// The key of the transfer that the operation took back.
 fn cancelled(operation: &Operation) -> Option<String> {
     match operation {
@@ -837,6 +953,7 @@ fn learn_inform(
     {
         // It is as it left the factory, or may be.
         cwmp.given.clear();
+        cwmp.discovery = None;
     }
     if inform
         .events

@@ -38,6 +38,8 @@ pub struct Acs {
     pub files_url: Option<String>,
     /// Longest file that a device may send, in bytes.
     pub max_upload: u64,
+    /// Most objects of a device's data model that are listed in one session, when nothing else is to be done; 0 = none.
+    pub discover: u32,
     /// Most sessions at a time; beyond it devices are told to come again.
     pub sessions: usize,
     /// Seconds that a device may take for its next message.
@@ -74,6 +76,7 @@ impl Default for Acs {
             files: None,
             files_url: None,
             max_upload: 64 << 20,
+            discover: 0,
             sessions: 10_000,
             timeout: 30,
             inform_interval: 0,

@@ -753,6 +753,12 @@ const KEYS: &[Key] = &[
         "Longest file that a device may send, in bytes.",
     ),
     key(
+        "acs.discover",
+        Kind::Integer,
+        "0",
+        "Objects of a device's data model that are listed and read in one session, when nothing else is to be done, until all are\nknown; 0 = only what is asked for.",
+    ),
+    key(
         "acs.sessions",
         Kind::Integer,
         "10000",

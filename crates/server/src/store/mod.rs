@@ -310,6 +310,8 @@ pub struct CwmpRecord {
     pub again: bool,
     /// Where its last session came from.
     pub address: Option<String>,
+    /// How far its data model is known; `None`: nobody has asked.
+    pub discovery: Option<Discovery>,
     /// What it was given when it began to be managed, by name, and whether it took it.
     pub given: BTreeMap<String, Given>,
     /// Whether it found address translation (NATDetected); `None` when it never said.
@@ -324,6 +326,18 @@ pub struct CwmpRecord {
     pub binding: Option<BindingRecord>,
     /// `ts` of the UDP Connection Request that was sent to it last, in seconds since 1970: it takes only later ones.
     pub last_wake: u64,
+}
+
+/// How far a data model is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Discovery {
+    /// Objects that are still to be listed, the next one last.
+    pub left: Vec<String>,
+    /// Objects that were listed.
+    pub listed: u32,
+    /// Objects that were not, because there were too many or the device refused.
+    pub left_out: u32,
 }
 
 /// Whether a device took what it was given.

@@ -146,7 +146,7 @@ async fn hand_over(
     core.inner().metrics.delivered(&delivery);
     let failure = match &delivery {
         Delivery::NotDelivered(problem) | Delivery::Unclear(problem) => Some(problem.clone()),
-        Delivery::Taken | Delivery::OnItsWay | Delivery::Refused(_) => None,
+        Delivery::Taken | Delivery::OnItsWay | Delivery::Later(_) | Delivery::Refused(_) => None,
     };
     let ((), stored) = core.change(|state, now| {
         match (&failure, &delivery) {

@@ -90,6 +90,8 @@ pub enum Delivery {
     OnItsWay,
     /// The device certainly did not get it; trying again may help.
     NotDelivered(String),
+    /// The device has it, has done nothing, and may be able to later.
+    Later(String),
     /// The device refused it for good.
     Refused(String),
     /// Nobody knows whether it arrived.
@@ -305,7 +307,7 @@ impl Queue {
         match delivery {
             Delivery::OnItsWay => {}
             // A refused probe is still a device that listens.
-            Delivery::Taken | Delivery::Refused(_) => {
+            Delivery::Taken | Delivery::Later(_) | Delivery::Refused(_) => {
                 lane.last_contact = Some(now);
                 self.ready.push_back(device.to_owned());
             }
@@ -343,7 +345,7 @@ impl Queue {
                     answer_by: Some(now.plus(self.config.answer_timeout)),
                 };
             }
-            Delivery::NotDelivered(problem) => {
+            Delivery::NotDelivered(problem) | Delivery::Later(problem) => {
                 lane.flight = Flight::Idle;
                 task.state = TaskState::Queued;
                 task.updated = now;
@@ -748,6 +750,13 @@ impl Queue {
             let mut doubtful = self.doubtful.iter().filter(|task| task.device == device);
             doubtful.find(has_it)
         })
+    }
+
+    /// Whether a task of the device can be handed out at once.
+    pub fn is_due(&self, now: Millis, device: &str) -> bool {
+        let head = self.lanes.get(device).and_then(|lane| lane.order.front());
+        let head = head.and_then(|id| self.tasks.get(id));
+        head.is_some_and(|task| task.next_attempt.is_none_or(|at| at <= now))
     }
 
     /// Commands that a device has accepted and whose completion is awaited.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use homefleet_api::{
-    AddObject, DevicePatch, NewTask, Operation, ParamSetting, Role, SetObject, Task, TaskResult,
-    TaskState,
+    AddObject, DevicePatch, NewTask, Operation, ParamSetting, Reachability, Role, SetObject, Task,
+    TaskResult, TaskState,
 };
 use homefleet_cwmp::auth::{DigestConfig, DigestServer, Stored};
 use homefleet_cwmp::cpe::{Failure, HttpFailure};
@@ -331,6 +331,42 @@ async fn what_the_device_refuses_is_told_with_its_fault() {
     assert!(!cpe.model.contains_key("Device.WiFi.SSID.3.SSID"));
     let command = acs.run(&mut cpe, operate("Device.Dance()", &[])).await;
     assert!(command.error.unwrap().message.contains("Download()"));
+    acs.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_device_cannot_do_for_the_time_being_is_tried_again_and_not_for_ever() {
+    let acs = acs(|_| {}).await;
+    let mut cpe = acs.cpe();
+    cpe.session(EventCode::Bootstrap).await;
+    for (busy, state) in [(2, TaskState::Done), (100, TaskState::Failed)] {
+        cpe.busy = busy;
+        let asked = cpe.asked.len();
+        let task = acs.task(get("Device.DeviceInfo.UpTime")).await;
+        let behind = acs.task(set("Device.WiFi.SSID.1.", "SSID", "new")).await;
+        let mut sessions = 0;
+        while !acs.access.task(&task.id).await.unwrap().state.is_final() {
+            assert_eq!(cpe.session(EventCode::Periodic).await, End::Done);
+            let reachable = acs.access.device(ID).await.unwrap().summary.reachability;
+            assert_eq!(reachable, Reachability::Reachable);
+            sessions += 1;
+            assert!(sessions < 10);
+        }
+        let ended = acs.ended(&task).await;
+        assert_eq!(ended.state, state, "{ended:?}");
+        let tries = cpe.asked[asked..].iter();
+        let tries = tries.filter(|name| **name == "GetParameterValues").count();
+        if state == TaskState::Failed {
+            assert!(ended.error.unwrap().message.starts_with("9004 "));
+            assert!(tries >= 4, "{tries}");
+        }
+        // Those behind it keep their order.
+        cpe.busy = 0;
+        while !acs.access.task(&behind.id).await.unwrap().state.is_final() {
+            assert_eq!(cpe.session(EventCode::Periodic).await, End::Done);
+        }
+        assert_eq!(acs.ended(&behind).await.state, TaskState::Done);
+    }
     acs.server.stop().await;
 }
 

@@ -8,7 +8,7 @@ use homefleet_cwmp::message::{
 };
 use homefleet_cwmp::{EventCode, FaultCode, Method};
 
-use crate::acs::{acs, operate};
+use crate::acs::{acs, get, operate};
 use crate::cpe::{Cpe, End};
 
 const FIRMWARE: &str = "1 Firmware Upgrade Image";
@@ -289,5 +289,73 @@ async fn a_browser_that_was_kicked_goes_where_the_operator_says() {
     cpe.machine.queue(kicked.into(), None).unwrap();
     assert_eq!(cpe.run().await, End::Done);
     assert_eq!(cpe.kicked_to.as_deref(), Some("https://acs.example.com/"));
+    acs.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_data_model_becomes_known_a_little_in_each_session() {
+    let acs = acs(|config| config.acs.discover = 2).await;
+    let mut cpe = acs.cpe();
+    cpe.session(EventCode::Bootstrap).await;
+    let ssid = "Device.WiFi.SSID.2.SSID";
+    assert_eq!(acs.stored(ssid).await, None);
+    let mut sessions = 0;
+    while acs.stored(ssid).await.is_none() {
+        sessions += 1;
+        assert!(sessions < 20, "{:?}", cpe.asked);
+        let asked = cpe.asked.len();
+        // What an operator wants goes first, and is done in the same session.
+        let task = acs.task(get("Device.DeviceInfo.UpTime")).await;
+        assert_eq!(cpe.session(EventCode::Periodic).await, End::Done);
+        assert_eq!(acs.ended(&task).await.state, TaskState::Done);
+        assert_eq!(cpe.asked.get(asked), Some(&"GetParameterValues"));
+        let listed = cpe.asked[asked..].iter();
+        assert!(
+            listed
+                .filter(|asked| **asked == "GetParameterNames")
+                .count()
+                <= 2
+        );
+    }
+    assert!(sessions > 1);
+    loop {
+        let asked = cpe.asked.len();
+        assert_eq!(cpe.session(EventCode::Periodic).await, End::Done);
+        if cpe.asked.len() == asked {
+            break;
+        }
+        sessions += 1;
+        assert!(sessions < 40, "{:?}", cpe.asked);
+    }
+    // All of it is known, and it stays at that.
+    let count = acs
+        .access
+        .device(crate::cpe::ID)
+        .await
+        .unwrap()
+        .parameter_count;
+    assert_eq!(count, cpe.model.len() as u64);
+    acs.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_operator_wants_to_be_told_of_is_asked_for_at_first() {
+    let acs = acs(|config| {
+        config.subscribe.value_change = vec![
+            "Device.Nothing.Name".to_owned(),
+            "Device.WiFi.SSID.1.SSID".to_owned(),
+            "Device.WiFi.SSID.*.Enable".to_owned(),
+        ];
+    })
+    .await;
+    let mut cpe = acs.cpe();
+    cpe.session(EventCode::Bootstrap).await;
+    let told: Vec<_> = cpe.attributes.iter().collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].0, "Device.WiFi.SSID.1.SSID");
+    assert_eq!(told[0].1.notification, Notification::Active);
+    let asked = cpe.asked.len();
+    cpe.session(EventCode::Periodic).await;
+    assert_eq!(cpe.asked.len(), asked);
     acs.server.stop().await;
 }

@@ -164,7 +164,7 @@ async fn nobody_fetches_a_file_without_the_url_of_an_open_task() {
         let answer = ask(&acs, &format!("GET {wrong}"), "", b"").await;
         assert_eq!(answer.status, 404, "{wrong}");
     }
-    assert_eq!(acs.server.acs().unwrap().counters().refused_files, 4);
+    assert_eq!(acs.server.acs().unwrap().counters().refused_files, 7);
     let get = format!("GET {path}");
     assert_eq!(ask(&acs, &get, "", b"").await.status, 200);
     tells(&mut cpe, &task, 0).await;

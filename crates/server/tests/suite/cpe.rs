@@ -59,6 +59,8 @@ pub(crate) struct Cpe {
     pub(crate) kicked_to: Option<String>,
     /// Notification attributes.
     pub(crate) attributes: BTreeMap<String, SetAttributes>,
+    /// How often it cannot read its values yet.
+    pub(crate) busy: u32,
     /// It is cut off once it has been asked this.
     pub(crate) cut_off_by: &'static str,
     /// How many names it has more than it has values, for its answer to GetParameterNames.
@@ -91,6 +93,7 @@ impl Cpe {
             units: Vec::new(),
             kicked_to: None,
             attributes: BTreeMap::new(),
+            busy: 0,
             cut_off_by: "-",
             more_names: 0,
         };
@@ -329,6 +332,10 @@ impl Cpe {
     fn answer(&mut self, request: Message) -> Message {
         self.asked.push(request.name());
         match request {
+            Message::GetParameterValues(_) if self.busy > 0 => {
+                self.busy -= 1;
+                Fault::new(FaultCode::RESOURCES_EXCEEDED).into()
+            }
             Message::GetParameterValues(request) => {
                 let mut values = ParameterValues::new();
                 for wanted in &request.names {
@@ -365,6 +372,13 @@ impl Cpe {
                 }
                 if names.is_empty() {
                     return Fault::new(FaultCode::INVALID_PARAMETER_NAME).into();
+                }
+                if request.next_level {
+                    names.retain(|name| {
+                        let below = name.strip_prefix(&request.path).unwrap_or_default();
+                        let below = below.strip_suffix('.').unwrap_or(below);
+                        !below.is_empty() && !below.contains('.')
+                    });
                 }
                 names.iter().for_each(|name| infos.push(name, true));
                 for number in 0..self.more_names {
