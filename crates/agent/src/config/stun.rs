@@ -23,11 +23,14 @@ pub(crate) struct StunFile {
 
 impl StunFile {
     pub(super) fn finish(self, base: &Path) -> Result<StunConfig, ConfigError> {
+        // Empty is none, as in the template.
+        let file = self.password_file;
+        let file = file.filter(|file| !file.as_os_str().is_empty());
         let others = self.enable.is_some()
             || self.server.is_some()
             || self.port.is_some()
             || self.username.is_some()
-            || self.password_file.is_some();
+            || file.is_some();
         if self.listen.is_none() && others {
             let reason = "not set: there is nothing for STUN to find out".to_owned();
             return Err(invalid("stun.listen", reason));
@@ -41,7 +44,7 @@ impl StunFile {
         if self.port == Some(0) {
             return Err(invalid("stun.port", "0 is no port".to_owned()));
         }
-        let password = match self.password_file {
+        let password = match file {
             None => None,
             Some(file) => {
                 let file = base.join(file);
