@@ -258,7 +258,7 @@ impl Session {
                     return (None, batch);
                 }
             };
-            state.registry.update(&id, |record| {
+            let news = state.registry.update(&id, |record| {
                 learn_inform(
                     record,
                     &inform,
@@ -276,13 +276,16 @@ impl Session {
                     self.origin.teach(cwmp);
                 }
             });
+            // That it came, and nothing new: the registry stores its contact time with those of others.
+            if (heard != Heard::Known || news.is_some())
+                && let Some(record) = state.registry.to_store(&id)
+            {
+                batch.push(Write::Device(Box::new(record)));
+            }
             let record = state.registry.device(&id);
             let managed = record
                 .and_then(|record| record.cwmp.as_ref())
                 .is_some_and(|cwmp| cwmp.admitted);
-            if let Some(record) = record {
-                batch.push(Write::Device(Box::new(record.clone())));
-            }
             if managed {
                 let values = inform.values.iter().map(|(name, value)| ParameterRecord {
                     path: name.to_owned(),
@@ -307,7 +310,8 @@ impl Session {
             return self.machine.refuse(Instant::now(), fault);
         };
         if stored.await.is_err() {
-            // It was logged. The device tries again, and its events are not lost.
+            // It was logged. The device tries again, and its events are not lost; nor is what was learned of it, which is in memory already.
+            core.state().registry.not_stored(&id);
             let fault = Fault::new(FaultCode::ACS_INTERNAL_ERROR);
             return self.machine.refuse(Instant::now(), fault);
         }

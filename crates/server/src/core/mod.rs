@@ -405,7 +405,9 @@ impl Core {
 
     /// Tells what is on disk now.
     fn tell(&self, written: &Written, tasks: Vec<TaskRecord>) {
-        for (device, value) in &written.changed {
+        // Nobody listens, mostly.
+        let heard = self.0.events.receiver_count() > 0;
+        for (device, value) in written.changed.iter().filter(|_| heard) {
             self.publish(Event::Parameter {
                 device: device.clone(),
                 path: value.path.clone(),
@@ -422,9 +424,11 @@ impl Core {
                     drop(waiter.send(task.clone()));
                 }
             }
-            self.publish(Event::Task {
-                task: task.to_api(),
-            });
+            if heard {
+                self.publish(Event::Task {
+                    task: task.to_api(),
+                });
+            }
         }
     }
 

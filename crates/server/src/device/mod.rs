@@ -393,6 +393,19 @@ impl Registry {
         (found, go_on)
     }
 
+    /// A record that goes to the store as it is: its contact times need no write of their own then.
+    pub fn to_store(&mut self, id: &str) -> Option<DeviceRecord> {
+        self.dirty.remove(id);
+        self.devices.get(id).cloned()
+    }
+
+    /// A record did not reach the store: it goes with the next that do.
+    pub fn not_stored(&mut self, id: &str) {
+        if self.devices.contains_key(id) {
+            self.dirty.insert(id.to_owned());
+        }
+    }
+
     /// Records with newer contact times than stored, for a batched write.
     pub fn drain_dirty(&mut self) -> Vec<DeviceRecord> {
         std::mem::take(&mut self.dirty)

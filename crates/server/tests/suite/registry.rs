@@ -239,3 +239,23 @@ fn search_and_pages_cover_every_device_once() {
     let (found, go_on) = registry.page(Some("kitch"), go_on.as_deref(), 10, 99);
     assert_eq!((ids(found), go_on), (vec!["os::3".to_owned()], None));
 }
+
+#[test]
+fn a_record_goes_to_the_store_once_unless_it_did_not_arrive() {
+    let mut registry = registry(RegistryConfig::default());
+    for id in ["os::1", "os::2"] {
+        let contact = contact(id, Some(id), "coaps://a/usp");
+        assert_eq!(registry.heard(START, contact), Ok(Heard::New));
+    }
+    let stored = registry.to_store("os::1").unwrap();
+    assert_eq!(stored.last_contact, START);
+    let ids = |registry: &mut Registry| -> Vec<String> {
+        let dirty = registry.drain_dirty().into_iter();
+        dirty.map(|record| record.id).collect()
+    };
+    assert_eq!(ids(&mut registry), ["os::2"]);
+    registry.not_stored("os::1");
+    registry.not_stored("os::3");
+    assert_eq!(ids(&mut registry), ["os::1"]);
+    assert_eq!(registry.to_store("os::3"), None);
+}

@@ -3,8 +3,9 @@
 use homefleet_api::{SubscriptionState, TaskState};
 use homefleet_server::store::sqlite::SqliteStore;
 use homefleet_server::store::{
-    AuditLog as _, AuditRecord, Batch, DeviceRecord, Devices as _, Parameters as _, Store as _,
-    StoreError, SubscriptionRecord, Subscriptions as _, Tasks as _, Write,
+    AuditLog as _, AuditRecord, Batch, DeviceRecord, Devices as _, ParameterRecord,
+    Parameters as _, Store as _, StoreError, SubscriptionRecord, Subscriptions as _, Tasks as _,
+    Write,
 };
 
 use crate::common::{DEVICE, START, get, seconds, task, value};
@@ -102,6 +103,26 @@ async fn only_values_that_differ_are_told() {
         second.changed,
         [("os::1".to_owned(), value("Device.B", "3"))]
     );
+}
+
+#[tokio::test]
+async fn a_value_that_is_told_again_was_seen_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    for (at, text, told) in [(1, "a", 1), (2, "a", 0), (3, "b", 1)] {
+        let written = store.write(Batch::one(Write::Parameters {
+            device: "os::1".to_owned(),
+            values: vec![ParameterRecord {
+                seen: seconds(at),
+                ..value("Device.A", text)
+            }],
+            complete: Vec::new(),
+        }));
+        assert_eq!(written.await.unwrap().changed.len(), told, "{at}");
+        let stored = store.parameters("os::1", "", None, 10).await.unwrap();
+        assert_eq!(stored[0].seen, seconds(at));
+        assert_eq!(stored[0].value, text);
+    }
 }
 
 #[tokio::test]

@@ -166,6 +166,9 @@ fn put_parameters(
     values: &[ParameterRecord],
     written: &mut Written,
 ) -> Result<(), StoreError> {
+    let mut touch = to.prepare_cached(
+        "UPDATE parameter SET seen = ?3 WHERE device = ?1 AND sort = ?2 AND value = ?4",
+    )?;
     let mut find =
         to.prepare_cached("SELECT value FROM parameter WHERE device = ?1 AND sort = ?2")?;
     let mut put = to.prepare_cached(
@@ -175,12 +178,16 @@ fn put_parameters(
     let mut room: Option<i64> = None;
     for value in values {
         let key = sort::key(&value.path);
+        let mut fits = value.value.len() <= limits.value_length && value.path.len() <= MAX_PATH;
+        // Most of what devices tell is as it was: that is one search instead of two.
+        if fits && touch.execute(params![device, key, int(value.seen), value.value])? > 0 {
+            continue;
+        }
         let old: Option<String> = find
             .query_row(params![device, key], |row| row.get(0))
             .optional()?;
         let before = old.as_deref().map_or(0, weight);
         let more = weight(&value.value) - before;
-        let mut fits = value.value.len() <= limits.value_length && value.path.len() <= MAX_PATH;
         if fits && more > 0 {
             // Weighed only when something grows, and once per write.
             let left = match room {
