@@ -266,6 +266,8 @@ impl Way {
                 .ok()
         });
         self.link = link;
+        // The engine may be a new one, which knows nothing yet.
+        self.told = None;
         self.tell_address().await;
         self.tell(AcsEvent::Ready).await;
     }

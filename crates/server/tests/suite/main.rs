@@ -8,6 +8,7 @@ mod mosquitto;
 mod rabbitmq;
 
 mod acs;
+mod acs_agent;
 mod acs_bad;
 mod acs_commands;
 mod acs_files;

@@ -478,7 +478,8 @@ impl Engine {
             "" => String::new(),
             address => format!("http://{address}{}", self.cwmp.stored.call_path),
         };
-        self.put("Device.ManagementServer.ConnectionRequestURL", &url);
+        // It lasts: the same address after a restart is no change.
+        self.keep("ConnectionRequestURL", &url);
     }
 
     /// Lets sessions go on; part of settling.

@@ -34,6 +34,9 @@ use crate::{
     provider::{Now, Operation as Running},
 };
 
+/// The UUID of no deployment unit (RFC 9562 §5.9).
+const NO_UNIT: &str = "00000000-0000-0000-0000-000000000000";
+
 impl Engine {
     pub(super) fn acs_transfer(&mut self, now: Now, request: Message) -> Answer {
         if self.cwmp.stored.transfers.len() >= transfer::MOST {
@@ -115,13 +118,14 @@ impl Engine {
         let time = super::date_time(now);
         let result = |operation: &Operation| {
             let uuid = match operation {
-                Operation::Install(one) => one.uuid.clone().unwrap_or_default(),
-                Operation::Update(one) => one.uuid.clone().unwrap_or_default(),
-                Operation::Uninstall(one) => one.uuid.clone(),
+                Operation::Install(one) => one.uuid.clone(),
+                Operation::Update(one) => one.uuid.clone(),
+                Operation::Uninstall(one) => Some(one.uuid.clone()),
             };
             let code = FaultCode::UNKNOWN_ENVIRONMENT;
             OperationResult {
-                uuid,
+                // The schema wants one; a unit that never was has none.
+                uuid: uuid.unwrap_or_else(|| NO_UNIT.to_owned()),
                 state: UnitState::Failed,
                 start_time: time,
                 complete_time: time,

@@ -244,3 +244,37 @@ fn a_failed_session_is_tried_again_within_the_ranges_of_the_policy() {
     assert_eq!(codes(&told), ["0 BOOTSTRAP", "1 BOOT"]);
     assert_eq!(told.retry_count, 3);
 }
+
+#[test]
+fn a_factory_reset_that_was_promised_is_done_after_a_power_cut_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || started(with(|_| {}), Store::open(directory.path()).unwrap());
+    let mut bench = open();
+    session(&mut bench, []);
+    let name = "Device.X_Test.Label";
+    call(&mut bench, set(&[(name, ValueType::String, "here")]));
+    happen(&mut bench, AcsEvent::Called);
+    inform(&mut bench);
+    posted(&mut bench);
+    let answer = ask(&mut bench, FactoryReset {});
+    assert!(matches!(answer, Message::FactoryResetResponse(_)));
+    // The power fails before the session is over.
+    drop(bench);
+    let mut bench = open();
+    let (told, []) = session(&mut bench, []);
+    assert_eq!(codes(&told), ["0 BOOTSTRAP", "1 BOOT"]);
+    assert_eq!(super::value(&mut bench, name), "");
+}
+
+#[test]
+fn a_device_that_speaks_no_cwmp_takes_no_calls_and_starts_no_session() {
+    let mut bench = Bench::new();
+    bench.engine.handle_connection_request(bench.now);
+    bench.drain();
+    assert!(!speaks(&bench));
+    let listens = bench
+        .acs
+        .iter()
+        .any(|action| matches!(action, AcsAction::Listen(login) if login.enabled));
+    assert!(!listens, "without a name and a password nobody may call");
+}
