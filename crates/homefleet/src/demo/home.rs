@@ -13,6 +13,7 @@ use homefleet_api::{
 use homefleet_server::{Access, Config, CoreError, RunningServer, Server, config::Tls};
 
 use super::failed;
+use super::household::{Household, Who};
 use super::pki::{Authority, Issued, random, write};
 use super::way::{Mtp, Way};
 use crate::failure::Failure;
@@ -47,6 +48,8 @@ pub struct Home {
     ca: (PathBuf, PathBuf),
     device_id: String,
     way: Way,
+    /// Who is behind this machine, when it plays the gateway.
+    household: Option<Household>,
 }
 
 impl Home {
@@ -81,7 +84,16 @@ impl Home {
             device_id,
             authority,
             way: Way::Coap,
+            household: None,
         })
+    }
+
+    /// The same with this machine as a gateway, and devices behind it; as it was where the machine has no name of its own to be a gateway by.
+    #[must_use]
+    pub fn inhabited(mut self) -> Self {
+        let gateway = Who::this_machine(&self.device_id);
+        self.household = gateway.and_then(|gateway| Household::new(&self.dir, gateway));
+        self
     }
 
     /// The same with server and agent talking over `mtp`. A broker, where it takes one, runs for as long as the home.
@@ -146,30 +158,46 @@ impl Home {
         cmp: SocketAddr,
         notif: Option<SocketAddr>,
     ) -> Result<agent_config::Config, Failure> {
+        let plain = Who::unnamed(&self.device_id);
+        let who = self.household.as_ref().map_or(&plain, Household::gateway);
+        let controller = self.way.controller(coap, &self.device_id);
+        self.config_of(who, controller, self.way.broker(), cmp, notif)
+    }
+
+    fn config_of(
+        &self,
+        who: &Who,
+        controller: String,
+        brokers: Option<PathBuf>,
+        cmp: SocketAddr,
+        notif: Option<SocketAddr>,
+    ) -> Result<agent_config::Config, Failure> {
         let mut text = agent_config::template(&agent_config::Init {
-            controller: Some(self.way.controller(coap, &self.device_id)),
+            controller: Some(controller),
             controller_id: Some(CONTROLLER_ID.to_owned()),
-            endpoint_id: Some(self.device_id.clone()),
-            brokers: self.way.broker(),
+            endpoint_id: Some(who.id.clone()),
+            brokers,
             enrol: Some(agent_config::InitEnrol {
                 url: format!("coaps://{cmp}"),
-                reference: Some(self.device_id.clone()),
-                secret_file: Some(self.secret_file()),
+                reference: Some(who.id.clone()),
+                secret_file: Some(self.secret_file(who)),
                 trust: Some("from-cmp".to_owned()),
                 ..Default::default()
             }),
-            data_dir: Some(self.dir.join("agent")),
+            data_dir: Some(self.dir.join(&who.name)),
             listen: Some("127.0.0.1:0".to_owned()),
             ..Default::default()
         });
         text.extend(notif.map(telemetry));
-        let file = self.dir.join("agent.toml");
+        let file = self.dir.join(format!("{}.toml", who.name));
         write(&file, &text, 0o600).map_err(|error| failed(&error))?;
         // Both sides look at this machine's one clock, so that it is accurate is beyond doubt here.
         let environment = |name: &str| match name {
             "HOMEFLEET_AGENT_TRUST_TIME" => Some("accurate".to_owned()),
-            "HOMEFLEET_AGENT_CONTROLLER_SUBSCRIBE" => self.way.agent(&self.device_id),
-            _ => None,
+            "HOMEFLEET_AGENT_CONTROLLER_SUBSCRIBE" if who.id == self.device_id => {
+                self.way.agent(&self.device_id)
+            }
+            _ => who.setting(name),
         };
         let mut config = agent_config::Config::parse(&text, &file, environment)
             .map_err(|error| failed(&error))?;
@@ -186,9 +214,14 @@ impl Home {
     pub async fn start(&self, http: SocketAddr, coap: SocketAddr) -> Result<Running, Failure> {
         let running = self.start_server(http, coap).await?;
         running.connected(CONNECT_TIME).await;
-        match self.start_agent(&running).await {
-            Ok(agent) => Ok(Running {
+        let started = match self.start_agent(&running).await {
+            Ok(agent) => self.start_household(&running).await.map(|all| (agent, all)),
+            Err(failure) => Err(failure),
+        };
+        match started {
+            Ok((agent, household)) => Ok(Running {
                 agent: Some(agent),
+                household,
                 ..running
             }),
             Err(failure) => {
@@ -196,6 +229,31 @@ impl Home {
                 Err(failure)
             }
         }
+    }
+
+    /// Starts the devices behind this machine, and tells all of them what DHCP would.
+    async fn start_household(&self, running: &Running) -> Result<Vec<Agent>, Failure> {
+        let mut agents = Vec::new();
+        let Some(household) = &self.household else {
+            return Ok(agents);
+        };
+        let server = &running.server;
+        let (Some(cmp), coap) = (server.cmp_coaps_addr(), server.coap_addr()) else {
+            return Ok(agents);
+        };
+        for who in household.members() {
+            let controller = format!("coaps://{coap}/usp");
+            let config = self.config_of(who, controller, None, cmp, None)?;
+            self.invite(who, &config, running).await?;
+            match tokio::time::timeout(ENROL_TIME, Agent::start(config)).await {
+                Ok(started) => agents.push(started.map_err(|error| failed(&error))?),
+                Err(_) => tracing::warn!(device = who.id, "it got no certificate in time"),
+            }
+        }
+        household
+            .connect(&self.dir)
+            .map_err(|error| failed(&error))?;
+        Ok(agents)
     }
 
     /// Starts the server alone.
@@ -224,6 +282,7 @@ impl Home {
             devices_at: self.way.controller(server.coap_addr(), &self.device_id),
             server,
             agent: None,
+            household: Vec::new(),
         })
     }
 
@@ -233,7 +292,8 @@ impl Home {
             Failure::Failed("the server does not listen for requests for certificates".to_owned())
         })?;
         let config = self.agent_config(server.coap_addr(), cmp, running.telemetry_at())?;
-        self.invite(&config, running).await?;
+        let plain = Who::unnamed(&self.device_id);
+        self.invite(&plain, &config, running).await?;
         let enrolled = Agent::start(config);
         match tokio::time::timeout(ENROL_TIME, enrolled).await {
             Ok(started) => started.map_err(|error| failed(&error)),
@@ -247,6 +307,7 @@ impl Home {
     /// A device that has no certificate yet gets a secret that is good once, as it would come with the device; the server knows it too.
     async fn invite(
         &self,
+        who: &Who,
         config: &agent_config::Config,
         running: &Running,
     ) -> Result<(), Failure> {
@@ -256,29 +317,25 @@ impl Home {
         }
         let secret = random().map_err(|error| failed(&error))?;
         // One from a run that was cut short.
-        if let Err(error) = running
-            .access
-            .remove_enrolment_secret(&self.device_id)
-            .await
-        {
+        if let Err(error) = running.access.remove_enrolment_secret(&who.id).await {
             tracing::debug!(%error, "no secret from before");
         }
         let new = NewEnrolmentSecret {
-            reference: Some(self.device_id.clone()),
+            reference: Some(who.id.clone()),
             secret: Some(secret.clone()),
-            device: Some(self.device_id.clone()),
+            device: Some(who.id.clone()),
             profile: None,
             uses: Some(1),
             expires_in: None,
         };
         let added = running.access.add_enrolment_secret(new).await;
         added.map_err(|error| failed(&error))?;
-        write(&self.secret_file(), &secret, 0o600).map_err(|error| failed(&error))
+        write(&self.secret_file(who), &secret, 0o600).map_err(|error| failed(&error))
     }
 
-    /// The secret that the device comes with.
-    fn secret_file(&self) -> PathBuf {
-        self.dir.join("agent.secret")
+    /// The secret that a device comes with.
+    fn secret_file(&self, who: &Who) -> PathBuf {
+        self.dir.join(format!("{}.secret", who.name))
     }
 
     /// The token of the last run while it is good, a new one otherwise.
@@ -361,6 +418,7 @@ fn device_id(dir: &Path) -> Result<String, Failure> {
 pub struct Running {
     server: RunningServer,
     agent: Option<Agent>,
+    household: Vec<Agent>,
     access: Access,
     token: String,
     device_id: String,
@@ -477,14 +535,24 @@ impl Running {
             .map_err(refused)
     }
 
-    /// Stops the agent, then the server; neither is waited for longer than a second.
+    /// How many devices are behind this machine.
+    pub fn household(&self) -> usize {
+        self.household.len()
+    }
+
+    /// Stops the agents, then the server; neither are waited for longer than a second.
     pub async fn stop(self) {
-        if let Some(agent) = self.agent {
-            // One that does not stop in time is stopped by the end of the process.
-            tokio::time::timeout(STOP_TIME, agent.stop())
-                .await
-                .unwrap_or_default();
-        }
+        let stops = self.agent.into_iter().chain(self.household);
+        let stops: Vec<_> = stops.map(|agent| tokio::spawn(agent.stop())).collect();
+        let stopped = async {
+            for stop in stops {
+                // One that does not stop in time is stopped by the end of the process.
+                drop(stop.await);
+            }
+        };
+        tokio::time::timeout(STOP_TIME, stopped)
+            .await
+            .unwrap_or_default();
         tokio::time::timeout(STOP_TIME, self.server.stop())
             .await
             .unwrap_or_default();

@@ -20,6 +20,7 @@ use crate::serve::{Ended, runtime, with_causes};
 
 mod broker;
 mod home;
+mod household;
 pub mod pki;
 mod way;
 
@@ -61,6 +62,8 @@ pub(crate) struct Demo {
 impl Demo {
     pub(crate) fn run(self, global: &Global) -> Result<(), Failure> {
         let home = Home::open(&self.dir)?;
+        // Who only wants one answer needs nobody else.
+        let home = if self.once { home } else { home.inhabited() };
         log_to(&home)?;
         let http = free_port("--http-port", self.http_port, |at| {
             TcpListener::bind(at).map(drop)
@@ -158,9 +161,19 @@ fn words(home: &Home, running: &Running, contact: Option<&Device>) -> String {
          \n  {program} device operate '{id}' 'Device.IP.Diagnostics.IPPing()' Host=127.0.0.1 \\\
          \n      ProtocolVersion=Any NumberOfRepetitions=3 Timeout=1000 DataBlockSize=64\
          \n  {program} device watch '{id}' Device.DeviceInfo.MemoryStatus.Free\n\
+         {household}\
          \nThe agent streams counters of this machine over DTLS 1.3, too (UDP-notif to {telemetry}):\
          \nthe console plots them live on the device's page, under Telemetry.\n\
          \nCtrl-C ends it.\n",
+        household = match running.household() {
+            0 => String::new(),
+            devices => format!(
+                "\n  {program} home show '{id}'\n\
+                 \nThis machine plays the gateway of a home with {devices} devices, each an agent of its own. No DHCP server runs: what it would\
+                 \ntell is told to the agents as its scripts do (homefleet-agent dhcp-event). The console draws the home at {url}/homes.\n",
+                url = running.url()
+            ),
+        },
         mtp = home.mtp().words(),
         at = running.devices_at(),
         telemetry = running
