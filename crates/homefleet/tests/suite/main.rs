@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod away;
+mod behind;
 mod browser;
 mod ca;
 mod cmp;
@@ -14,6 +15,8 @@ mod cmp_ours;
 mod cmp_proxy;
 mod demo;
 mod device;
+#[path = "../../../agent/tests/suite/home_lan.rs"]
+mod home_lan;
 mod notif;
 mod notif_send;
 mod offline;
