@@ -11,7 +11,7 @@
 //!              time ──────┘
 //! ```
 //!
-//! [`Homes`] is a machine without I/O: it looks at every change that the core makes ([`Homes::look`]), whichever protocol brought it, and says
+//! `Homes` is a machine without I/O: it looks at every change that the core makes (`Homes::look`), whichever protocol brought it, and says
 //! what is to be written, read and told. A table proves something only when it was read after the device said so; a device that just came is
 //! refuted only after the gateway had time to list it. What a notification says is a reason to read, never a value: notifications may come
 //! late and twice, and one parameter at a time.
