@@ -142,6 +142,7 @@ async fn a_device_is_set_up_for_stun_with_a_login_of_its_own() {
         config.stun.advertise = Some("stun.example:3479".to_owned());
         (config.stun.minimum_period, config.stun.maximum_period) = (20, 200);
         config.stun.notification_limit = 7;
+        config.subscribe.value_change = Vec::new();
     })
     .await;
     let mut cpe = cpe(&server, "");
