@@ -159,7 +159,7 @@ mod tests {
             "10.0.0.0/x",
         ] {
             let wrong = wrong.to_owned();
-            assert_eq!(Reach::parse(&[wrong.clone()]), Err(wrong));
+            assert_eq!(Reach::parse(std::slice::from_ref(&wrong)), Err(wrong));
         }
     }
 }

@@ -79,7 +79,7 @@ impl Said {
             ),
             Err(error) => {
                 assert!(std::env::var_os("CI").is_none(), "xmllint: {error}");
-                eprintln!("SKIPPED: xmllint (package libxml2-utils) is missing: {error}");
+                println!("SKIPPED: xmllint (package libxml2-utils) is missing: {error}");
             }
         }
     }
