@@ -1,7 +1,7 @@
 //! The demo's directory, and what runs on it: also the ground of this crate's own tests.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,10 @@ use homefleet_agent::{Agent, config as agent_config};
 use homefleet_api::{
     Device, LinkState, NewEnrolmentSecret, NewTask, NewToken, Operation, Role, Task,
 };
-use homefleet_server::{Access, Config, CoreError, RunningServer, Server, config::Tls};
+use homefleet_server::{
+    Access, Config, CoreError, RunningServer, Server,
+    config::{Tls, UnknownCpes},
+};
 
 use super::failed;
 use super::household::{Household, Who};
@@ -34,6 +37,8 @@ const TOLD: [&str; 3] = [
     "Device.DeviceInfo.ProcessStatus.CPUUsage",
     "Device.IP.Interface.*.Stats.",
 ];
+/// Who the demo's second device is, as one that speaks TR-069: OUI, product class, serial number.
+const MODEM: [&str; 3] = ["02005E", "Modem", "DEMO"];
 /// How long a token of the demo is good.
 const TOKEN_LIFETIME: u64 = 30 * 86_400;
 
@@ -143,6 +148,10 @@ impl Home {
         (config.cmp.coap_listen, config.cmp.coaps_listen) = (somewhere, somewhere);
         (config.cmp.http_listen, config.cmp.https_listen) = (somewhere, somewhere);
         config.notif.listen = Some(SocketAddr::new(coap.ip(), 0));
+        // Nobody but this machine reaches it.
+        config.acs.listen = Some(SocketAddr::new(coap.ip(), self.acs_port(coap.ip())));
+        config.acs.unknown = UnknownCpes::Admit;
+        config.acs.call_networks = vec![format!("{}/32", coap.ip())];
         self.way.enter(&mut config);
         config
     }
@@ -283,6 +292,7 @@ impl Home {
             server,
             agent: None,
             household: Vec::new(),
+            modem: None,
         })
     }
 
@@ -302,6 +312,57 @@ impl Home {
                 self.log_file().display()
             ))),
         }
+    }
+
+    /// Starts a second device beside the first: the same machine as a modem of the installed base, which speaks TR-069 with the server and
+    /// knows nothing of USP.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] when it does not start.
+    pub async fn start_modem(&self, running: &mut Running) -> Result<(), Failure> {
+        let acs = running.server.acs_addr().ok_or_else(|| {
+            Failure::Failed("the server does not listen for devices that speak TR-069".to_owned())
+        })?;
+        let port = acs.port().to_string();
+        write(&self.dir.join("acs-port"), &port, 0o644).map_err(|error| failed(&error))?;
+        let config = self.modem_config(acs)?;
+        let started = Agent::start(config).await;
+        running.modem = Some(started.map_err(|error| failed(&error))?);
+        Ok(())
+    }
+
+    /// The port of the last run, where it is free: a device keeps the login that it was given for as long as its ACS stays where it is.
+    fn acs_port(&self, ip: IpAddr) -> u16 {
+        let port = fs::read_to_string(self.dir.join("acs-port")).ok();
+        let port = port.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        match TcpListener::bind((ip, port)) {
+            Ok(_) => port,
+            Err(_) => 0,
+        }
+    }
+
+    /// Configuration of the modem, for an ACS at `acs`.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] when it is wrong.
+    pub fn modem_config(&self, acs: SocketAddr) -> Result<agent_config::Config, Failure> {
+        let [oui, class, serial] = MODEM;
+        let text = format!(
+            "version = 1\nendpoint_id = \"os::{oui}-{serial}\"\ndata_dir = {data:?}\n\
+             [cwmp]\nurl = \"http://{acs}/\"\nroot = \"InternetGatewayDevice\"\n\
+             connection_request = \"{ip}:0\"\nperiodic = 60\n\
+             [device]\noui = \"{oui}\"\nproduct_class = \"{class}\"\nserial_number = \"{serial}\"\n",
+            data = self.dir.join("modem").display().to_string(),
+            ip = acs.ip(),
+        );
+        let file = self.dir.join("modem.toml");
+        write(&file, &text, 0o600).map_err(|error| failed(&error))?;
+        let mut config =
+            agent_config::Config::parse(&text, &file, |_| None).map_err(|error| failed(&error))?;
+        // As of the first device.
+        config.device.restart = agent_config::Restart::Agent;
+        config.device.allow_network_changes = false;
+        Ok(config)
     }
 
     /// A device that has no certificate yet gets a secret that is good once, as it would come with the device; the server knows it too.
@@ -419,6 +480,7 @@ pub struct Running {
     server: RunningServer,
     agent: Option<Agent>,
     household: Vec<Agent>,
+    modem: Option<Agent>,
     access: Access,
     token: String,
     device_id: String,
@@ -472,6 +534,24 @@ impl Running {
     /// Endpoint ID of the agent.
     pub fn device_id(&self) -> &str {
         &self.device_id
+    }
+
+    /// The second device, which speaks TR-069, as the server knows it.
+    pub fn modem_id(&self) -> String {
+        let [oui, class, serial] = MODEM;
+        format!("cwmp:{oui}-{class}-{serial}")
+    }
+
+    /// Waits until the server has read the second device; whether it has.
+    pub async fn modem_contact(&self, limit: Duration) -> bool {
+        let id = self.modem_id();
+        let known = async {
+            while !matches!(self.access.device(&id).await, Ok(device) if device.parameter_count > 0)
+            {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(limit, known).await.is_ok()
     }
 
     /// The core of the server, as seen by an administrator.
@@ -542,7 +622,8 @@ impl Running {
 
     /// Stops the agents, then the server; neither are waited for longer than a second.
     pub async fn stop(self) {
-        let stops = self.agent.into_iter().chain(self.household);
+        let agents = self.agent.into_iter().chain(self.household);
+        let stops = agents.chain(self.modem);
         let stops: Vec<_> = stops.map(|agent| tokio::spawn(agent.stop())).collect();
         let stopped = async {
             for stop in stops {

@@ -86,7 +86,13 @@ impl Demo {
             home = home.over(self.mtp) => home?,
             () = ended.wait() => return Ok(()),
         };
-        let running = home.start(http, coap).await?;
+        let mut running = home.start(http, coap).await?;
+        if !self.once
+            && let Err(failure) = home.start_modem(&mut running).await
+        {
+            running.stop().await;
+            return Err(failure);
+        }
         let shown = self.show(global, home, &running, &mut ended).await;
         running.stop().await;
         shown
@@ -120,6 +126,7 @@ impl Demo {
                 "devices_at": running.devices_at(),
                 "telemetry_at": running.telemetry_at(),
                 "device": running.device_id(),
+                "modem": running.modem_id(),
                 "directory": home.dir(),
             }))?;
         } else {
@@ -149,6 +156,7 @@ fn words(home: &Home, running: &Running, contact: Option<&Device>) -> String {
         "\nHomefleet demo: this machine, managed over {mtp}\n\
          \n  server    {at}  as {server}\
          \n  agent     {agent}\
+         \n  modem     {modem}  the same machine over TR-069, as of the installed base\
          \n  kept in   {dir}  (delete it to begin anew)\n\
          \n  console   {login}\
          \n            signs you in once; later sign in with the token below\n\
@@ -160,7 +168,9 @@ fn words(home: &Home, running: &Running, contact: Option<&Device>) -> String {
          \n  {program} device set '{id}' Device.DeviceInfo.ProvisioningCode=first-light\
          \n  {program} device operate '{id}' 'Device.IP.Diagnostics.IPPing()' Host=127.0.0.1 \\\
          \n      ProtocolVersion=Any NumberOfRepetitions=3 Timeout=1000 DataBlockSize=64\
-         \n  {program} device watch '{id}' Device.DeviceInfo.MemoryStatus.Free\n\
+         \n  {program} device watch '{id}' Device.DeviceInfo.MemoryStatus.Free\
+         \n  {program} device get '{modem}' InternetGatewayDevice.DeviceInfo.UpTime\
+         \n  {program} device set '{modem}' InternetGatewayDevice.DeviceInfo.ProvisioningCode=first-light\n\
          {household}\
          \nThe agent streams counters of this machine over DTLS 1.3, too (UDP-notif to {telemetry}):\
          \nthe console plots them live on the device's page, under Telemetry.\n\
@@ -175,6 +185,7 @@ fn words(home: &Home, running: &Running, contact: Option<&Device>) -> String {
             ),
         },
         mtp = home.mtp().words(),
+        modem = running.modem_id(),
         at = running.devices_at(),
         telemetry = running
             .telemetry_at()

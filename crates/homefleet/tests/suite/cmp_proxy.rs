@@ -137,9 +137,10 @@ fn every_operation_goes_through_the_proxy_to_our_ca_over_http() {
         // ir, certConf.
         let asked = [&by_secret[..], &named, &kept, &trusting].concat();
         cmp("enroll", &asked).code(0);
-        // A key that the CA makes.
+        // A key that the CA would make; its profile does not let it, and the refusal comes back as the CA said it.
         let central = ["--central", "--out", "@c.pem", "--out-key", "@c.key"];
-        cmp("enroll", &[&by_secret[..], &named, &central].concat()).code(0);
+        let refused = cmp("enroll", &[&by_secret[..], &named, &central].concat()).code(4);
+        assert!(refused.err.contains("NotAuthorized"), "{refused:?}");
         // p10cr.
         let made = Command::new("openssl")
             .args([

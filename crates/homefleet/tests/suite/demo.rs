@@ -229,3 +229,30 @@ fn over_every_mtp_the_device_connects_and_answers() {
         });
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_modem_that_speaks_tr_069_stands_beside_the_device_that_speaks_usp() {
+    let dir = fresh_dir("demo-modem");
+    let any = "127.0.0.1:0".parse().unwrap();
+    for _ in 0..2 {
+        let home = Home::open(&dir).unwrap();
+        let mut running = home.start(any, any).await.unwrap();
+        home.start_modem(&mut running).await.unwrap();
+        let limit = Duration::from_secs(120);
+        assert!(running.modem_contact(limit).await, "the modem is read");
+        assert!(running.first_contact(limit).await.is_some());
+        let id = running.modem_id();
+        let operation = homefleet_api::Operation::Get {
+            paths: vec!["InternetGatewayDevice.DeviceInfo.SerialNumber".to_owned()],
+            max_depth: 0,
+        };
+        let new = homefleet_api::NewTask {
+            operation,
+            expires_in: None,
+        };
+        let task = running.access().submit(&id, new).await.unwrap();
+        let task = running.access().wait_task(&task.id, limit).await.unwrap();
+        assert_eq!(task.state, homefleet_api::TaskState::Done, "{task:?}");
+        running.stop().await;
+    }
+}

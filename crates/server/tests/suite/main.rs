@@ -24,6 +24,7 @@ mod home;
 mod killed;
 mod live;
 mod mtps;
+mod nat;
 mod over;
 mod pki;
 mod queue;
