@@ -162,10 +162,7 @@ fn every_operation_goes_through_the_proxy_to_our_ca_over_http() {
         for what in ["ca-certs", "root-ca-cert", "template", "crl", "current-crl"] {
             cmp("info", &[&by_it[..], &[what]].concat()).code(0);
         }
-        // cr, kur, rr.
-        let another = ["--out", "@n.pem", "--out-key", "@n.key"];
-        let cr = [&by_it[..], &named, &["--request", "cr"], &another].concat();
-        cmp("enroll", &cr).code(0);
+        // kur, rr.
         let next = ["--out", "@d2.pem", "--out-key", "@d2.key"];
         cmp("update", &[&by_it[..], &next].concat()).code(0);
         let by_next = ["--cert", "@d2.pem", "--key", "@d2.key", "--ca", "@root.pem"];
@@ -174,7 +171,7 @@ fn every_operation_goes_through_the_proxy_to_our_ca_over_http() {
         // What the CA refuses is refused by the CA: its protected error comes through.
         let more = ["--out", "@d3.pem", "--out-key", "@d3.key"];
         cmp("update", &[&by_next[..], &more].concat()).code(4);
-        for file in ["d", "c", "n", "d2"] {
+        for file in ["d", "d2"] {
             for kind in ["pem", "key"] {
                 fs::remove_file(path(&format!("{file}.{kind}"))).unwrap();
             }
@@ -190,7 +187,7 @@ fn every_operation_goes_through_the_proxy_to_our_ca_over_http() {
     assert!(status.contains("200"), "{status}");
     let answered = upstream["answered"].as_u64().unwrap();
     let line = format!("homefleet_cmp_proxy_answered_total{{upstream=\"ca\"}} {answered}");
-    assert!(answered > 30 && metrics.contains(&line), "{metrics}");
+    assert!(answered > 20 && metrics.contains(&line), "{metrics}");
 }
 
 #[test]
