@@ -289,8 +289,11 @@ async fn what_is_not_believed_or_may_not_pass_is_refused_and_the_ca_not_asked() 
     let wrong = ir(DEVICE).replace(&format!("pass:{SECRET}"), "pass:not it");
     let stranger = "-cmd ir -cert stranger.pem -key device.key -trusted root.pem -untrusted ca.pem -newkey device.key \
                     -subject /CN=device -certout got.pem";
+    // Of another CA: OpenSSL sends no certificate that is self-signed.
     world.shell(
-        "openssl req -x509 -new -key device.key -subj /CN=stranger -days 2 -out stranger.pem",
+        "openssl req -x509 -new -key device.key -subj /CN=other -days 2 -out other.pem && \
+         openssl req -new -key device.key -subj /CN=stranger -config /dev/null -out stranger.csr && \
+         openssl x509 -req -in stranger.csr -CA other.pem -CAkey device.key -set_serial 7 -days 2 -out stranger.pem",
     );
     for (options, says) in [
         // It is protected by a signature, which a device with a secret may not be able to verify.
