@@ -532,12 +532,28 @@ impl Homes {
         let number = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let table = self.entry(id);
         table.problem = None;
-        table.record.rows = rows;
+        let before = std::mem::replace(&mut table.record.rows, rows);
         table.record.count = Some(count.unwrap_or(number));
         table.record.read = Some(now);
         let record = Box::new(table.record.clone());
-        self.writes.push(HomeWrite::Table(record));
+        self.writes.push(HomeWrite::Table(record.clone()));
         self.members_again(now, registry, id);
+        // Who is listed and has not said where it is may have learned it before it was subscribed to.
+        for row in record.rows.values() {
+            if before.values().any(|known| known == row) {
+                continue;
+            }
+            let silent = registry
+                .named(&row.oui, &row.serial_number)
+                .filter(|device| {
+                    let known = self.associations.get(&device.id);
+                    known.is_none_or(|known| known.claim.is_none())
+                });
+            let silent: Vec<String> = silent.map(|device| device.id.clone()).collect();
+            for device in silent {
+                self.want(now, registry, Reading::Claim(device));
+            }
+        }
     }
 
     /// A gateway's table could not be read.

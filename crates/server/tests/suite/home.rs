@@ -331,6 +331,25 @@ async fn a_claim_is_confirmed_once_the_gateway_lists_the_device() {
 }
 
 #[tokio::test]
+async fn who_is_listed_and_has_said_nothing_is_asked() {
+    let mut home = Home::new().await;
+    // It was read before DHCP told it anything, and subscribed to after that.
+    let reading = home.greet(BOX, "00D09E", "STB", "STB1").await;
+    home.answer(BOX, reading, Some(["", "", ""]), None).await;
+    home.subscribed(BOX).await;
+    let rows = [("00D09E", "STB", "STB1")];
+    home.gateway(&rows).await;
+    let (reading, request) = home.request_to(BOX).await;
+    let Request::Get(get) = request else {
+        panic!("{request:?}")
+    };
+    assert_eq!(get.param_paths, ["Device.GatewayInfo."]);
+    let info = Some(["00D09E", "GW1", ""]);
+    home.again(BOX, reading, info, None).await;
+    assert_eq!(home.status(BOX), AssociationStatus::Confirmed);
+}
+
+#[tokio::test]
 async fn devices_are_asked_to_tell_of_their_gateway_and_gateways_of_their_devices() {
     let mut home = Home::new().await;
     let reading = home.greet(GATEWAY, "00D09E", "", "GW1").await;
