@@ -769,7 +769,8 @@ async fn a_device_at_a_stomp_broker_is_read_asked_and_heard_and_nothing_is_lost_
     home.at_rabbit(&broker, false);
     let server = home.start().await;
     let access = operator(&server).await;
-    let up = link(&access, Mtp::Stomp, is_up).await;
+    let reached = |link: &MtpLink| is_up(link) && link.reached_at.is_some();
+    let up = link(&access, Mtp::Stomp, reached).await;
     assert_eq!(up.reached_at.as_deref(), Some(DESTINATION));
     let mut device = home.over_stomp();
     live(&home, &server, &mut device, Mtp::Stomp, false).await;
