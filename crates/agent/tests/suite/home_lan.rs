@@ -389,7 +389,7 @@ pub(crate) fn start_dnsmasq(home: &mut Home, gateway: &Machine) {
     eprintln!("gateway: {}", version.lines().next().unwrap());
     let command = format!(
         "dnsmasq --keep-in-foreground --conf-file={} --port=0 --interface=br-lan --bind-interfaces --no-ping \
-         --dhcp-authoritative --dhcp-range=192.168.77.50,192.168.77.99,2m --dhcp-leasefile={} --pid-file={} --user=root \
+         --dhcp-authoritative --dhcp-range=192.168.77.50,192.168.77.119,2m --dhcp-leasefile={} --pid-file={} --user=root \
          --log-dhcp --log-facility=-",
         gateway.file("homefleet.conf"),
         gateway.file("leases"),
@@ -407,7 +407,7 @@ pub(crate) fn start_kea(home: &mut Home, gateway: &Machine) {
         "lease-database": { "type": "memfile", "persist": false },
         "valid-lifetime": 120,
         "client-classes": [class],
-        "subnet4": [{ "subnet": "192.168.77.0/24", "pools": [{ "pool": "192.168.77.50 - 192.168.77.99" }] }],
+        "subnet4": [{ "subnet": "192.168.77.0/24", "pools": [{ "pool": "192.168.77.50 - 192.168.77.119" }] }],
         "loggers": [{ "name": "kea-dhcp4", "output_options": [{ "output": "stderr" }], "severity": "INFO" }],
     }});
     let file = gateway.script("kea.json", &config.to_string());

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use homefleet_cli::demo::pki::Authority;
 use serde_json::Value;
@@ -17,10 +18,11 @@ use crate::support::run;
 
 const SERVER: &str = "proto::homefleet-behind";
 
-/// The agent of this build, which stands beside the command.
+/// The agent of this build, which stands beside the command; with `CI` it has to.
 fn agent() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_BIN_EXE_homefleet")).with_file_name("homefleet-agent");
     if !path.exists() {
+        assert!(std::env::var_os("CI").is_none(), "no {}", path.display());
         eprintln!(
             "SKIPPED: {} is not built: cargo build -p homefleet-agent",
             path.display()
@@ -109,6 +111,20 @@ impl Operator {
             .unwrap();
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"))
+    }
+
+    /// How many notifications the server has taken.
+    fn notifications(&self) -> u64 {
+        let output = Command::new("ip")
+            .args(["netns", "exec", &self.world.namespace, "curl", "-sS", "-H"])
+            .arg(format!("Authorization: Bearer {}", self.token))
+            .arg("http://127.0.0.1:8080/metrics")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut lines = text.lines();
+        let count = lines.find_map(|line| line.strip_prefix("homefleet_notifications_total "));
+        count.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
     }
 
     /// The serial numbers of the devices of a status.
@@ -234,4 +250,49 @@ fn proof(server: fn(&mut Home, &Machine), name: &str) {
     kill(udhcpc, "USR2");
     wait("left", &serials(&["STB1"]), || operator.of("left"));
     assert_eq!(operator.of("confirmed"), serials(&["STB2", "STB3"]));
+}
+
+#[test]
+fn fifty_that_join_a_real_gateway_at_once_cause_no_more_notifications_than_its_limit() {
+    const LIMIT: u64 = 30;
+    let Some(program) = agent() else { return };
+    let programs = ["dnsmasq", "python3", "curl", "setpriv"];
+    let Some(mut home) = Home::new(&programs, &program) else {
+        return;
+    };
+    let operator = Operator::start(&mut home);
+    let gateway = home.at("g");
+    // Those of the crowd are no neighbours: they only speak DHCP.
+    let association = "gateway = true\nlan = [\"br-lan\"]\nprobe_interval = 0";
+    let config = operator.configure(&gateway, "GW1");
+    home.agent(&gateway, &config, "GW1", association);
+    start_dnsmasq(&mut home, &gateway);
+    let id = format!("os::{OUI}-GW1");
+    let number = "Device.ManagementServer.ManageableDeviceNumberOfEntries";
+    wait("subscribed", &true, || {
+        let shown = gateway.show("Device.LocalAgent.Subscription.");
+        let mut lists = shown.iter();
+        lists.any(|(at, value)| at.ends_with(".ReferenceList") && value.contains(number))
+    });
+    let limit = format!("Device.ManagementServer.ManageableDeviceNotificationLimit={LIMIT}");
+    operator.ask(&["device", "set", &id, &limit]);
+
+    let before = operator.notifications();
+    let begun = Instant::now();
+    let crowd = home.device("c", 1);
+    // To ask from port 68 it needs some address.
+    crowd.address("192.168.77.200");
+    let script = include_str!("../../../agent/tests/suite/association/crowd.py");
+    let script = crowd.script("crowd.py", script);
+    home.finish(&crowd, &format!("python3 {} lan 50 yes", script.display()));
+    wait("the crowd", &50, || gateway.listed().len());
+    // All of them are known to the operator when the limit lets the gateway tell.
+    wait("told", &"50".to_owned(), || {
+        let shown = operator.ask(&["home", "show", &id]);
+        shown["home"]["listed"].to_string()
+    });
+    assert_eq!(gateway.show(number).values().next().unwrap(), "50");
+    let told = operator.notifications() - before;
+    let allowed = 2 + begun.elapsed().as_secs() / LIMIT;
+    assert!((1..=allowed).contains(&told), "{told}, not up to {allowed}");
 }

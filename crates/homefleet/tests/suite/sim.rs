@@ -260,7 +260,17 @@ fn an_operator_calls_reads_changes_and_restarts_a_simulated_device() {
     assert_eq!(task.state, TaskState::Done, "{task:?}");
     let task = world.task(device, operate("Reboot()", &[]));
     assert_eq!(task.state, TaskState::Done, "{task:?}");
-    // It is called when it is up again.
+    // It restarts when its session is over, and says so; then it is called again.
+    let restarted = async {
+        let said = |events: &[String]| events.iter().any(|event| event == "M Reboot");
+        while !(world.access.device(device).await.unwrap().cwmp)
+            .is_some_and(|cwmp| said(&cwmp.events))
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let restarted = async { tokio::time::timeout(LIMIT, restarted).await };
+    world.runtime.block_on(restarted).unwrap();
     assert_eq!(world.task(device, get(ssid)).state, TaskState::Done);
     signal(&sim, "INT");
     let said = finish(sim).code(0).json();

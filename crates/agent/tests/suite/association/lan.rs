@@ -98,7 +98,7 @@ fn proof(server: fn(&mut Home, &Machine), program: &str) {
     wait("the last", &all[2..].to_vec(), || gateway.listed());
 }
 
-/// Forty that join at once, then five that do not say who they are: the pool has fifty addresses.
+/// Fifty that join at once, then five that do not say who they are.
 fn crowd(server: fn(&mut Home, &Machine), program: &str) {
     let Some(mut home) = Home::new(&[program, "python3", "setpriv"], agent()) else {
         return;
@@ -113,7 +113,7 @@ fn crowd(server: fn(&mut Home, &Machine), program: &str) {
         .run("ip address add 192.168.77.200/24 dev lan")
         .unwrap();
     let script = crowd.script("crowd.py", include_str!("crowd.py"));
-    for (count, identified, identities) in [(40, "yes", 80), (5, "no", 0)] {
+    for (count, identified, identities) in [(50, "yes", 100), (5, "no", 0)] {
         let command = format!("python3 {} lan {count} {identified}", script.display());
         home.finish(&crowd, &command);
         let said = fs::read_to_string(crowd.directory.join("python3.log")).unwrap();
@@ -122,7 +122,7 @@ fn crowd(server: fn(&mut Home, &Machine), program: &str) {
             serde_json::json!({ "offers": count, "acks": count, "identities": identities });
         assert_eq!(said, wanted, "identified: {identified}");
     }
-    let mut all: Vec<String> = (1..=40).map(|number| format!("CROWD-{number}")).collect();
+    let mut all: Vec<String> = (1..=50).map(|number| format!("CROWD-{number}")).collect();
     all.sort();
     wait("the crowd", &all, || gateway.listed());
 }
